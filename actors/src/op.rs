@@ -1,0 +1,392 @@
+//! What can be asked of the cache and what comes back: plain values, shared by every door
+//! (HTTP, the embedded handle, peers) and by the shard that decides them.
+//!
+//! Nothing here knows actors, sockets or clocks.
+
+use bytes::Bytes;
+
+use crate::slot::Slot;
+
+/// Milliseconds, either a length of time or a reading of the node's monotonic clock.
+pub type Ms = u64;
+
+/// The longest TTL that is accepted: ten years, in milliseconds.
+pub const MAX_TTL_MS: Ms = 10 * 365 * 24 * 60 * 60 * 1000;
+
+/// The longest key that any cache may allow, in bytes.
+pub const MAX_KEY_BYTES: usize = 8 * 1024;
+
+/// The longest content type that is stored, in bytes.
+pub const MAX_CONTENT_TYPE_BYTES: usize = 255;
+
+/// Index of a named cache in the node's list of caches. Local to one process: peers exchange
+/// the stable hash of the name instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CacheId(pub u16);
+
+/// The version of an entry: 48 bits of hybrid clock milliseconds and 16 bits of counter.
+/// Its hex form is the entry's ETag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+/// How many copies must have a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Acks {
+    /// Every in-sync copy.
+    All,
+    /// The primary alone; copies follow.
+    Async,
+}
+
+/// One operation on one key, routed by its slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The named cache.
+    pub cache: CacheId,
+    /// The key's slot, as [`crate::slot::slot_of`] gives it.
+    pub slot: Slot,
+    /// The key; empty for operations on a whole slot.
+    pub key: Bytes,
+    /// What to do.
+    pub op: Op,
+    /// How many copies a write waits for; `None` takes the cache's policy. Reads ignore it.
+    pub acks: Option<Acks>,
+}
+
+/// What to do with a key, or with a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Read the entry and count it as used.
+    Get {
+        /// May a local in-sync replica answer?
+        any: bool,
+    },
+    /// Read the entry and give it a new deadline: a write.
+    GetTouch {
+        /// The new time to live.
+        ttl: Ttl,
+    },
+    /// Read the entry without counting a use, a hit or a miss.
+    Peek,
+    /// Store a value.
+    Put(Put),
+    /// Remove the entry.
+    Delete {
+        /// What must hold before.
+        when: Precondition,
+        /// Return the removed entry?
+        return_value: bool,
+    },
+    /// Give an existing entry a new deadline, or none.
+    SetTtl {
+        /// `After` or `Never`; the others are refused by the gateways.
+        ttl: Ttl,
+        /// What must hold before.
+        when: Precondition,
+    },
+    /// Add to a 64-bit signed integer stored as ASCII decimal.
+    Incr {
+        /// Added to the value; negative to subtract.
+        by: i64,
+        /// The value an absent entry counts as.
+        initial: i64,
+        /// Deadline of a new entry; an existing one keeps its own.
+        ttl: Ttl,
+        /// What must hold before.
+        when: Precondition,
+    },
+    /// Append to the value; an absent entry counts as empty.
+    Append {
+        /// The bytes to append.
+        suffix: Bytes,
+        /// What must hold before.
+        when: Precondition,
+    },
+    /// List keys of one slot, a bounded number of steps at a time. Not a use.
+    Scan {
+        /// Where to go on; `ScanPosition::START` at first.
+        from: ScanPosition,
+        /// Only keys that start so.
+        prefix: Bytes,
+        /// At most this many keys.
+        limit: u32,
+    },
+    /// Remove every entry of this cache in this slot.
+    Clear,
+}
+
+/// A position inside a slot's table. It is valid as long as the table's layout stays the same;
+/// a stale one starts the slot again, so a key may be listed twice but none is skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanPosition {
+    /// Identity of the table's layout; 0 only at the start.
+    pub layout: u64,
+    /// The next bucket.
+    pub bucket: u64,
+}
+
+impl ScanPosition {
+    /// The beginning of a slot.
+    pub const START: ScanPosition = ScanPosition { layout: 0, bucket: 0 };
+}
+
+/// The arguments of a put.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Put {
+    /// The value. A value of [`crate::lru::SHARED_BYTES`] or more is stored as it is, without a
+    /// copy: it must own exactly its allocation, not be a slice of something larger.
+    pub value: Bytes,
+    /// The content type, if one was given; at most [`MAX_CONTENT_TYPE_BYTES`].
+    pub content_type: Option<Bytes>,
+    /// The deadline.
+    pub ttl: Ttl,
+    /// What must hold before.
+    pub when: Precondition,
+    /// Return the entry that was replaced?
+    pub return_previous: bool,
+}
+
+/// A time to live, as asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// The cache's `default_ttl`.
+    Default,
+    /// No deadline.
+    Never,
+    /// The deadline the entry has; the cache's default for a new entry.
+    Keep,
+    /// This many milliseconds from now, 1 to [`MAX_TTL_MS`].
+    After(Ms),
+}
+
+/// What must hold for an operation to be applied, checked in this order: existence, `if_match`,
+/// `if_none_match`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Precondition {
+    /// `If-Match`: the entry exists and is one of these.
+    pub if_match: Option<Tags>,
+    /// `If-None-Match`: the entry is absent or none of these.
+    pub if_none_match: Option<Tags>,
+}
+
+impl Precondition {
+    /// Nothing has to hold.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The entry must be absent.
+    pub fn absent() -> Self {
+        Self { if_match: None, if_none_match: Some(Tags::Any) }
+    }
+
+    /// The entry must exist.
+    pub fn present() -> Self {
+        Self { if_match: Some(Tags::Any), if_none_match: None }
+    }
+
+    /// The entry must have this version.
+    pub fn version(version: Version) -> Self {
+        Self { if_match: Some(Tags::These(vec![version])), if_none_match: None }
+    }
+
+    /// Does it hold for an entry of this version (`None`: absent)?
+    pub fn holds(&self, current: Option<Version>) -> bool {
+        let matches = |tags: &Tags| match (tags, current) {
+            (_, None) => false,
+            (Tags::Any, Some(_)) => true,
+            (Tags::These(list), Some(version)) => list.contains(&version),
+        };
+        self.if_match.as_ref().is_none_or(matches)
+            && !self.if_none_match.as_ref().is_some_and(matches)
+    }
+}
+
+/// A list of versions, or any.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tags {
+    /// `*`
+    Any,
+    /// Any of these; empty matches nothing.
+    These(Vec<Version>),
+}
+
+impl Op {
+    /// Does it change anything, so that copies must hear of it and a doubt must be told?
+    pub fn is_write(&self) -> bool {
+        !matches!(self, Op::Get { .. } | Op::Peek | Op::Scan { .. })
+    }
+}
+
+/// What an applied operation returns.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Get, peek, get-and-touch: the entry, or nothing.
+    Entry(Option<Entry>),
+    /// Put: what was done.
+    Written(Written),
+    /// Delete: whether there was an entry, and the entry if it was asked for.
+    Deleted {
+        /// Was there an entry?
+        existed: bool,
+        /// The entry, if asked for.
+        previous: Option<Entry>,
+    },
+    /// A new deadline was set: the entry's new version and the time it has left.
+    TtlSet {
+        /// The new version.
+        version: Version,
+        /// Milliseconds left; `None` for a permanent entry.
+        ttl_ms: Option<Ms>,
+        /// `since` of the slot.
+        since: u64,
+    },
+    /// The number after adding.
+    Number {
+        /// The sum.
+        value: i64,
+        /// Milliseconds left.
+        ttl_ms: Option<Ms>,
+        /// The new version.
+        version: Version,
+        /// `since` of the slot.
+        since: u64,
+    },
+    /// The length of the value after appending, in bytes.
+    Length {
+        /// The length.
+        length: u64,
+        /// The new version.
+        version: Version,
+        /// `since` of the slot.
+        since: u64,
+    },
+    /// Some keys of a slot, and where to go on.
+    Keys {
+        /// The keys.
+        keys: Vec<Bytes>,
+        /// `None` when the slot is through.
+        next: Option<ScanPosition>,
+    },
+    /// The slot was cleared of so many entries.
+    Cleared {
+        /// Entries removed at the primary.
+        entries: u64,
+    },
+    /// `key_not_found`: the operation needs an entry and there is none.
+    NotFound,
+    /// A precondition did not hold: the version that is there, `None` when absent.
+    PreconditionFailed {
+        /// The current version.
+        current: Option<Version>,
+    },
+}
+
+/// An entry as it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The value.
+    pub value: Bytes,
+    /// The content type it was stored with.
+    pub content_type: Option<Bytes>,
+    /// Its version.
+    pub version: Version,
+    /// Milliseconds left; `None` for a permanent entry.
+    pub ttl_ms: Option<Ms>,
+    /// The epoch that made the slot's primary primary.
+    pub since: u64,
+}
+
+/// What a put did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// Was there no entry before?
+    pub created: bool,
+    /// The new version.
+    pub version: Version,
+    /// The entry that was replaced, if it was asked for.
+    pub previous: Option<Entry>,
+    /// The epoch that made the slot's primary primary.
+    pub since: u64,
+}
+
+/// Whether a write that did not succeed took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Applied {
+    /// It did not and will not.
+    No,
+    /// It may have, or may yet.
+    Maybe,
+}
+
+/// Why an operation got no reply: a kind, and whether a write took effect. Reads carry `No`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{kind} (applied: {})", match applied { Applied::No => "no", Applied::Maybe => "maybe" })]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// Did the write take effect?
+    pub applied: Applied,
+}
+
+/// The kinds of failure. Gateways map each to a status in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum FailureKind {
+    /// The key's owner did not become reachable in time. Never applied; try again.
+    #[error("the owner of the key's slot is not reachable")]
+    NotReady,
+    /// The node holds no lease. Never applied; try another node.
+    #[error("this node holds no lease from a majority")]
+    NoQuorum,
+    /// Applied at the primary, but not every copy confirmed in time. Unknown.
+    #[error("the request was not confirmed before its deadline")]
+    DeadlineExceeded,
+    /// The link to the primary broke after sending, or the slot was taken away. Unknown.
+    #[error("the outcome of the write is unknown")]
+    OutcomeUnknown,
+    /// Too few copies are in sync or reachable. Refused before it was applied.
+    #[error("too few copies are in sync or reachable")]
+    NotEnoughReplicas,
+    /// The shard crashed while it worked on this request. Unknown; never tried again.
+    #[error("the shard crashed while it worked on this request")]
+    ShardCrashed,
+    /// A queue, window or byte limit is full. Refused before it was applied; try later.
+    #[error("too many requests or bytes in flight")]
+    Overloaded,
+    /// The key is longer than the cache allows. Not applied.
+    #[error("the key is longer than the cache allows")]
+    KeyTooLarge,
+    /// The value is larger than the cache allows. Not applied.
+    #[error("the value is larger than the cache allows")]
+    ValueTooLarge,
+    /// The replies of a batch exceed its limit; this get was left out.
+    #[error("the replies of this batch exceed their limit")]
+    ReplyTooLarge,
+    /// The value is not a 64-bit signed integer in ASCII decimal. Not applied.
+    #[error("the value is not a 64-bit signed decimal integer")]
+    NotAnInteger,
+    /// The sum does not fit 64 bits. Not applied.
+    #[error("the sum does not fit a 64-bit signed integer")]
+    OutOfRange,
+    /// The owner does not know a cache of this name.
+    #[error("the cache is not declared on the node that owns the key")]
+    CacheNotFound,
+    /// The node is stopping or has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+impl FailureKind {
+    /// This kind, for something that was not applied.
+    pub fn not_applied(self) -> Failure {
+        Failure { kind: self, applied: Applied::No }
+    }
+
+    /// This kind, for a write that may have been applied.
+    pub fn maybe(self) -> Failure {
+        Failure { kind: self, applied: Applied::Maybe }
+    }
+}
+
+/// What one request of a batch comes to.
+pub type Answer = Result<Reply, Failure>;

@@ -1,0 +1,153 @@
+//! What a node is told when it starts: plain values, already validated by whoever made them.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+
+use crate::op::{Acks, Ms};
+
+/// Everything a node needs to start.
+#[derive(Debug)]
+pub struct NodeSpec {
+    /// What holds for the whole cluster.
+    pub cluster: ClusterSpec,
+    /// This node's id; one of `members`.
+    pub id: String,
+    /// The nodes of the cluster file, in its order, this one included.
+    pub members: Vec<MemberSpec>,
+    /// The bound peer listener; `None` for a node without network.
+    pub peer_listener: Option<TcpListener>,
+    /// Addresses to dial instead of the listed ones, by node id.
+    pub dial: HashMap<String, String>,
+    /// Worker threads.
+    pub workers: usize,
+    /// Shards; slot `s` lives in shard `s mod shards`.
+    pub shards: usize,
+    /// Bytes of bodies, responses and unacknowledged replication under way.
+    pub max_inflight_bytes: u64,
+    /// Connections accepted by each listener.
+    pub max_connections: usize,
+    /// The named caches; `default` is the first.
+    pub caches: Vec<CacheSpec>,
+}
+
+/// What holds for the whole cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    /// The cluster's name; peers of another name are refused.
+    pub name: String,
+    /// Copies of each entry, the primary's included.
+    pub replication_factor: usize,
+    /// The default of every cache.
+    pub acks: Acks,
+    /// In-sync copies below which an `all` write is refused.
+    pub min_copies: usize,
+    /// Points of a node of weight 1 on the ring.
+    pub virtual_nodes: u32,
+    /// Between two heartbeats.
+    pub heartbeat_interval_ms: Ms,
+    /// How long an answered heartbeat allows to serve.
+    pub lease_ms: Ms,
+    /// Silence after which a member counts as gone.
+    pub failure_timeout_ms: Ms,
+    /// How long a request may take.
+    pub request_timeout_ms: Ms,
+    /// How long a leaving node waits for requests in flight.
+    pub drain_timeout_ms: Ms,
+    /// The shared secret; empty on a cluster that is all loopback.
+    pub secret: Vec<u8>,
+}
+
+/// A node as the cluster file lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberSpec {
+    /// Its id.
+    pub id: String,
+    /// The advertised HTTP address, `host:port`; empty when it has none.
+    pub http: String,
+    /// The advertised peer address, `host:port`; empty when it has none.
+    pub peer: String,
+    /// Its share of the slots relative to others.
+    pub weight: f64,
+    /// Its failure zone; replicas go to other zones while any are left.
+    pub zone: String,
+}
+
+/// A named cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CacheSpec {
+    /// Its name.
+    pub name: String,
+    /// Entries per node, copies included.
+    pub capacity: u64,
+    /// Bytes per node, overhead included.
+    pub max_bytes: u64,
+    /// Time to live of entries put without one; `None` is permanent.
+    pub default_ttl_ms: Option<Ms>,
+    /// The largest value, in bytes.
+    pub max_value: u64,
+    /// The longest key, in bytes.
+    pub max_key: usize,
+    /// Copies of each entry; `None` takes the cluster's.
+    pub replication_factor: Option<usize>,
+    /// Acknowledgement policy; `None` takes the cluster's.
+    pub acks: Option<Acks>,
+}
+
+impl CacheSpec {
+    /// A cache with the defaults of API.md: 100,000 entries, 256 MiB, permanent entries, values
+    /// to 16 MiB, keys to 8 KiB.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            capacity: 100_000,
+            max_bytes: 256 << 20,
+            default_ttl_ms: None,
+            max_value: 16 << 20,
+            max_key: crate::op::MAX_KEY_BYTES,
+            replication_factor: None,
+            acks: None,
+        }
+    }
+}
+
+impl Default for ClusterSpec {
+    fn default() -> Self {
+        Self {
+            name: "lariat".into(),
+            replication_factor: 1,
+            acks: Acks::All,
+            min_copies: 1,
+            virtual_nodes: 128,
+            heartbeat_interval_ms: 60,
+            lease_ms: 250,
+            failure_timeout_ms: 1_000,
+            request_timeout_ms: 5_000,
+            drain_timeout_ms: 30_000,
+            secret: Vec::new(),
+        }
+    }
+}
+
+impl NodeSpec {
+    /// One node without network, with a `default` cache: for tests and small apps.
+    pub fn local() -> Self {
+        Self {
+            cluster: ClusterSpec::default(),
+            id: "node-1".into(),
+            members: vec![MemberSpec {
+                id: "node-1".into(),
+                http: String::new(),
+                peer: String::new(),
+                weight: 1.0,
+                zone: String::new(),
+            }],
+            peer_listener: None,
+            dial: HashMap::new(),
+            workers: 1,
+            shards: 1,
+            max_inflight_bytes: 128 << 20,
+            max_connections: 10_000,
+            caches: vec![CacheSpec::new("default")],
+        }
+    }
+}
