@@ -3,10 +3,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
+use tokio::sync::oneshot;
+
 use crate::map::{ClusterMap, NodeIx};
-use crate::op::{Answer, CacheId, Ms, Request};
+use crate::node::Workers;
+use crate::op::{Answer, CacheId, FailureKind, Ms, Request};
+use crate::router::messages::{Call, CallReply, GatherStats};
+use crate::shard::messages::{Digests, Single};
+use crate::shared::Shared;
+use crate::slot::Slot;
 use crate::spec::{CacheSpec, ClusterSpec};
 use crate::stats::NodeStats;
 
@@ -14,10 +22,10 @@ use crate::stats::NodeStats;
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
+    workers: Arc<Workers>,
+    /// Picks a worker for callers that are not on one.
+    turn: Arc<AtomicU64>,
 }
-
-#[derive(Debug)]
-struct Shared {}
 
 /// The state of a member as this node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,80 +67,235 @@ pub struct CallOptions {
 /// on a channel. Dropping it does not cancel writes.
 #[must_use = "futures do nothing unless polled"]
 #[derive(Debug)]
-pub struct Answers {}
+pub struct Answers {
+    writes: Vec<bool>,
+    reply: oneshot::Receiver<Vec<Answer>>,
+}
 
 impl Future for Answers {
     type Output = Vec<Answer>;
-    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
-        unimplemented!()
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.reply).poll(cx).map(|reply| {
+            // A Router only goes away with its node.
+            reply.unwrap_or_else(|_| self.writes.iter().map(|&write| gone(write)).collect())
+        })
     }
 }
 
+/// One answer under way; see [`Answers`].
+#[must_use = "futures do nothing unless polled"]
+#[derive(Debug)]
+pub struct OneAnswer {
+    state: One,
+    write: bool,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+enum One {
+    Now(Option<Answer>),
+    Later(oneshot::Receiver<Answer>),
+}
+
+impl Future for OneAnswer {
+    type Output = Answer;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.state {
+            One::Now(answer) => {
+                Poll::Ready(answer.take().unwrap_or(Err(FailureKind::Stopped.not_applied())))
+            }
+            One::Later(reply) => Pin::new(reply).poll(cx).map(|reply| {
+                reply.unwrap_or_else(|_| {
+                    // The sender was dropped unanswered: with its shard, or with the node.
+                    if self.shared.stopping.load(Relaxed) {
+                        gone(self.write)
+                    } else if self.write {
+                        Err(FailureKind::ShardCrashed.maybe())
+                    } else {
+                        Err(FailureKind::ShardCrashed.not_applied())
+                    }
+                })
+            }),
+        }
+    }
+}
+
+fn gone(write: bool) -> Answer {
+    let kind = FailureKind::Stopped;
+    Err(if write { kind.maybe() } else { kind.not_applied() })
+}
+
 impl Client {
+    pub(crate) fn new(shared: Arc<Shared>, workers: Arc<Workers>) -> Self {
+        Client { shared, workers, turn: Arc::default() }
+    }
+
     /// Sends a batch to whoever owns each key; one message per shard and per remote node.
     /// Same key: in order. Different keys: no order. Not atomic as a whole.
-    pub fn call(&self, _requests: Vec<Request>, _options: CallOptions) -> Answers {
-        unimplemented!()
+    pub fn call(&self, requests: Vec<Request>, options: CallOptions) -> Answers {
+        let (sender, reply) = oneshot::channel();
+        let writes = requests.iter().map(|request| request.op.is_write()).collect();
+        if let Some(router) = self.router(options.worker) {
+            let deadline = self.deadline(options);
+            let max_reply_bytes = options.max_reply_bytes.unwrap_or(u64::MAX);
+            let reply = CallReply::Many(sender);
+            router.do_send(Call { requests, deadline, max_reply_bytes, reply });
+        } else {
+            let failure = Err(FailureKind::NotReady.not_applied());
+            drop(sender.send(vec![failure; requests.len()]));
+        }
+        Answers { writes, reply }
     }
+
+    /// Sends one request. What concerns one local shard alone (a read of a local primary, a write
+    /// without other copies) goes straight to that shard.
+    pub fn call_one(&self, request: Request, options: CallOptions) -> OneAnswer {
+        let write = request.op.is_write();
+        let shared = self.shared.clone();
+        let Some(registry) = self.shared.registry.get() else {
+            let state = One::Now(Some(Err(FailureKind::NotReady.not_applied())));
+            return OneAnswer { state, write, shared };
+        };
+        let (sender, reply) = oneshot::channel();
+        let deadline = self.deadline(options);
+        if self.is_local(&request) {
+            let shard = &registry.shards[self.shared.shard_of(request.slot)];
+            let Some(pass) = shard.gate.admit(1) else {
+                self.shared.counters.overloaded.add(1);
+                let state = One::Now(Some(Err(FailureKind::Overloaded.not_applied())));
+                return OneAnswer { state, write, shared };
+            };
+            shard.addr.do_send(Single { request, deadline, reply: sender, pass });
+        } else if let Some(router) = self.router(options.worker) {
+            let (requests, reply) = (vec![request], CallReply::One(sender));
+            router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply });
+        }
+        OneAnswer { state: One::Later(reply), write, shared }
+    }
+
+    fn is_local(&self, request: &Request) -> bool {
+        let map = self.shared.map.load();
+        let row = map.row(request.slot);
+        let copies = self.shared.replicas_of(request.cache);
+        row.primary == self.shared.me
+            && (!request.op.is_write() || row.replicas().take(copies).next().is_none())
+    }
+
+    fn deadline(&self, options: CallOptions) -> Ms {
+        let timeout = options.timeout_ms.unwrap_or(self.shared.cluster.request_timeout_ms);
+        self.shared.clock.now() + timeout
+    }
+
+    fn router(&self, worker: Option<usize>) -> Option<&actix::Addr<crate::router::Router>> {
+        let routers = &self.shared.registry.get()?.routers;
+        let worker = worker.unwrap_or_else(|| self.turn.fetch_add(1, Relaxed) as usize);
+        routers.get(worker % routers.len())
+    }
+
     /// The named caches, `default` first.
     pub fn caches(&self) -> &[CacheSpec] {
-        unimplemented!()
+        &self.shared.caches
     }
+
     /// The cache of this name.
-    pub fn cache_id(&self, _name: &str) -> Option<CacheId> {
-        unimplemented!()
+    pub fn cache_id(&self, name: &str) -> Option<CacheId> {
+        let index = self.shared.caches.iter().position(|cache| cache.name == name)?;
+        Some(CacheId(index as u16))
     }
+
     /// The cluster settings.
     pub fn cluster(&self) -> &ClusterSpec {
-        unimplemented!()
+        &self.shared.cluster
     }
+
     /// The current map.
     pub fn map(&self) -> Arc<ClusterMap> {
-        unimplemented!()
+        self.shared.map.load_full()
     }
+
     /// This node in the map.
     pub fn me(&self) -> NodeIx {
-        unimplemented!()
+        self.shared.me
     }
+
     /// This node's id.
     pub fn id(&self) -> &str {
-        unimplemented!()
+        &self.shared.id
     }
+
     /// The state of each member of the map, in its order, as this node sees it.
     pub fn member_states(&self) -> Vec<MemberState> {
-        unimplemented!()
+        let members = self.shared.map.load().members.len() as u16;
+        (0..members).map(|index| self.shared.member_state(NodeIx(index))).collect()
     }
+
     /// Can this node serve?
     pub fn readiness(&self) -> Readiness {
-        unimplemented!()
+        if self.is_stopping() {
+            Readiness::NotReady("the node is stopping".into())
+        } else if self.shared.registry.get().is_none() {
+            Readiness::NotReady("the node is starting".into())
+        } else {
+            Readiness::Ready
+        }
     }
+
     /// This node's own counters. No message, no wait.
     pub fn stats(&self) -> NodeStats {
-        unimplemented!()
+        self.shared.stats()
     }
-    /// The counters of every member, in the map's order; `None` for those that did not answer.
+
+    /// The counters of every member, in the map's order; `None` for those that did not answer
+    /// within a second.
     pub fn cluster_stats(&self) -> impl Future<Output = Vec<Option<NodeStats>>> + Send + 'static {
-        async { unimplemented!() }
+        let (reply, answer) = oneshot::channel();
+        let asked = self.router(None).map(|router| router.do_send(GatherStats { reply }));
+        let shared = self.shared.clone();
+        async move {
+            let members = shared.map.load().members.len();
+            let mut all = match asked {
+                Some(()) => answer.await.unwrap_or_else(|_| vec![None; members]),
+                None => vec![None; members],
+            };
+            all[usize::from(shared.me.0)] = Some(shared.stats());
+            all
+        }
     }
+
+    /// The digest and the number of entries of these slots on this node, over all caches: for
+    /// comparing copies while nothing is evicted. Slots are in no particular order.
+    pub async fn digests(&self, slots: &[Slot]) -> Vec<(Slot, u64, u64)> {
+        let mut all = Vec::with_capacity(slots.len());
+        let Some(registry) = self.shared.registry.get() else { return all };
+        for shard in &registry.shards {
+            let (reply, answer) = oneshot::channel();
+            shard.addr.do_send(Digests { slots: slots.to_vec(), reply });
+            all.extend(answer.await.unwrap_or_default());
+        }
+        all
+    }
+
     /// The budget of bytes under way (`max_inflight_bytes`), shared by all doors of the node.
     pub fn inflight(&self) -> &Arc<Inflight> {
-        unimplemented!()
+        &self.shared.inflight
     }
+
     /// Makes the calling thread, which must run an actix `Arbiter`, known as a worker; gives its
-    /// index for [`CallOptions::worker`], or `None` when the node has its own workers.
+    /// index for [`CallOptions::worker`], or `None` when the node has its own workers or enough.
     pub fn register_worker(&self) -> Option<usize> {
-        unimplemented!()
+        self.workers.register()
     }
+
     /// Has the node begun to stop? Then gateways close connections after their response.
     pub fn is_stopping(&self) -> bool {
-        unimplemented!()
+        self.shared.stopping.load(Relaxed)
     }
 }
 
 /// A budget of bytes.
 #[derive(Debug)]
 pub struct Inflight {
-    used: std::sync::atomic::AtomicU64,
+    used: AtomicU64,
     limit: u64,
 }
 
@@ -150,7 +313,12 @@ impl Inflight {
 
     /// Bytes taken now.
     pub fn used(&self) -> u64 {
-        self.used.load(std::sync::atomic::Ordering::Relaxed)
+        self.used.load(Relaxed)
+    }
+
+    /// Bytes that may be taken at a time.
+    pub fn limit(&self) -> u64 {
+        self.limit
     }
 }
 
@@ -164,7 +332,6 @@ pub struct Permit {
 impl Permit {
     /// Takes `more` bytes; false, and nothing taken, when that would exceed the limit.
     pub fn grow(&mut self, more: u64) -> bool {
-        use std::sync::atomic::Ordering::Relaxed;
         let before = self.budget.used.fetch_add(more, Relaxed);
         if before.saturating_add(more) > self.budget.limit {
             self.budget.used.fetch_sub(more, Relaxed);
@@ -177,6 +344,6 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, std::sync::atomic::Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.bytes, Relaxed);
     }
 }

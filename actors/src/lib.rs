@@ -3,9 +3,27 @@
 //!
 //! This crate is the cache itself: no HTTP, no command line, no files.
 
+pub mod actor;
+pub mod admission;
+pub mod apply;
 pub mod client;
+pub mod clock;
+pub mod codec;
+pub mod handshake;
+pub mod lru;
 pub mod map;
+pub mod node;
 pub mod op;
+pub mod peer;
+pub mod replication;
+pub mod ring;
+pub mod router;
+pub mod shard;
+pub mod shared;
 pub mod slot;
 pub mod spec;
 pub mod stats;
+pub mod supervisor;
+pub mod time;
+pub mod wire;
+pub mod wire_map;

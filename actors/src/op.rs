@@ -4,6 +4,7 @@
 //! Nothing here knows actors, sockets or clocks.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::slot::Slot;
 
@@ -26,11 +27,13 @@ pub struct CacheId(pub u16);
 
 /// The version of an entry: 48 bits of hybrid clock milliseconds and 16 bits of counter.
 /// Its hex form is the entry's ETag.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Version(pub u64);
 
 /// How many copies must have a write before it is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Acks {
     /// Every in-sync copy.
     All,
@@ -54,7 +57,7 @@ pub struct Request {
 }
 
 /// What to do with a key, or with a slot.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
     /// Read the entry and count it as used.
     Get {
@@ -117,7 +120,7 @@ pub enum Op {
 
 /// A position inside a slot's table. It is valid as long as the table's layout stays the same;
 /// a stale one starts the slot again, so a key may be listed twice but none is skipped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanPosition {
     /// Identity of the table's layout; 0 only at the start.
     pub layout: u64,
@@ -131,7 +134,7 @@ impl ScanPosition {
 }
 
 /// The arguments of a put.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Put {
     /// The value. A value of [`crate::lru::SHARED_BYTES`] or more is stored as it is, without a
     /// copy: it must own exactly its allocation, not be a slice of something larger.
@@ -147,7 +150,7 @@ pub struct Put {
 }
 
 /// A time to live, as asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ttl {
     /// The cache's `default_ttl`.
     Default,
@@ -161,7 +164,7 @@ pub enum Ttl {
 
 /// What must hold for an operation to be applied, checked in this order: existence, `if_match`,
 /// `if_none_match`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Precondition {
     /// `If-Match`: the entry exists and is one of these.
     pub if_match: Option<Tags>,
@@ -203,7 +206,7 @@ impl Precondition {
 }
 
 /// A list of versions, or any.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Tags {
     /// `*`
     Any,
@@ -219,7 +222,7 @@ impl Op {
 }
 
 /// What an applied operation returns.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// Get, peek, get-and-touch: the entry, or nothing.
     Entry(Option<Entry>),
@@ -283,7 +286,7 @@ pub enum Reply {
 }
 
 /// An entry as it is read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The value.
     pub value: Bytes,
@@ -298,7 +301,7 @@ pub struct Entry {
 }
 
 /// What a put did.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Written {
     /// Was there no entry before?
     pub created: bool,
@@ -311,7 +314,7 @@ pub struct Written {
 }
 
 /// Whether a write that did not succeed took effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Applied {
     /// It did not and will not.
     No,
@@ -320,7 +323,7 @@ pub enum Applied {
 }
 
 /// Why an operation got no reply: a kind, and whether a write took effect. Reads carry `No`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
 #[error("{kind} (applied: {})", match applied { Applied::No => "no", Applied::Maybe => "maybe" })]
 pub struct Failure {
     /// What went wrong.
@@ -330,7 +333,7 @@ pub struct Failure {
 }
 
 /// The kinds of failure. Gateways map each to a status in one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
 pub enum FailureKind {
     /// The key's owner did not become reachable in time. Never applied; try again.
     #[error("the owner of the key's slot is not reachable")]

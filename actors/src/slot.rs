@@ -1,12 +1,76 @@
-//! Slots: the 16,384 parts of the key space.
+//! Slots: the 16,384 parts of the key space, exactly as the Redis Cluster specification has them,
+//! so that stock cluster clients can route for themselves.
 
-/// Number of slots in the key space, as in the Redis Cluster specification.
+/// Number of slots in the key space.
 pub const SLOTS: u16 = 16_384;
 
 /// One part of the key space, below [`SLOTS`].
 pub type Slot = u16;
 
-/// The slot of a key.
-pub fn slot_of(_key: &[u8]) -> Slot {
-    0
+/// The slot of a key: CRC16 of its [`tag_of`], modulo [`SLOTS`].
+pub fn slot_of(key: &[u8]) -> Slot {
+    crc16(tag_of(key)) % SLOTS
+}
+
+/// The part of a key that decides its slot: what stands between the first `{` and the first `}`
+/// after it, if that is not empty; otherwise the whole key.
+pub fn tag_of(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|&b| b == b'{') else { return key };
+    let after = &key[open + 1..];
+    match after.iter().position(|&b| b == b'}') {
+        Some(length) if length > 0 => &after[..length],
+        _ => key,
+    }
+}
+
+/// CRC16 in the XMODEM variant: polynomial 0x1021, initial value 0.
+pub fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, &byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+const TABLE: [u16; 256] = table();
+
+const fn table() -> [u16; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc16_is_the_xmodem_variant() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        assert_eq!(crc16(b""), 0);
+    }
+
+    #[test]
+    fn slots_are_those_of_redis_cluster() {
+        for (key, slot) in [("foo", 12182), ("bar", 5061), ("hello", 866), ("somekey", 11058)] {
+            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_hash_tag_decides_alone() {
+        assert_eq!(tag_of(b"{user1000}.following"), b"user1000");
+        assert_eq!(slot_of(b"{user1000}.following"), slot_of(b"{user1000}.followers"));
+        assert_eq!(tag_of(b"foo{}{bar}"), b"foo{}{bar}", "an empty tag does not count");
+        assert_eq!(tag_of(b"foo{{bar}}zap"), b"{bar");
+        assert_eq!(tag_of(b"foo{bar}{zap}"), b"bar");
+        assert_eq!(tag_of(b"foo{bar"), b"foo{bar", "an open tag does not count");
+        assert_eq!(tag_of(b"}{a}"), b"a");
+    }
 }

@@ -59,6 +59,14 @@ impl ByRole {
         self.primary + self.replica
     }
 
+    /// Changes a gauge of one role.
+    pub fn shift(&mut self, role: Role, change: i64) {
+        match role {
+            Role::Primary => self.primary = self.primary.saturating_add_signed(change),
+            Role::Replica => self.replica = self.replica.saturating_add_signed(change),
+        }
+    }
+
     /// Adds `n` to one role.
     pub fn add(&mut self, role: Role, n: u64) {
         match role {

@@ -1,0 +1,501 @@
+//! The LRU: exact, O(1), bounded by entries and by bytes, with a deadline per entry.
+//!
+//! One [`Lru`] is one named cache in one shard. Its nodes stand in one slab that grows by chunks,
+//! linked into one list in order of use over all slots; each slot has a small hash table of its
+//! own, so that growth rehashes hundreds of entries at a time instead of millions, and a slot can
+//! be listed, counted and dropped by itself.
+//!
+//! Pure: time and the seed of the hash are arguments. Every entry that goes without having been
+//! asked to go is reported to the caller as a [`Removal`].
+
+mod node;
+mod slab;
+#[cfg(test)]
+mod tests;
+mod wheel;
+
+use std::hash::BuildHasher;
+
+use bytes::Bytes;
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+use hashbrown::HashTable;
+
+pub use node::SHARED_BYTES;
+
+use crate::op::{Ms, ScanPosition, Version};
+use crate::slot::{SLOTS, Slot};
+use node::{NIL, Node};
+use slab::Slab;
+use wheel::{Advance, Wheel};
+
+/// What an entry is charged beyond its blocks: its node, its places in the slot's table, and what
+/// the allocator adds.
+pub const ENTRY_OVERHEAD: u64 = 64;
+
+/// Entries that one put evicts at most; what is still too much then is debt, paid in slices.
+pub const EVICTIONS_PER_PUT: usize = 256;
+
+/// The limits of an [`Lru`].
+#[derive(Clone, Copy, Debug)]
+pub struct LruConfig {
+    /// Most entries; at least 1.
+    pub capacity: u64,
+    /// Most bytes, overhead included.
+    pub max_bytes: u64,
+    /// Shards of the node: this shard has every `shards`-th slot.
+    pub shards: usize,
+    /// Keys the hash tables.
+    pub seed: u64,
+}
+
+/// An entry that went without having been asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Its slot.
+    pub slot: Slot,
+    /// Why.
+    pub cause: Cause,
+    /// What it was charged.
+    pub bytes: u64,
+}
+
+/// Why an entry went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It was the least recently used and something had to go.
+    Evicted,
+    /// Its deadline had passed.
+    Expired,
+}
+
+/// The entry alone is charged more than `max_bytes`; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the entry alone is larger than the budget of its shard")]
+pub struct TooLarge;
+
+/// What a put did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutOutcome {
+    /// Was there a live entry before?
+    pub replaced: bool,
+}
+
+/// An exact LRU of one named cache in one shard.
+#[derive(Debug)]
+pub struct Lru {
+    capacity: u64,
+    max_bytes: u64,
+    shards: usize,
+    seed: u64,
+    hasher: SeedableRandomState,
+    slab: Slab,
+    tables: Vec<Table>,
+    wheel: Wheel,
+    /// The most and the least recently used node.
+    head: u32,
+    tail: u32,
+    len: usize,
+    bytes: u64,
+}
+
+/// The entries of one slot.
+#[derive(Debug, Default)]
+struct Table {
+    nodes: HashTable<u32>,
+    /// Changes whenever nodes may change places; part of a [`ScanPosition`].
+    layout: u32,
+}
+
+/// A look at an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    node: &'a Node,
+}
+
+impl<'a> View<'a> {
+    /// The key.
+    pub fn key(&self) -> &'a [u8] {
+        self.node.key()
+    }
+
+    /// The value: a copy of a small one, a share of one of [`SHARED_BYTES`] or more.
+    pub fn value(&self) -> Bytes {
+        self.node.value()
+    }
+
+    /// The value where it stands.
+    pub fn value_slice(&self) -> &'a [u8] {
+        self.node.value_slice()
+    }
+
+    /// The content type.
+    pub fn content_type(&self) -> Option<&'a [u8]> {
+        self.node.content_type()
+    }
+
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.node.version
+    }
+
+    /// The deadline; `None` for a permanent entry.
+    pub fn deadline(&self) -> Option<Ms> {
+        self.node.deadline()
+    }
+}
+
+impl Lru {
+    /// An empty LRU.
+    pub fn new(config: LruConfig) -> Self {
+        let slots = usize::from(SLOTS).div_ceil(config.shards);
+        Lru {
+            capacity: config.capacity.min(u64::from(wheel::INDEX_MAX - 1)),
+            max_bytes: config.max_bytes,
+            shards: config.shards,
+            seed: config.seed,
+            hasher: SeedableRandomState::with_seed(config.seed, SharedSeed::global_random()),
+            slab: Slab::new(),
+            tables: (0..slots).map(|_| Table::default()).collect(),
+            wheel: Wheel::new(),
+            head: NIL,
+            tail: NIL,
+            len: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Entries, those included whose deadline has passed but that nothing has met yet.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Is there no entry?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Charged bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Entries of one slot.
+    pub fn slot_len(&self, slot: Slot) -> usize {
+        self.table(slot).nodes.len()
+    }
+
+    /// Reads an entry and makes it the most recently used.
+    pub fn get(
+        &mut self,
+        slot: Slot,
+        key: &[u8],
+        now: Ms,
+        removed: &mut impl FnMut(Removal),
+    ) -> Option<View<'_>> {
+        let index = self.live(slot, key, now, removed)?;
+        self.promote(index);
+        Some(View { node: &self.slab[index] })
+    }
+
+    /// Reads an entry without counting a use.
+    pub fn peek(&self, slot: Slot, key: &[u8], now: Ms) -> Option<View<'_>> {
+        let node = &self.slab[self.find(slot, key)?];
+        (!node.is_expired(now)).then_some(View { node })
+    }
+
+    /// Makes an entry the most recently used; returns whether it is there.
+    pub fn touch(&mut self, slot: Slot, key: &[u8]) -> bool {
+        let found = self.find(slot, key);
+        if let Some(index) = found {
+            self.promote(index);
+        }
+        found.is_some()
+    }
+
+    /// Stores an entry as the most recently used, in place of one with the same key, and evicts
+    /// what is too much: at most [`EVICTIONS_PER_PUT`] entries, the rest by [`Lru::pay_debt`].
+    ///
+    /// A value of [`SHARED_BYTES`] or more is kept as it is and must own exactly its allocation.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the entry alone exceeds `max_bytes`; nothing is changed.
+    #[allow(clippy::too_many_arguments)]
+    pub fn put(
+        &mut self,
+        slot: Slot,
+        key: &[u8],
+        value: &Bytes,
+        content_type: Option<&[u8]>,
+        deadline: Option<Ms>,
+        version: Version,
+        now: Ms,
+        removed: &mut impl FnMut(Removal),
+    ) -> Result<PutOutcome, TooLarge> {
+        let charge = node::charge(key, value.len(), content_type);
+        if charge > self.max_bytes {
+            return Err(TooLarge);
+        }
+        let found = self.live(slot, key, now, removed);
+        let replaced = found.is_some();
+        let index = match found {
+            Some(index) => {
+                self.bytes -= self.slab[index].charge();
+                self.wheel.remove(&mut self.slab, index);
+                self.unlink(index);
+                index
+            }
+            None => {
+                self.len += 1;
+                self.slab.take()
+            }
+        };
+        self.bytes += charge;
+        let node = &mut self.slab[index];
+        node.fill(slot, key, value, content_type);
+        node.version = version;
+        node.set_deadline(deadline);
+        self.link_front(index);
+        self.wheel.insert(&mut self.slab, index);
+        if !replaced {
+            self.index(slot, index);
+        }
+        self.evict(EVICTIONS_PER_PUT, now, removed);
+        Ok(PutOutcome { replaced })
+    }
+
+    /// Removes an entry; returns whether a live one was there.
+    pub fn remove(
+        &mut self,
+        slot: Slot,
+        key: &[u8],
+        now: Ms,
+        removed: &mut impl FnMut(Removal),
+    ) -> bool {
+        let found = self.live(slot, key, now, removed);
+        if let Some(index) = found {
+            self.unindex(index);
+            self.release(index);
+        }
+        found.is_some()
+    }
+
+    /// Gives a live entry a new deadline and version; not a use. Returns whether it is there.
+    pub fn set_deadline(
+        &mut self,
+        slot: Slot,
+        key: &[u8],
+        deadline: Option<Ms>,
+        version: Version,
+        now: Ms,
+    ) -> bool {
+        let Some(index) = self.find(slot, key) else { return false };
+        if self.slab[index].is_expired(now) {
+            return false;
+        }
+        self.wheel.remove(&mut self.slab, index);
+        self.slab[index].set_deadline(deadline);
+        self.slab[index].version = version;
+        self.wheel.insert(&mut self.slab, index);
+        true
+    }
+
+    /// Reclaims entries whose deadline has passed, in at most `budget` steps; returns whether
+    /// nothing is left to reclaim.
+    pub fn expire(
+        &mut self,
+        now: Ms,
+        mut budget: usize,
+        removed: &mut impl FnMut(Removal),
+    ) -> bool {
+        loop {
+            match self.wheel.advance(&mut self.slab, now, &mut budget) {
+                Advance::Expired(index) => self.drop_node(index, Cause::Expired, removed),
+                Advance::OutOfBudget => return false,
+                Advance::Done => return true,
+            }
+        }
+    }
+
+    /// Is there more in it than its limits allow?
+    pub fn has_debt(&self) -> bool {
+        self.len as u64 > self.capacity || self.bytes > self.max_bytes
+    }
+
+    /// Evicts what is too much, at most `budget` entries.
+    pub fn pay_debt(&mut self, budget: usize, now: Ms, removed: &mut impl FnMut(Removal)) {
+        self.evict(budget, now, removed);
+    }
+
+    /// Visits live entries of a slot from a position on: at most `limit` of them and `buckets`
+    /// places of the slot's table. Returns where to go on, or `None` at the end.
+    ///
+    /// A position that is no longer valid starts the slot again, so that an entry present
+    /// throughout is visited at least once.
+    pub fn scan(
+        &self,
+        slot: Slot,
+        from: ScanPosition,
+        limit: usize,
+        buckets: usize,
+        now: Ms,
+        mut visit: impl FnMut(View<'_>),
+    ) -> Option<ScanPosition> {
+        let table = self.table(slot);
+        let layout = self.layout(slot);
+        let start = if from.layout == layout { from.bucket as usize } else { 0 };
+        let mut visited = 0;
+        let places = if table.nodes.is_empty() { 0 } else { table.nodes.num_buckets() };
+        for bucket in start..places {
+            if visited == limit || bucket - start == buckets {
+                return Some(ScanPosition { layout, bucket: bucket as u64 });
+            }
+            if let Some(&index) = table.nodes.get_bucket(bucket)
+                && !self.slab[index].is_expired(now)
+            {
+                visited += 1;
+                visit(View { node: &self.slab[index] });
+            }
+        }
+        None
+    }
+
+    /// Removes every entry of a slot; returns how many and what they were charged.
+    pub fn clear_slot(&mut self, slot: Slot) -> (usize, u64) {
+        let before = self.bytes;
+        let shards = self.shards;
+        let table = &mut self.tables[usize::from(slot) / shards];
+        table.layout = table.layout.wrapping_add(1);
+        let nodes = std::mem::take(&mut table.nodes);
+        for &index in &nodes {
+            self.release(index);
+        }
+        (nodes.len(), before - self.bytes)
+    }
+
+    /// A digest of a slot's live entries: equal for copies with the same keys, values, types and
+    /// versions, whatever their order. Reads the whole slot.
+    pub fn digest(&self, slot: Slot, now: Ms) -> u64 {
+        let live = self.table(slot).nodes.iter().map(|&index| &self.slab[index]);
+        live.filter(|node| !node.is_expired(now)).fold(0, |digest, node| {
+            let mut hash = xxhash_rust::xxh3::Xxh3::with_seed(node.version.0);
+            for part in [node.key(), node.value_slice(), node.content_type().unwrap_or(&[])] {
+                hash.update(&(part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+            digest ^ hash.digest()
+        })
+    }
+
+    fn table(&self, slot: Slot) -> &Table {
+        &self.tables[usize::from(slot) / self.shards]
+    }
+
+    /// Identity of a slot's layout: never 0, and different for other LRUs.
+    fn layout(&self, slot: Slot) -> u64 {
+        (self.seed ^ u64::from(self.table(slot).layout)).max(1)
+    }
+
+    fn find(&self, slot: Slot, key: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(key);
+        self.table(slot).nodes.find(hash, |&index| self.slab[index].key() == key).copied()
+    }
+
+    /// Finds a live entry; one whose deadline has passed is removed.
+    fn live(
+        &mut self,
+        slot: Slot,
+        key: &[u8],
+        now: Ms,
+        removed: &mut impl FnMut(Removal),
+    ) -> Option<u32> {
+        let index = self.find(slot, key)?;
+        if self.slab[index].is_expired(now) {
+            self.drop_node(index, Cause::Expired, removed);
+            return None;
+        }
+        Some(index)
+    }
+
+    fn index(&mut self, slot: Slot, index: u32) {
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        let hash = |&index: &u32| hasher.hash_one(slab[index].key());
+        let table = &mut self.tables[usize::from(slot) / self.shards];
+        if table.nodes.len() == table.nodes.capacity() {
+            // The table is about to grow or to be rehashed in place.
+            table.layout = table.layout.wrapping_add(1);
+        }
+        table.nodes.insert_unique(hash(&index), index, hash);
+    }
+
+    fn unindex(&mut self, index: u32) {
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        let hash = |&index: &u32| hasher.hash_one(slab[index].key());
+        let table = &mut self.tables[usize::from(slab[index].slot()) / self.shards];
+        if let Ok(entry) = table.nodes.find_entry(hash(&index), |&other| other == index) {
+            entry.remove();
+        }
+        if table.nodes.len() * 4 < table.nodes.capacity() {
+            table.layout = table.layout.wrapping_add(1);
+            let keep = table.nodes.len() * 2;
+            table.nodes.shrink_to(keep, hash);
+        }
+    }
+
+    /// Evicts from the least recently used end while there is too much, at most `budget` entries.
+    fn evict(&mut self, budget: usize, now: Ms, removed: &mut impl FnMut(Removal)) {
+        for _ in 0..budget {
+            if !self.has_debt() {
+                return;
+            }
+            let expired = self.slab[self.tail].is_expired(now);
+            let cause = if expired { Cause::Expired } else { Cause::Evicted };
+            self.drop_node(self.tail, cause, removed);
+        }
+    }
+
+    fn drop_node(&mut self, index: u32, cause: Cause, removed: &mut impl FnMut(Removal)) {
+        let node = &self.slab[index];
+        removed(Removal { slot: node.slot(), cause, bytes: node.charge() });
+        self.unindex(index);
+        self.release(index);
+    }
+
+    /// Takes a node that no table names any more out of everything else.
+    fn release(&mut self, index: u32) {
+        self.bytes -= self.slab[index].charge();
+        self.len -= 1;
+        self.wheel.remove(&mut self.slab, index);
+        self.unlink(index);
+        self.slab.give(index);
+    }
+
+    fn promote(&mut self, index: u32) {
+        if self.head != index {
+            self.unlink(index);
+            self.link_front(index);
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Node { prev, next, .. } = self.slab[index];
+        match prev {
+            NIL => self.head = next,
+            prev => self.slab[prev].next = next,
+        }
+        match next {
+            NIL => self.tail = prev,
+            next => self.slab[next].prev = prev,
+        }
+    }
+
+    fn link_front(&mut self, index: u32) {
+        let first = std::mem::replace(&mut self.head, index);
+        let node = &mut self.slab[index];
+        (node.prev, node.next) = (NIL, first);
+        match first {
+            NIL => self.tail = index,
+            first => self.slab[first].prev = index,
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! A running node: its System, its threads, and the order in which things start and stop.
+//!
+//! Lariat runs in an actix System on a thread of its own, whatever the host program does; the
+//! Supervisor has a thread of its own below it. Worker threads are either the node's own
+//! ([`Hosting::Own`]) or threads that make themselves known with `Client::register_worker`
+//! ([`Hosting::Guests`]: the workers of an HTTP server). On each worker live one Router, its
+//! links to peers, an accept loop for peers, and the worker's shards: shard `s` on worker
+//! `s mod workers`.
+
+use std::cell::RefCell;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+
+use actix::{Addr, Arbiter, ArbiterHandle, System};
+use arc_swap::ArcSwap;
+
+use crate::admission::Gate;
+use crate::client::{Client, Inflight, MemberState};
+use crate::map::{ClusterMap, Member, NodeIx};
+use crate::peer::inbound::Inbound;
+use crate::peer::link::{CloseLink, LinkConfig, PeerLink};
+use crate::peer::{self, Params};
+use crate::router::Router;
+use crate::router::gates::CopyGates;
+use crate::router::messages::{SetLinks, StopRouter};
+use crate::shard::{Shard, ShardCounters};
+use crate::shared::{Counters, Registry, ShardHandle, Shared};
+use crate::spec::NodeSpec;
+use crate::supervisor::{PeerSeen, StopSupervisor, Supervisor};
+use crate::time::NodeClock;
+use crate::wire::cache_hash;
+
+/// How long worker threads have to start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where worker threads come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosting {
+    /// The node starts its own.
+    Own,
+    /// Threads that call `Client::register_worker`, as many as the node has workers.
+    Guests,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The id is not among the members.
+    #[error("node id '{0}' is not listed among the members")]
+    UnknownId(String),
+    /// Two caches have names with the same stable hash.
+    #[error("the names of caches '{0}' and '{1}' have the same hash: rename one of them")]
+    CacheNamesCollide(String, String),
+    /// The peer listener could not be used.
+    #[error("cannot listen for peers: {0}")]
+    Listen(#[from] std::io::Error),
+    /// A thread could not be started, or did not become ready in time.
+    #[error("cannot start the node's threads: {0}")]
+    Threads(String),
+}
+
+/// The worker threads of a node, as they become known.
+#[derive(Debug)]
+pub struct Workers {
+    wanted: usize,
+    hosting: Hosting,
+    known: Mutex<Vec<(ThreadId, ArbiterHandle)>>,
+    complete: mpsc::SyncSender<Vec<ArbiterHandle>>,
+}
+
+impl Workers {
+    /// See `Client::register_worker`. A factory runs several times on one thread: the thread
+    /// counts once.
+    pub(crate) fn register(&self) -> Option<usize> {
+        if self.hosting == Hosting::Own {
+            return None;
+        }
+        let me = thread::current().id();
+        let mut known = self.known.lock().expect("no holder of this lock panics");
+        if let Some(index) = known.iter().position(|(id, _)| *id == me) {
+            return Some(index);
+        }
+        if known.len() == self.wanted {
+            return None;
+        }
+        known.push((me, Arbiter::try_current()?));
+        if known.len() == self.wanted {
+            let handles = known.iter().map(|(_, handle)| handle.clone()).collect();
+            // The channel has room for this one message.
+            let _ = self.complete.try_send(handles);
+        }
+        Some(known.len() - 1)
+    }
+}
+
+/// A running node. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Running {
+    client: Client,
+    shared: Arc<Shared>,
+    stop: Arc<StopHandle>,
+}
+
+#[derive(Debug)]
+struct StopHandle {
+    stopped: OnceLock<()>,
+    parts: Mutex<Option<Parts>>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    system: System,
+    thread: JoinHandle<()>,
+    supervisor: Addr<Supervisor>,
+    supervisor_arbiter: ArbiterHandle,
+    own_workers: Vec<ArbiterHandle>,
+    links: Arc<Mutex<Vec<Addr<PeerLink>>>>,
+    accepting: Arc<Mutex<Vec<tokio::sync::oneshot::Sender<()>>>>,
+}
+
+/// Starts a node. Blocks until its own workers serve; with [`Hosting::Guests`] it returns at once
+/// and the node serves as soon as enough workers are known.
+///
+/// # Errors
+/// What is wrong with the specification, the listener or the threads.
+pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
+    let (complete, workers_known) = mpsc::sync_channel(1);
+    let workers = Arc::new(Workers {
+        wanted: spec.workers,
+        hosting,
+        known: Mutex::new(Vec::new()),
+        complete,
+    });
+    let listeners = clone_listeners(&spec)?;
+    let shared = Arc::new(share(&spec)?);
+    let (started, wait_started) = mpsc::sync_channel(1);
+    let own = if hosting == Hosting::Own { spec.workers } else { 0 };
+    let thread = thread::Builder::new()
+        .name(format!("lariat-{}", spec.id))
+        .spawn({
+            let shared = shared.clone();
+            move || {
+                let runner = System::new();
+                let supervisor_arbiter = Arbiter::new();
+                let own: Vec<Arbiter> = (0..own).map(|_| Arbiter::new()).collect();
+                let (tell, told) = mpsc::sync_channel(1);
+                supervisor_arbiter.spawn_fn(move || {
+                    let _ = tell.send(crate::actor::start(Supervisor::new(shared)));
+                });
+                let Ok(supervisor) = told.recv_timeout(START_TIMEOUT) else { return };
+                let handles: Vec<ArbiterHandle> = own.iter().map(Arbiter::handle).collect();
+                let _ = started.send((
+                    System::current(),
+                    supervisor,
+                    supervisor_arbiter.handle(),
+                    handles,
+                ));
+                // Runs until the node stops; a failure here has nobody left to hear of it.
+                let _ = runner.run();
+                for arbiter in own {
+                    let _ = arbiter.join();
+                }
+                let _ = supervisor_arbiter.join();
+            }
+        })
+        .map_err(|error| StartError::Threads(error.to_string()))?;
+    let (system, supervisor, supervisor_arbiter, own_workers) = wait_started
+        .recv_timeout(START_TIMEOUT)
+        .map_err(|_| StartError::Threads("the node's System did not start".into()))?;
+
+    let links: Arc<Mutex<Vec<Addr<PeerLink>>>> = Arc::default();
+    let accepting: Arc<Mutex<Vec<tokio::sync::oneshot::Sender<()>>>> = Arc::default();
+    let plan = Plan {
+        shared: shared.clone(),
+        supervisor: supervisor.clone(),
+        params: params(&spec, &shared),
+        dial: spec.dial.clone(),
+        listeners: Mutex::new(listeners),
+        max_connections: spec.max_connections,
+        links: links.clone(),
+        accepting: accepting.clone(),
+    };
+    match hosting {
+        Hosting::Own => populate(&plan, &own_workers)?,
+        Hosting::Guests => {
+            thread::spawn(move || {
+                if let Ok(handles) = workers_known.recv()
+                    && let Err(error) = populate(&plan, &handles)
+                {
+                    tracing::error!(%error, "node cannot start");
+                }
+            });
+        }
+    }
+    let client = Client::new(shared.clone(), workers);
+    let parts =
+        Parts { system, thread, supervisor, supervisor_arbiter, own_workers, links, accepting };
+    let stop = Arc::new(StopHandle { stopped: OnceLock::new(), parts: Mutex::new(Some(parts)) });
+    Ok(Running { client, shared, stop })
+}
+
+impl Running {
+    /// The handle for requests.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Marks the node as stopping: it is not ready any more, gateways close their connections
+    /// after each response; requests are still served.
+    pub fn announce_stop(&self) {
+        self.shared.stopping.store(true, Relaxed);
+    }
+
+    /// Stops the node and waits until its threads have ended. With `drain` it first waits, at most
+    /// `drain_timeout`, until no request is under way. Idempotent; blocks, so call it from a thread
+    /// that may.
+    pub fn stop(&self, drain: bool) {
+        self.announce_stop();
+        let parts = self.stop.parts.lock().expect("no holder of this lock panics").take();
+        let Some(parts) = parts else {
+            self.stop.stopped.wait();
+            return;
+        };
+        if drain {
+            let until =
+                Instant::now() + Duration::from_millis(self.shared.cluster.drain_timeout_ms);
+            while self.is_busy() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        // Not accepting any more, then links, routers with what still waits, Supervisor, threads.
+        parts.accepting.lock().expect("no holder of this lock panics").clear();
+        for link in parts.links.lock().expect("no holder of this lock panics").drain(..) {
+            link.do_send(CloseLink);
+        }
+        if let Some(registry) = self.shared.registry.get() {
+            registry.routers.iter().for_each(|router| router.do_send(StopRouter));
+        }
+        parts.supervisor.do_send(StopSupervisor);
+        // Lets goodbyes and last answers leave before their threads end.
+        thread::sleep(Duration::from_millis(20));
+        for worker in parts.own_workers {
+            worker.stop();
+        }
+        parts.supervisor_arbiter.stop();
+        parts.system.stop();
+        if parts.thread.join().is_err() {
+            tracing::error!(node = %self.shared.id, "the node's thread panicked");
+        }
+        let _ = self.stop.stopped.set(());
+        tracing::info!(node = %self.shared.id, "node stopped");
+    }
+
+    fn is_busy(&self) -> bool {
+        let waiting =
+            self.shared.registry.get().is_some_and(|registry| {
+                registry.shards.iter().any(|shard| shard.gate.waiting() > 0)
+            });
+        waiting || self.shared.inflight.used() > 0
+    }
+}
+
+fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
+    let clock = NodeClock::new();
+    let incarnation = clock.wall_ms();
+    let members = spec
+        .members
+        .iter()
+        .map(|member| Member {
+            id: member.id.clone(),
+            incarnation: 0,
+            http: member.http.clone(),
+            peer: member.peer.clone(),
+            weight: member.weight,
+            zone: member.zone.clone(),
+        })
+        .collect();
+    let cache_hashes: Vec<u32> = spec.caches.iter().map(|cache| cache_hash(&cache.name)).collect();
+    for (index, hash) in cache_hashes.iter().enumerate() {
+        if let Some(other) = cache_hashes[..index].iter().position(|h| h == hash) {
+            let name = |i: usize| spec.caches[i].name.clone();
+            return Err(StartError::CacheNamesCollide(name(other), name(index)));
+        }
+    }
+    let copies = spec
+        .caches
+        .iter()
+        .map(|cache| cache.replication_factor.unwrap_or(spec.cluster.replication_factor))
+        .max()
+        .unwrap_or(1);
+    let cluster_id = xxhash_rust::xxh3::xxh3_64(spec.cluster.name.as_bytes());
+    let map = ClusterMap::from_members(cluster_id, members, spec.cluster.virtual_nodes, copies);
+    let me = map.find(&spec.id).ok_or_else(|| StartError::UnknownId(spec.id.clone()))?;
+    let map = map.with_incarnation(me, incarnation).unwrap_or(map);
+    let member_states = (0..map.members.len()).map(|_| 0.into()).collect();
+    let shared = Shared {
+        id: spec.id.clone(),
+        me,
+        incarnation,
+        cluster: spec.cluster.clone(),
+        caches: spec.caches.clone(),
+        cache_hashes,
+        shards: spec.shards,
+        workers: spec.workers,
+        started_at: clock.now(),
+        clock,
+        map: ArcSwap::from_pointee(map),
+        registry: OnceLock::new(),
+        shard_counters: (0..spec.shards).map(|_| ShardCounters::new(spec.caches.len())).collect(),
+        counters: Counters::default(),
+        member_states,
+        inflight: Inflight::new(spec.max_inflight_bytes),
+        stopping: false.into(),
+    };
+    shared.set_member_state(me, MemberState::Up);
+    Ok(shared)
+}
+
+/// One handle on the listener for each worker: each accepts for itself.
+fn clone_listeners(spec: &NodeSpec) -> Result<Vec<TcpListener>, StartError> {
+    let Some(listener) = &spec.peer_listener else { return Ok(Vec::new()) };
+    listener.set_nonblocking(true)?;
+    (0..spec.workers).map(|_| listener.try_clone().map_err(StartError::from)).collect()
+}
+
+fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
+    let largest = spec.caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
+    let members = shared.clone();
+    Params {
+        cluster: spec.cluster.name.clone(),
+        id: spec.id.clone(),
+        incarnation: shared.incarnation,
+        digest: shared.map.load().digest(),
+        secret: spec.cluster.secret.clone().into(),
+        max_frame: (largest + (4 << 20)) as usize,
+        known: Arc::new(move |id: &str| {
+            let map = members.map.load();
+            map.find(id).map(|node| map.member(node).incarnation)
+        }),
+    }
+}
+
+/// What each worker is populated with.
+struct Plan {
+    shared: Arc<Shared>,
+    supervisor: Addr<Supervisor>,
+    params: Params,
+    dial: std::collections::HashMap<String, String>,
+    listeners: Mutex<Vec<TcpListener>>,
+    max_connections: usize,
+    links: Arc<Mutex<Vec<Addr<PeerLink>>>>,
+    accepting: Arc<Mutex<Vec<tokio::sync::oneshot::Sender<()>>>>,
+}
+
+/// Starts Routers, shards, links and accept loops on the workers, then publishes the registry.
+fn populate(plan: &Plan, workers: &[ArbiterHandle]) -> Result<(), StartError> {
+    let mut routers = Vec::new();
+    let mut shards: Vec<Option<ShardHandle>> = vec![None; plan.shared.shards];
+    for (index, worker) in workers.iter().enumerate() {
+        let (tell, told) = mpsc::sync_channel(1);
+        let shared = plan.shared.clone();
+        let members = shared.map.load().members.len();
+        worker.spawn_fn(move || {
+            let gates = Rc::new(CopyGates::new(members));
+            let router = crate::actor::start(Router::new(shared.clone(), gates.clone()));
+            let mine = (index..shared.shards).step_by(shared.workers);
+            let shards: Vec<(usize, Addr<Shard>)> = mine
+                .map(|shard| {
+                    let (shared, router) = (shared.clone(), router.clone());
+                    let actor = Shard::new(shared, shard, router, gates.clone(), rand::random());
+                    (shard, crate::actor::start(actor))
+                })
+                .collect();
+            // The starting thread gives up after its own deadline.
+            let _ = tell.send((router, shards));
+        });
+        let (router, mine) = told
+            .recv_timeout(START_TIMEOUT)
+            .map_err(|_| StartError::Threads(format!("worker {index} did not start")))?;
+        routers.push(router);
+        for (shard, addr) in mine {
+            shards[shard] = Some(ShardHandle { addr, gate: Arc::new(Gate::default()) });
+        }
+    }
+    let shards = shards.into_iter().flatten().collect();
+    let registry = Registry { routers: routers.clone(), shards };
+    let _ = plan.shared.registry.set(registry);
+    for (worker, router) in workers.iter().zip(routers) {
+        connect(plan, worker, router);
+    }
+    tracing::info!(node = %plan.shared.id, incarnation = plan.shared.incarnation,
+        workers = workers.len(), shards = plan.shared.shards, "node started empty");
+    Ok(())
+}
+
+/// Starts a worker's links and its accept loop.
+fn connect(plan: &Plan, worker: &ArbiterHandle, router: Addr<Router>) {
+    let map = plan.shared.map.load_full();
+    let listener = plan.listeners.lock().expect("no holder of this lock panics").pop();
+    if listener.is_none() {
+        return;
+    }
+    let targets: Vec<Option<String>> = map
+        .members
+        .iter()
+        .enumerate()
+        .map(|(index, member)| {
+            let address = plan.dial.get(&member.id).unwrap_or(&member.peer).clone();
+            (NodeIx(index as u16) != plan.shared.me && !address.is_empty()).then_some(address)
+        })
+        .collect();
+    let (shared, params) = (plan.shared.clone(), plan.params.clone());
+    let (supervisor, links, accepting) =
+        (plan.supervisor.clone(), plan.links.clone(), plan.accepting.clone());
+    let max_connections = plan.max_connections;
+    worker.spawn_fn(move || {
+        let mine: Vec<Option<Addr<PeerLink>>> = targets
+            .into_iter()
+            .enumerate()
+            .map(|(index, address)| {
+                Some(crate::actor::start(PeerLink::new(LinkConfig {
+                    shared: shared.clone(),
+                    peer: NodeIx(index as u16),
+                    address: address?,
+                    params: params.clone(),
+                    router: router.clone(),
+                    supervisor: supervisor.clone(),
+                })))
+            })
+            .collect();
+        router.do_send(SetLinks(mine.clone()));
+        links.lock().expect("no holder of this lock panics").extend(mine.into_iter().flatten());
+        if let Some(listener) = listener {
+            let (stop, stopped) = tokio::sync::oneshot::channel();
+            accepting.lock().expect("no holder of this lock panics").push(stop);
+            accept(shared, params, supervisor, router, listener, max_connections, stopped);
+        }
+    });
+}
+
+fn accept(
+    shared: Arc<Shared>,
+    params: Params,
+    supervisor: Addr<Supervisor>,
+    router: Addr<Router>,
+    listener: TcpListener,
+    max_connections: usize,
+    stopped: tokio::sync::oneshot::Receiver<()>,
+) {
+    // The connections of each peer, newest last: one of an older start is closed by its socket.
+    let served: Rc<RefCell<Vec<Addr<Inbound>>>> = Rc::default();
+    let refused = shared.clone();
+    let on_refused = move |error: &peer::AcceptError| {
+        refused.counters.peer_handshakes_refused.add(1);
+        tracing::warn!(node = %refused.id, %error, "refused a connection from a peer");
+    };
+    let on_connection = move |identity: peer::PeerIdentity, connection: peer::Connection| {
+        let (shared, supervisor, router, served) =
+            (shared.clone(), supervisor.clone(), router.clone(), served.clone());
+        actix_rt::spawn(async move {
+            let Some(peer) = shared.map.load().find(&identity.id) else { return };
+            let incarnation = identity.incarnation;
+            if supervisor.send(PeerSeen { peer, incarnation }).await.is_ok() {
+                let inbound = Inbound::serve(shared, peer, router, connection);
+                let mut served = served.borrow_mut();
+                served.retain(Addr::connected);
+                served.push(inbound);
+            }
+        });
+    };
+    let listening = peer::listen(listener, params, max_connections, on_connection, on_refused);
+    actix_rt::spawn(async move {
+        // Ends when the sender is dropped: the node stops accepting.
+        let _ = stopped.await;
+        drop(listening);
+    });
+}

@@ -1,0 +1,187 @@
+//! The accepting end of a peer's connection: hands its requests to this thread's Router and its
+//! replication to the shards, and sends back what they say.
+//!
+//! State: how much the peer has under way. A peer that has [`REQUESTS_MAX`] requests open is not
+//! read from until one is answered.
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Connection, WriterHandle};
+use crate::map::NodeIx;
+use crate::router::Router;
+use crate::router::messages::Serve;
+use crate::shard::messages::{PartAnswer, Replicate};
+use crate::shared::Shared;
+use crate::wire::{AckItem, Message as Wire, PeerAnswer, ReplicationItem};
+use crate::wire_map::request_from_wire;
+
+/// Requests that one connection may have open.
+pub const REQUESTS_MAX: usize = 1_024;
+
+/// Bytes of values after which a reply is continued in another frame.
+const REPLY_FRAME_BYTES: usize = 1 << 20;
+
+/// One accepted connection of a peer.
+#[derive(Debug)]
+pub struct Inbound {
+    shared: Arc<Shared>,
+    peer: NodeIx,
+    router: Addr<Router>,
+    writer: WriterHandle,
+    permits: std::collections::HashMap<u64, OwnedSemaphorePermit>,
+}
+
+/// A request of the peer has its answers.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Served {
+    /// The peer's number for it.
+    pub id: u64,
+    /// One answer per request.
+    pub answers: Vec<PartAnswer>,
+}
+
+/// Acknowledgements of this node's copies for the peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SendAcks {
+    /// What the copies say.
+    pub items: Vec<AckItem>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Received {
+    message: Wire,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Closed;
+
+impl Inbound {
+    /// Serves a connection of `peer` on the current thread until it closes.
+    pub fn serve(
+        shared: Arc<Shared>,
+        peer: NodeIx,
+        router: Addr<Router>,
+        connection: Connection,
+    ) -> Addr<Self> {
+        let (mut reader, writer) = connection.split();
+        let inbound = Inbound { shared, peer, router, writer, permits: Default::default() };
+        let addr = crate::actor::start(inbound);
+        let me = addr.clone();
+        let open = Arc::new(Semaphore::new(REQUESTS_MAX));
+        actix_rt::spawn(async move {
+            while let Ok(Some(message)) = reader.next().await {
+                let permit = match &message {
+                    Wire::Do { .. } => open.clone().acquire_owned().await.ok(),
+                    _ => None,
+                };
+                me.do_send(Received { message, permit });
+            }
+            me.do_send(Closed);
+        });
+        addr
+    }
+
+    fn send(&mut self, message: &Wire, ctx: &mut Context<Self>) {
+        if let Err(error) = self.writer.send(message) {
+            tracing::debug!(node = %self.shared.id, %error, "connection of peer closed");
+            ctx.stop();
+        }
+    }
+
+    fn replicate(&mut self, items: Vec<ReplicationItem>, ctx: &mut Context<Self>) {
+        let Some(registry) = self.shared.registry.get() else { return };
+        let mut by_shard: Vec<Vec<ReplicationItem>> = vec![Vec::new(); self.shared.shards];
+        for item in items {
+            let (ReplicationItem::Begin { slot, .. }
+            | ReplicationItem::Chunk { slot, .. }
+            | ReplicationItem::Write { slot, .. }) = &item;
+            by_shard[self.shared.shard_of(*slot)].push(item);
+        }
+        for (shard, items) in by_shard.into_iter().enumerate().filter(|(_, i)| !i.is_empty()) {
+            let (from, reply) = (self.peer, ctx.address());
+            registry.shards[shard].addr.do_send(Replicate { from, items, reply });
+        }
+    }
+}
+
+impl Actor for Inbound {
+    type Context = Context<Self>;
+}
+
+impl Handler<Received> for Inbound {
+    type Result = ();
+    fn handle(&mut self, received: Received, ctx: &mut Context<Self>) {
+        match received.message {
+            Wire::Do { id, timeout_ms, max_reply_bytes, epoch: _, requests } => {
+                self.permits.extend(received.permit.map(|permit| (id, permit)));
+                self.shared.counters.peer_requests_received.add(1);
+                let requests =
+                    requests.into_iter().map(|r| request_from_wire(&self.shared, r)).collect();
+                let deadline = self.shared.clock.now() + u64::from(timeout_ms);
+                let from = ctx.address();
+                self.router.do_send(Serve { requests, deadline, max_reply_bytes, from, id });
+            }
+            Wire::Replicate { items } => self.replicate(items, ctx),
+            Wire::Beat { seq } => {
+                let epoch = self.shared.map.load().epoch;
+                self.send(&Wire::BeatAnswer { seq, epoch }, ctx);
+            }
+            Wire::StatsRequest { id } => {
+                let stats = self.shared.stats();
+                self.send(&Wire::StatsReply { id, stats }, ctx);
+            }
+            Wire::Goodbye { .. } => ctx.stop(),
+            _ => {
+                tracing::warn!(node = %self.shared.id, "peer sent a message that only an accepting node may send");
+                ctx.stop();
+            }
+        }
+    }
+}
+
+impl Handler<Closed> for Inbound {
+    type Result = ();
+    fn handle(&mut self, _closed: Closed, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
+impl Handler<Served> for Inbound {
+    type Result = ();
+    fn handle(&mut self, served: Served, ctx: &mut Context<Self>) {
+        self.permits.remove(&served.id);
+        let id = served.id;
+        let (mut first, mut bytes, mut frame) = (0, 0, Vec::new());
+        let total = served.answers.len();
+        for (index, answer) in served.answers.into_iter().enumerate() {
+            let answer = match answer {
+                PartAnswer::Done(answer) => PeerAnswer::Answer(answer),
+                PartAnswer::NotOwner { epoch, .. } => PeerAnswer::NotOwner { epoch },
+            };
+            bytes += answer.payload_bytes();
+            frame.push(answer);
+            if bytes >= REPLY_FRAME_BYTES && index + 1 < total {
+                let answers = std::mem::take(&mut frame);
+                let next = first + answers.len() as u32;
+                self.send(&Wire::Done { id, first, answers, last: false }, ctx);
+                (first, bytes) = (next, 0);
+            }
+        }
+        self.send(&Wire::Done { id, first, answers: frame, last: true }, ctx);
+    }
+}
+
+impl Handler<SendAcks> for Inbound {
+    type Result = ();
+    fn handle(&mut self, acks: SendAcks, ctx: &mut Context<Self>) {
+        self.send(&Wire::Acks { items: acks.items }, ctx);
+    }
+}

@@ -1,0 +1,419 @@
+//! The PeerLink: one connection from one worker thread to one other node.
+//!
+//! State: the connection (trying, up or down), requests that wait for answers, heartbeats. It
+//! dials for ever with back-off, tells its Router what becomes of the link, and reports every
+//! part it could not deliver together with whether the peer may have received it.
+//!
+//! What is not confirmed when the link breaks is the Router's to send again: a PeerLink forgets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+
+use super::{Backoff, ConnectError, Connection, Params, PeerIdentity, WriterHandle};
+use crate::map::NodeIx;
+use crate::op::Ms;
+use crate::router::Router;
+use crate::router::messages::{Acked, LinkEvent, LinkNews, PartBroken, PartDone, StatsArrived};
+use crate::shard::messages::{Item, PartAnswer};
+use crate::shared::Shared;
+use crate::supervisor::{PeerSeen, PeerState, Supervisor};
+use crate::wire::{Message as Wire, PeerAnswer, ReplicationItem};
+use crate::wire_map::request_to_wire;
+
+/// The link of one worker to one peer.
+#[derive(Debug)]
+pub struct PeerLink {
+    shared: Arc<Shared>,
+    peer: NodeIx,
+    address: String,
+    params: Params,
+    router: Addr<Router>,
+    supervisor: Addr<Supervisor>,
+    backoff: Backoff,
+    /// Counts connections, so that news of an earlier one are recognised.
+    connection: u64,
+    writer: Option<WriterHandle>,
+    requests: HashMap<u64, Waiting>,
+    next_id: u64,
+    beat: u64,
+    last_heard: Ms,
+}
+
+/// A request that the peer has not answered in full.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    part: u32,
+    /// The caller's index of each request, in the order they were sent.
+    indexes: Vec<u32>,
+}
+
+/// Requests for the peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Forward {
+    /// The ticket they belong to.
+    pub ticket: u64,
+    /// The part of the ticket.
+    pub part: u32,
+    /// The requests.
+    pub items: Vec<Item>,
+    /// Milliseconds until the caller stops waiting.
+    pub timeout_ms: Ms,
+    /// Gets beyond this many bytes of replies are left out.
+    pub max_reply_bytes: u64,
+}
+
+/// Replication for the peer's copies, in order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SendItems {
+    /// What to send.
+    pub items: Vec<ReplicationItem>,
+}
+
+/// Asks the peer for its counters.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AskStats {
+    /// Number of the question.
+    pub id: u64,
+}
+
+/// The node stops: say goodbye and close.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct CloseLink;
+
+/// The Supervisor found the peer silent for too long: the connection is worthless.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct CutLink;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Dialled(Result<(PeerIdentity, Connection), ConnectError>);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Ready {
+    incarnation: u64,
+    connection: Connection,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Received {
+    connection: u64,
+    message: Wire,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Closed {
+    connection: u64,
+    cause: String,
+}
+
+/// What a PeerLink is told when it starts.
+#[derive(Debug)]
+pub struct LinkConfig {
+    /// The node's shared state.
+    pub shared: Arc<Shared>,
+    /// The peer.
+    pub peer: NodeIx,
+    /// Where to dial it.
+    pub address: String,
+    /// How to shake hands.
+    pub params: Params,
+    /// This thread's Router.
+    pub router: Addr<Router>,
+    /// The node's Supervisor.
+    pub supervisor: Addr<Supervisor>,
+}
+
+impl PeerLink {
+    /// A link that dials as soon as it starts.
+    pub fn new(config: LinkConfig) -> Self {
+        let LinkConfig { shared, peer, address, params, router, supervisor } = config;
+        PeerLink {
+            shared,
+            peer,
+            address,
+            params,
+            router,
+            supervisor,
+            backoff: Backoff::default(),
+            connection: 0,
+            writer: None,
+            requests: HashMap::new(),
+            next_id: 0,
+            beat: 0,
+            last_heard: 0,
+        }
+    }
+
+    fn peer_id(&self) -> String {
+        self.shared.map.load().member(self.peer).id.clone()
+    }
+
+    fn dial(&mut self, ctx: &mut Context<Self>) {
+        let me = ctx.address();
+        let (address, params) = (self.address.clone(), self.params.clone());
+        let peer_id = self.peer_id();
+        actix_rt::spawn(async move {
+            me.do_send(Dialled(super::connect(&address, &peer_id, &params).await));
+        });
+    }
+
+    fn dial_later(&mut self, ctx: &mut Context<Self>) {
+        let wait = self.backoff.next(rand::random());
+        ctx.run_later(wait, |link, ctx| link.dial(ctx));
+    }
+
+    fn news(&self, event: LinkEvent) {
+        self.router.do_send(LinkNews { peer: self.peer, event });
+    }
+
+    fn lose(&mut self, cause: &str, ctx: &mut Context<Self>) {
+        if self.writer.take().is_none() {
+            return;
+        }
+        self.connection += 1;
+        self.shared.counters.peer_connections_lost.add(1);
+        if !self.shared.stopping.load(Relaxed) {
+            let peer = self.peer_id();
+            tracing::warn!(node = %self.shared.id, %peer, cause, "link to peer lost");
+        }
+        // The Router must know that the link is gone before it tries the parts again.
+        self.news(LinkEvent::Lost);
+        self.supervisor.do_send(PeerState::Lost { peer: self.peer });
+        for (_, waiting) in self.requests.drain() {
+            let (ticket, part) = (waiting.ticket, waiting.part);
+            self.router.do_send(PartBroken { ticket, part, sent: true });
+        }
+        self.dial(ctx);
+    }
+
+    /// Sends a message; a full or closed writer loses the link.
+    fn send(&mut self, message: &Wire, ctx: &mut Context<Self>) -> bool {
+        let Some(writer) = &self.writer else { return false };
+        match writer.send(message) {
+            Ok(()) => true,
+            Err(error) => {
+                self.lose(&error.to_string(), ctx);
+                false
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, ctx: &mut Context<Self>) {
+        if self.writer.is_none() {
+            return;
+        }
+        let silent = self.shared.clock.now().saturating_sub(self.last_heard);
+        if silent > self.shared.cluster.failure_timeout_ms {
+            self.supervisor.do_send(PeerState::Down { peer: self.peer });
+            self.lose("silent for failure_timeout", ctx);
+            return;
+        }
+        if silent > self.shared.cluster.lease_ms {
+            self.supervisor.do_send(PeerState::Suspect { peer: self.peer });
+        }
+        self.beat += 1;
+        let beat = Wire::Beat { seq: self.beat };
+        self.send(&beat, ctx);
+    }
+
+    fn receive(&mut self, message: Wire, ctx: &mut Context<Self>) {
+        self.last_heard = self.shared.clock.now();
+        match message {
+            Wire::Done { id, first, answers, last } => self.done(id, first, answers, last),
+            Wire::Acks { items } => self.router.do_send(Acked { peer: self.peer, items }),
+            Wire::StatsReply { id, stats } => {
+                self.router.do_send(StatsArrived { peer: self.peer, id, stats: Some(stats) });
+            }
+            Wire::BeatAnswer { .. } => {
+                self.supervisor.do_send(PeerState::Alive { peer: self.peer });
+            }
+            Wire::Goodbye { .. } => self.lose("the peer is stopping", ctx),
+            _ => self.lose("the peer sent a message that only a dialling node may send", ctx),
+        }
+    }
+
+    fn done(&mut self, id: u64, first: u32, answers: Vec<PeerAnswer>, last: bool) {
+        let Some(waiting) = self.requests.get(&id) else {
+            self.shared.counters.late_answers.add(1);
+            return;
+        };
+        let indexes = waiting.indexes.iter().skip(first as usize);
+        let answers = indexes
+            .zip(answers)
+            .map(|(&index, answer)| match answer {
+                PeerAnswer::Answer(answer) => (index, PartAnswer::Done(answer)),
+                PeerAnswer::NotOwner { epoch } => {
+                    (index, PartAnswer::NotOwner { epoch, request: None })
+                }
+            })
+            .collect();
+        let (ticket, part) = (waiting.ticket, waiting.part);
+        if last {
+            self.requests.remove(&id);
+        }
+        self.router.do_send(PartDone { ticket, part, answers });
+    }
+}
+
+impl Actor for PeerLink {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let interval = Duration::from_millis(self.shared.cluster.heartbeat_interval_ms);
+        ctx.run_interval(interval, |link, ctx| link.heartbeat(ctx));
+        self.dial(ctx);
+    }
+}
+
+impl Handler<Dialled> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, dialled: Dialled, ctx: &mut Context<Self>) {
+        match dialled.0 {
+            Ok((identity, connection)) => {
+                // The Supervisor has to publish what this start of the peer means before anything
+                // is sent to it.
+                let (me, peer, incarnation) = (ctx.address(), self.peer, identity.incarnation);
+                let seen = self.supervisor.send(PeerSeen { peer, incarnation });
+                actix_rt::spawn(async move {
+                    if seen.await.is_ok() {
+                        me.do_send(Ready { incarnation, connection });
+                    }
+                });
+            }
+            Err(error) => {
+                self.shared.counters.peer_connect_failures.add(1);
+                if self.backoff.failures() == 0 || error.is_handshake() {
+                    let peer = self.peer_id();
+                    tracing::warn!(node = %self.shared.id, %peer, address = %self.address, %error,
+                        "cannot connect to peer");
+                }
+                self.supervisor.do_send(PeerState::Down { peer: self.peer });
+                self.news(LinkEvent::Down);
+                self.dial_later(ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Ready> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, ready: Ready, ctx: &mut Context<Self>) {
+        self.connection += 1;
+        self.backoff.reset();
+        self.last_heard = self.shared.clock.now();
+        self.shared.counters.peer_connects.add(1);
+        let (mut reader, writer) = ready.connection.split();
+        self.writer = Some(writer);
+        let (me, number) = (ctx.address(), self.connection);
+        actix_rt::spawn(async move {
+            let cause = loop {
+                match reader.next().await {
+                    Ok(Some(message)) => me.do_send(Received { connection: number, message }),
+                    Ok(None) => break "the peer closed the connection".to_string(),
+                    Err(error) => break error.to_string(),
+                }
+            };
+            me.do_send(Closed { connection: number, cause });
+        });
+        let peer = self.peer_id();
+        tracing::debug!(node = %self.shared.id, %peer, incarnation = ready.incarnation, "link to peer up");
+        self.news(LinkEvent::Up { incarnation: ready.incarnation });
+        self.supervisor.do_send(PeerState::Alive { peer: self.peer });
+    }
+}
+
+impl Handler<Received> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, received: Received, ctx: &mut Context<Self>) {
+        if received.connection == self.connection {
+            self.receive(received.message, ctx);
+        } else {
+            self.shared.counters.late_answers.add(1);
+        }
+    }
+}
+
+impl Handler<Closed> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, closed: Closed, ctx: &mut Context<Self>) {
+        if closed.connection == self.connection {
+            self.lose(&closed.cause, ctx);
+        }
+    }
+}
+
+impl Handler<Forward> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, forward: Forward, ctx: &mut Context<Self>) {
+        let (ticket, part) = (forward.ticket, forward.part);
+        let id = self.next_id;
+        self.next_id += 1;
+        let message = Wire::Do {
+            id,
+            timeout_ms: u32::try_from(forward.timeout_ms).unwrap_or(u32::MAX),
+            max_reply_bytes: forward.max_reply_bytes,
+            epoch: self.shared.map.load().epoch,
+            requests: forward
+                .items
+                .iter()
+                .map(|item| request_to_wire(&self.shared, &item.request))
+                .collect(),
+        };
+        let indexes = forward.items.iter().map(|item| item.index).collect();
+        if self.writer.is_none() {
+            self.router.do_send(PartBroken { ticket, part, sent: false });
+            return;
+        }
+        self.shared.counters.peer_requests.add(1);
+        self.shared.counters.peer_operations.add(forward.items.len() as u64);
+        self.requests.insert(id, Waiting { ticket, part, indexes });
+        self.send(&message, ctx);
+    }
+}
+
+impl Handler<SendItems> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, message: SendItems, ctx: &mut Context<Self>) {
+        self.send(&Wire::Replicate { items: message.items }, ctx);
+    }
+}
+
+impl Handler<AskStats> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, ask: AskStats, ctx: &mut Context<Self>) {
+        if !self.send(&Wire::StatsRequest { id: ask.id }, ctx) {
+            self.router.do_send(StatsArrived { peer: self.peer, id: ask.id, stats: None });
+        }
+    }
+}
+
+impl Handler<CutLink> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, _message: CutLink, ctx: &mut Context<Self>) {
+        self.lose("the peer is silent", ctx);
+    }
+}
+
+impl Handler<CloseLink> for PeerLink {
+    type Result = ();
+    fn handle(&mut self, _message: CloseLink, ctx: &mut Context<Self>) {
+        if let Some(writer) = &self.writer {
+            // Best effort: a peer that misses it sees the connection close.
+            let _ = writer.send(&Wire::Goodbye { reason: 0 });
+        }
+        ctx.stop();
+    }
+}

@@ -1,0 +1,338 @@
+//! Connections between nodes: dialling, accepting, the handshake, and frames in both directions.
+//!
+//! The rules are in [`crate::handshake`], [`crate::codec`] and [`crate::wire`]; here are the
+//! sockets. [`link::PeerLink`] is the dialling end, [`inbound::Inbound`] the accepting one.
+//!
+//! Bounds: handshakes have a deadline and at most [`HANDSHAKES_MAX`] are under way per accept
+//! loop; a frame is refused by its length before it is read; a writer queues at most
+//! [`QUEUE_MAX_BYTES`], and closes when the other side takes nothing for [`WRITE_DEADLINE`].
+
+pub mod inbound;
+pub mod link;
+mod writer;
+
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::timeout;
+
+pub use writer::{QUEUE_MAX_BYTES, SendError, WRITE_DEADLINE, WriterHandle};
+
+use crate::codec::{self, FrameError};
+use crate::handshake::{self, Dialler, HANDSHAKE_MAX, HandshakeError, Identity, Listener, Nonce};
+use crate::op::Ms;
+use crate::wire::{self, Message, WireError};
+
+/// How long a handshake may take.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Handshakes under way at a time, per accept loop. Further connections wait to be accepted.
+pub const HANDSHAKES_MAX: usize = 256;
+
+/// Bytes that a reader asks the socket for at a time.
+const READ_STEP: usize = 64 * 1024;
+
+/// Who a peer has proven to be.
+pub type PeerIdentity = Identity;
+
+/// What both ends of a connection need to know.
+#[derive(Clone)]
+pub struct Params {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This node's id.
+    pub id: String,
+    /// This start of the node.
+    pub incarnation: u64,
+    /// Digest of the placement.
+    pub digest: u64,
+    /// The shared secret.
+    pub secret: Arc<[u8]>,
+    /// The largest frame after the handshake, in bytes.
+    pub max_frame: usize,
+    /// The highest known incarnation of a member, `None` for an id that is not one.
+    pub known: Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>,
+}
+
+impl Params {
+    fn identity(&self) -> Identity {
+        Identity {
+            cluster: self.cluster.clone(),
+            id: self.id.clone(),
+            incarnation: self.incarnation,
+            digest: self.digest,
+        }
+    }
+}
+
+impl fmt::Debug for Params {
+    /// Leaves the secret out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Params").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Why a connection was not established.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address could not be reached; the port may refuse.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The handshake failed.
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    /// The other side was too slow.
+    #[error("no handshake within {} s", HANDSHAKE_DEADLINE.as_secs())]
+    Timeout,
+}
+
+/// Why an accepted connection was closed before it was served.
+pub type AcceptError = ConnectError;
+
+impl ConnectError {
+    /// Did the nodes talk and not agree? An operator has to mend that.
+    pub fn is_handshake(&self) -> bool {
+        matches!(self, ConnectError::Handshake(_))
+    }
+}
+
+/// Why nothing more can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The connection ended inside a frame.
+    #[error("the connection ended inside a frame")]
+    Truncated,
+    /// A frame is not one.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// A message is not one.
+    #[error("{0}")]
+    Wire(#[from] WireError),
+}
+
+/// A connection that has shaken hands.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    buffer: BytesMut,
+    max_frame: usize,
+}
+
+impl Connection {
+    /// The two directions; the writer's task runs on the current thread.
+    pub fn split(self) -> (Reader, WriterHandle) {
+        let (read, write) = self.stream.into_split();
+        let reader = Reader { stream: read, buffer: self.buffer, max_frame: self.max_frame };
+        (reader, WriterHandle::start(write))
+    }
+}
+
+/// The receiving direction of a connection.
+#[derive(Debug)]
+pub struct Reader {
+    stream: OwnedReadHalf,
+    buffer: BytesMut,
+    max_frame: usize,
+}
+
+impl Reader {
+    /// The next message; `None` when the other side closed between two frames.
+    ///
+    /// # Errors
+    /// Anything after which the connection is worthless.
+    pub async fn next(&mut self) -> Result<Option<Message>, ReadError> {
+        loop {
+            if let Some(frame) = codec::take(&mut self.buffer, self.max_frame)? {
+                return Ok(Some(wire::decode(&frame)?));
+            }
+            // Room grows as bytes arrive, whatever length was announced.
+            self.buffer.reserve(READ_STEP);
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(ReadError::Truncated) };
+            }
+        }
+    }
+}
+
+/// Dials the node `to` at `address` and shakes hands.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect(
+    address: &str,
+    to: &str,
+    params: &Params,
+) -> Result<(PeerIdentity, Connection), ConnectError> {
+    timeout(HANDSHAKE_DEADLINE, async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut buffer = BytesMut::new();
+        let identity = params.identity();
+        let (dialler, hello) = Dialler::start(&identity, to, &params.secret, nonce());
+        send(&mut stream, &hello).await?;
+        let challenge = receive(&mut stream, &mut buffer).await?;
+        let (incarnation, proof) = match dialler.challenged(&challenge) {
+            Ok(proof) => proof,
+            Err(error) => return Err(error.into()),
+        };
+        send(&mut stream, &proof).await?;
+        dialler.welcomed(&receive(&mut stream, &mut buffer).await?)?;
+        let peer = Identity { id: to.to_string(), incarnation, ..identity };
+        Ok((peer, Connection { stream, buffer, max_frame: params.max_frame }))
+    })
+    .await
+    .map_err(|_| ConnectError::Timeout)?
+}
+
+/// Shakes hands on an accepted connection.
+///
+/// # Errors
+/// See [`ConnectError`]; the dialler has been told where it may know.
+pub async fn accept(
+    mut stream: TcpStream,
+    params: &Params,
+) -> Result<(PeerIdentity, Connection), AcceptError> {
+    timeout(HANDSHAKE_DEADLINE, async {
+        stream.set_nodelay(true)?;
+        let mut buffer = BytesMut::new();
+        let hello = receive(&mut stream, &mut buffer).await?;
+        let (me, known) = (params.identity(), |id: &str| (params.known)(id));
+        let started = Listener::start(&me, &hello, &params.secret, nonce(), known);
+        let (listener, challenge) = match started {
+            Ok(started) => started,
+            Err(error) => return Err(refuse(&mut stream, error).await),
+        };
+        send(&mut stream, &challenge).await?;
+        let proof = receive(&mut stream, &mut buffer).await?;
+        match listener.proven(&proof) {
+            Ok((peer, welcome)) => {
+                send(&mut stream, &welcome).await?;
+                Ok((peer, Connection { stream, buffer, max_frame: params.max_frame }))
+            }
+            Err(error) => Err(refuse(&mut stream, error).await),
+        }
+    })
+    .await
+    .map_err(|_| ConnectError::Timeout)?
+}
+
+async fn refuse(stream: &mut TcpStream, error: HandshakeError) -> ConnectError {
+    if let Some(message) = handshake::refusal(&error) {
+        // The connection is closed next, whether or not this arrives.
+        let _ = send(stream, &message).await;
+    }
+    error.into()
+}
+
+async fn send(stream: &mut TcpStream, content: &[u8]) -> std::io::Result<()> {
+    let mut frame = Vec::with_capacity(content.len() + codec::LENGTH_BYTES);
+    codec::put(&mut frame, |into| into.extend_from_slice(content));
+    stream.write_all(&frame).await
+}
+
+async fn receive(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Bytes, ConnectError> {
+    loop {
+        match codec::take(buffer, HANDSHAKE_MAX) {
+            Ok(Some(frame)) => return Ok(frame),
+            Ok(None) => {}
+            Err(_) => return Err(HandshakeError::Malformed.into()),
+        }
+        buffer.reserve(HANDSHAKE_MAX + codec::LENGTH_BYTES);
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+fn nonce() -> Nonce {
+    rand::random()
+}
+
+/// An accept loop; dropping it stops accepting and lets accepted connections be.
+#[derive(Debug)]
+pub struct Listening(tokio::task::JoinHandle<()>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Accepts peers on the current thread until dropped. Connections that were refused are reported
+/// to `on_refused`. `max_connections` bounds what was accepted and has not closed its handshake or
+/// been handed over.
+pub fn listen(
+    listener: TcpListener,
+    params: Params,
+    max_connections: usize,
+    on_connection: impl Fn(PeerIdentity, Connection) + Clone + 'static,
+    on_refused: impl Fn(&AcceptError) + Clone + 'static,
+) -> Listening {
+    Listening(actix_rt::spawn(async move {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return on_refused(&error.into()),
+        };
+        let places = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX.min(max_connections)));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: try again when some may have been closed.
+                    on_refused(&error.into());
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (params, on_connection, on_refused) =
+                (params.clone(), on_connection.clone(), on_refused.clone());
+            actix_rt::spawn(async move {
+                match accept(stream, &params).await {
+                    Ok((peer, connection)) => on_connection(peer, connection),
+                    Err(error) => on_refused(&error),
+                }
+                drop(place);
+            });
+        }
+    }))
+}
+
+/// Waiting times between attempts to connect: 20 ms, doubled up to 1 s, with jitter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The wait after another failure; `random` spreads it over its upper half.
+    pub fn next(&mut self, random: u64) -> Duration {
+        const FIRST_MS: Ms = 20;
+        const LAST_MS: Ms = 1_000;
+        let full = (FIRST_MS << self.failures.min(10)).min(LAST_MS);
+        self.failures = self.failures.saturating_add(1);
+        Duration::from_millis(full / 2 + random % (full / 2 + 1))
+    }
+
+    /// Failures since the last success.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// A success.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests;

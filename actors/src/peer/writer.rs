@@ -1,0 +1,138 @@
+//! The sending direction of a connection: a queue bounded in bytes and a task that writes it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::codec;
+use crate::wire::{self, Message};
+
+/// Bytes that may wait to be written. Beyond it the connection is closed: its window of
+/// replication and its requests are bounded, so only a peer that does not read gets here.
+pub const QUEUE_MAX_BYTES: usize = 256 << 20;
+
+/// How long a write may make no progress.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Bytes written at a time, so that progress can be seen.
+const WRITE_STEP: usize = 256 * 1024;
+
+/// Why a message was not queued. The connection is worthless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The other side does not read.
+    #[error("{QUEUE_MAX_BYTES} bytes wait to be sent")]
+    Full,
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// A handle on the sending direction. Dropping it closes the connection once what is queued has
+/// been written.
+#[derive(Debug)]
+pub struct WriterHandle {
+    queue: Rc<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: RefCell<Vec<u8>>,
+    state: RefCell<State>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default, PartialEq)]
+enum State {
+    #[default]
+    Open,
+    /// The handle is gone: write the rest and close.
+    Closing,
+    Closed,
+}
+
+impl WriterHandle {
+    /// Starts the writing task on the current thread.
+    pub(super) fn start(stream: OwnedWriteHalf) -> Self {
+        Self::with_deadline(stream, WRITE_DEADLINE)
+    }
+
+    pub(super) fn with_deadline(mut stream: OwnedWriteHalf, deadline: Duration) -> Self {
+        let queue = Rc::<Queue>::default();
+        let mine = queue.clone();
+        actix_rt::spawn(async move {
+            let mut writing = Vec::new();
+            loop {
+                std::mem::swap(&mut *mine.bytes.borrow_mut(), &mut writing);
+                if writing.is_empty() {
+                    if *mine.state.borrow() == State::Closing {
+                        break;
+                    }
+                    mine.wake.notified().await;
+                    continue;
+                }
+                if !write(&mut stream, &writing, deadline).await {
+                    break;
+                }
+                writing.clear();
+                // A burst must not keep its memory.
+                writing.shrink_to(WRITE_STEP);
+            }
+            *mine.state.borrow_mut() = State::Closed;
+            // The other direction sees the end of the connection.
+            let _ = stream.shutdown().await;
+        });
+        WriterHandle { queue }
+    }
+
+    /// Queues a message; everything queued leaves in as few writes as possible.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send(&self, message: &Message) -> Result<(), SendError> {
+        if *self.queue.state.borrow() != State::Open {
+            return Err(SendError::Closed);
+        }
+        let mut bytes = self.queue.bytes.borrow_mut();
+        if bytes.len() > QUEUE_MAX_BYTES {
+            return Err(SendError::Full);
+        }
+        codec::put(&mut bytes, |into| wire::encode(message, into));
+        self.queue.wake.notify_one();
+        Ok(())
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued(&self) -> usize {
+        self.queue.bytes.borrow().len()
+    }
+}
+
+impl Drop for WriterHandle {
+    fn drop(&mut self) {
+        let mut state = self.queue.state.borrow_mut();
+        if *state == State::Open {
+            *state = State::Closing;
+        }
+        self.queue.wake.notify_one();
+    }
+}
+
+/// Writes everything; false when the socket failed or took nothing for the deadline.
+async fn write(stream: &mut OwnedWriteHalf, bytes: &[u8], deadline: Duration) -> bool {
+    for step in bytes.chunks(WRITE_STEP) {
+        let mut left = step;
+        while !left.is_empty() {
+            match timeout(deadline, stream.write(left)).await {
+                Ok(Ok(written)) if written > 0 => left = &left[written..],
+                _ => return false,
+            }
+        }
+    }
+    true
+}

@@ -1,0 +1,68 @@
+//! What a write did, as copies are told: results, not operations.
+
+use bytes::Bytes;
+
+use crate::op::{CacheId, Ms, Version};
+
+/// The result of one applied write.
+///
+/// Deadlines are readings of this node's own clock; they travel as milliseconds left, computed
+/// when a message is sent, so that a write sent again after a reconnect is not given extra time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The entry is now this.
+    Put {
+        /// The named cache.
+        cache: CacheId,
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+        /// The content type.
+        content_type: Option<Bytes>,
+        /// The deadline; `None` for a permanent entry.
+        deadline: Option<Ms>,
+        /// The version.
+        version: Version,
+    },
+    /// The entry is gone. Sent even when the primary had none: a copy may.
+    Delete {
+        /// The named cache.
+        cache: CacheId,
+        /// The key.
+        key: Bytes,
+        /// The version of the deletion.
+        version: Version,
+    },
+    /// The entry has a new deadline and version.
+    Deadline {
+        /// The named cache.
+        cache: CacheId,
+        /// The key.
+        key: Bytes,
+        /// The deadline; `None` for a permanent entry.
+        deadline: Option<Ms>,
+        /// The version.
+        version: Version,
+    },
+    /// Every entry of this cache in the slot is gone.
+    Clear {
+        /// The named cache.
+        cache: CacheId,
+    },
+}
+
+impl Effect {
+    /// Bytes this write keeps occupied until every copy has it, bookkeeping included.
+    pub fn window_bytes(&self) -> u64 {
+        const BOOKKEEPING: usize = 128;
+        let payload = match self {
+            Effect::Put { key, value, content_type, .. } => {
+                key.len() + value.len() + content_type.as_ref().map_or(0, Bytes::len)
+            }
+            Effect::Delete { key, .. } | Effect::Deadline { key, .. } => key.len(),
+            Effect::Clear { .. } => 0,
+        };
+        (payload + BOOKKEEPING) as u64
+    }
+}

@@ -1,0 +1,206 @@
+//! What a Router can be sent.
+
+use actix::{Addr, Message};
+use tokio::sync::oneshot;
+
+use crate::map::NodeIx;
+use crate::op::{Acks, Answer, Ms, Request};
+use crate::peer::inbound::Inbound;
+use crate::replication::Effect;
+use crate::shard::messages::{ChunkEntry, ChunkPosition, PartAnswer, ReplyTo};
+use crate::slot::Slot;
+use crate::stats::NodeStats;
+use crate::wire::AckItem;
+
+/// A batch of a client of this node.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Call {
+    /// The requests.
+    pub requests: Vec<Request>,
+    /// When the caller stops waiting.
+    pub deadline: Ms,
+    /// Gets beyond this many bytes of replies are left out.
+    pub max_reply_bytes: u64,
+    /// Where the answers go.
+    pub reply: CallReply,
+}
+
+/// Where the answers of a call go. Dropping it tells the caller that the node has stopped.
+#[derive(Debug)]
+pub enum CallReply {
+    /// A call of one request.
+    One(oneshot::Sender<Answer>),
+    /// A batch.
+    Many(oneshot::Sender<Vec<Answer>>),
+}
+
+/// A batch that a peer forwarded: served here or not at all, never forwarded again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Serve {
+    /// The requests; an error stands for one that could not be understood.
+    pub requests: Vec<Result<Request, crate::op::Failure>>,
+    /// When the peer stops waiting.
+    pub deadline: Ms,
+    /// Gets beyond this many bytes of replies are left out.
+    pub max_reply_bytes: u64,
+    /// The connection it came by.
+    pub from: Addr<Inbound>,
+    /// The peer's number for it.
+    pub id: u64,
+}
+
+/// A part was answered, or some of it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PartDone {
+    /// The ticket.
+    pub ticket: u64,
+    /// The part.
+    pub part: u32,
+    /// Answers by index in the batch.
+    pub answers: Vec<(u32, PartAnswer)>,
+}
+
+/// A shard died with a part in its hands or in its mailbox.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PartLost {
+    /// The ticket.
+    pub ticket: u64,
+    /// The part.
+    pub part: u32,
+}
+
+/// A link could not deliver a part, or broke before all of it was answered.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PartBroken {
+    /// The ticket.
+    pub ticket: u64,
+    /// The part.
+    pub part: u32,
+    /// May the peer have received it?
+    pub sent: bool,
+}
+
+/// Writes that a shard of this thread applied and that have copies elsewhere.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Fanout {
+    /// What the shard has to say when the writes are confirmed.
+    pub origin: FanoutOrigin,
+    /// The writes, in the order they were applied.
+    pub writes: Vec<FanoutWrite>,
+}
+
+/// Who waits for a fan-out.
+#[derive(Debug)]
+pub enum FanoutOrigin {
+    /// A single request, and its answer.
+    Single(oneshot::Sender<Answer>, Answer),
+    /// A part of a batch, and its answers.
+    Part(ReplyTo, Vec<(u32, PartAnswer)>),
+}
+
+/// One write of a fan-out.
+#[derive(Debug)]
+pub struct FanoutWrite {
+    /// The slot.
+    pub slot: Slot,
+    /// The primary's `since`.
+    pub since: u64,
+    /// Its number.
+    pub n: u64,
+    /// The copies, as the shard's map names them.
+    pub copies: Vec<NodeIx>,
+    /// What it did.
+    pub effect: Effect,
+    /// Does the answer wait for the copies?
+    pub acks: Acks,
+}
+
+/// A chunk of a slot for an import, in the order of the slot's writes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Chunk {
+    /// The copy.
+    pub copy: NodeIx,
+    /// The slot.
+    pub slot: Slot,
+    /// The primary's `since`.
+    pub since: u64,
+    /// Number of the import.
+    pub import: u64,
+    /// The last write before it.
+    pub after: u64,
+    /// Its entries.
+    pub entries: Vec<ChunkEntry>,
+    /// Where the next chunk goes on; `None` after the last.
+    pub next: Option<ChunkPosition>,
+}
+
+/// News of the link to a peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LinkNews {
+    /// The peer.
+    pub peer: NodeIx,
+    /// What happened.
+    pub event: LinkEvent,
+}
+
+/// What can happen to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// It is connected to this start of the peer.
+    Up {
+        /// The peer's incarnation.
+        incarnation: u64,
+    },
+    /// The connection was lost; a new one is being dialled.
+    Lost,
+    /// Dialling failed: the peer is known to be unreachable.
+    Down,
+}
+
+/// Acknowledgements of a copy.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Acked {
+    /// The copy.
+    pub peer: NodeIx,
+    /// What it says.
+    pub items: Vec<AckItem>,
+}
+
+/// Asks every peer for its counters.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct GatherStats {
+    /// Receives them by member; `None` for those that did not answer in time.
+    pub reply: oneshot::Sender<Vec<Option<NodeStats>>>,
+}
+
+/// A peer's counters, or `None` when it cannot be asked.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct StatsArrived {
+    /// The peer.
+    pub peer: NodeIx,
+    /// Number of the question.
+    pub id: u64,
+    /// The counters.
+    pub stats: Option<NodeStats>,
+}
+
+/// The node stops: answer everything that waits.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct StopRouter;
+
+/// Names this Router's link to each member, once, before anything else is sent to it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetLinks(pub Vec<Option<Addr<crate::peer::link::PeerLink>>>);

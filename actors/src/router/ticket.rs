@@ -1,0 +1,183 @@
+//! Tickets: what the Router remembers of a batch until each request of it is answered.
+//!
+//! The Router holds no futures. It keeps a ticket, sends parts to shards and links, and they send
+//! results back; a result whose ticket is gone is late and dropped.
+
+use actix::Addr;
+
+use crate::op::{Answer, Applied, Failure, FailureKind, Ms};
+use crate::peer::inbound::Inbound;
+use crate::router::messages::CallReply;
+use crate::shard::messages::{Item, PartAnswer};
+
+/// Who asked.
+#[derive(Debug)]
+pub enum Origin {
+    /// A client of this node.
+    Caller(CallReply),
+    /// A peer that forwarded the batch.
+    Peer {
+        /// The connection it came by.
+        from: Addr<Inbound>,
+        /// The peer's number for it.
+        id: u64,
+    },
+}
+
+/// One batch under way.
+#[derive(Debug)]
+pub struct Ticket {
+    /// Who asked.
+    pub origin: Origin,
+    /// When the asker stops waiting.
+    pub deadline: Ms,
+    /// Gets beyond this many bytes of replies are left out.
+    pub max_reply_bytes: u64,
+    /// One state per request.
+    states: Vec<State>,
+    /// Requests not answered yet.
+    open: usize,
+    /// What was sent to peers, kept for trying again what may be tried again.
+    sent: Vec<(u32, Vec<Item>)>,
+    next_part: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not sent to anyone: nothing can have been applied.
+    Unsent { write: bool },
+    /// Sent with this part.
+    Sent { write: bool, part: u32 },
+    /// Answered.
+    Answered(PartAnswer),
+}
+
+impl Ticket {
+    /// A ticket for requests of which these are writes.
+    pub fn new(
+        origin: Origin,
+        deadline: Ms,
+        max_reply_bytes: u64,
+        writes: impl Iterator<Item = bool>,
+    ) -> Self {
+        let states: Vec<State> = writes.map(|write| State::Unsent { write }).collect();
+        let open = states.len();
+        Ticket { origin, deadline, max_reply_bytes, states, open, sent: Vec::new(), next_part: 0 }
+    }
+
+    /// Is every request answered?
+    pub fn is_done(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Marks these requests as sent; gives the number of the new part.
+    pub fn send(&mut self, indexes: impl Iterator<Item = u32>) -> u32 {
+        let part = self.next_part;
+        self.next_part += 1;
+        for index in indexes {
+            let state = &mut self.states[index as usize];
+            if let State::Unsent { write } | State::Sent { write, .. } = *state {
+                *state = State::Sent { write, part };
+            }
+        }
+        part
+    }
+
+    /// Keeps the requests of a part that went to a peer.
+    pub fn keep(&mut self, part: u32, items: Vec<Item>) {
+        self.sent.push((part, items));
+    }
+
+    /// Takes the kept requests of a part.
+    pub fn take_kept(&mut self, part: u32) -> Vec<Item> {
+        match self.sent.iter().position(|(number, _)| *number == part) {
+            Some(at) => self.sent.swap_remove(at).1,
+            None => Vec::new(),
+        }
+    }
+
+    /// Is this request still waiting for this part? A later answer changes nothing.
+    pub fn waits_for(&self, index: u32, part: u32) -> bool {
+        matches!(self.states.get(index as usize), Some(State::Sent { part: p, .. }) if *p == part)
+    }
+
+    /// Makes a request unsent again; nothing of it was applied.
+    pub fn unsend(&mut self, index: u32) {
+        if let Some(state) = self.states.get_mut(index as usize)
+            && let State::Sent { write, .. } = *state
+        {
+            *state = State::Unsent { write };
+        }
+    }
+
+    /// Answers one request, once.
+    pub fn answer(&mut self, index: u32, answer: PartAnswer) {
+        if let Some(state) = self.states.get_mut(index as usize)
+            && !matches!(state, State::Answered(_))
+        {
+            *state = State::Answered(answer);
+            self.open -= 1;
+        }
+    }
+
+    /// Answers what still waits for this part; writes with `maybe`.
+    pub fn fail_part(&mut self, part: u32, kind: FailureKind) {
+        self.fail_where(|p| p == Some(part), |_| kind);
+    }
+
+    /// Answers everything that is open. What was never sent was not applied.
+    pub fn fail_all(&mut self, unsent: FailureKind, sent: FailureKind) {
+        self.fail_where(|_| true, |was_sent| if was_sent { sent } else { unsent });
+    }
+
+    fn fail_where(
+        &mut self,
+        which: impl Fn(Option<u32>) -> bool,
+        kind: impl Fn(bool) -> FailureKind,
+    ) {
+        for state in &mut self.states {
+            let (write, part) = match *state {
+                State::Unsent { write } => (write, None),
+                State::Sent { write, part } => (write, Some(part)),
+                State::Answered(_) => continue,
+            };
+            if which(part) {
+                let applied = if write && part.is_some() { Applied::Maybe } else { Applied::No };
+                let failure = Failure { kind: kind(part.is_some()), applied };
+                *state = State::Answered(PartAnswer::Done(Err(failure)));
+                self.open -= 1;
+            }
+        }
+    }
+
+    /// Sends the answers to who asked. Every request must be answered.
+    pub fn deliver(self) {
+        let answers = self.states.into_iter().map(|state| match state {
+            State::Answered(answer) => answer,
+            State::Unsent { .. } | State::Sent { .. } => {
+                PartAnswer::Done(Err(FailureKind::NotReady.not_applied()))
+            }
+        });
+        // A caller that hung up wants no answer.
+        match self.origin {
+            Origin::Caller(CallReply::One(reply)) => {
+                let first = answers.map(decided).next();
+                let _ = reply.send(first.unwrap_or(Err(FailureKind::NotReady.not_applied())));
+            }
+            Origin::Caller(CallReply::Many(reply)) => {
+                let _ = reply.send(answers.map(decided).collect());
+            }
+            Origin::Peer { from, id } => {
+                let answers = answers.collect();
+                from.do_send(crate::peer::inbound::Served { id, answers });
+            }
+        }
+    }
+}
+
+fn decided(answer: PartAnswer) -> Answer {
+    match answer {
+        PartAnswer::Done(answer) => answer,
+        PartAnswer::NotOwner { .. } => Err(FailureKind::NotReady.not_applied()),
+    }
+}

@@ -1,0 +1,230 @@
+//! What the actors of one node share: settings that never change, and a few cells that are
+//! published as a whole (map, addresses, counters).
+//!
+//! There is one [`Shared`] a node and nothing process-wide, so many nodes fit in one process.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use actix::Addr;
+use arc_swap::ArcSwap;
+
+use crate::admission::Gate;
+use crate::client::{Inflight, MemberState};
+use crate::map::{ClusterMap, NodeIx};
+use crate::op::{Acks, CacheId, Ms};
+use crate::router::Router;
+use crate::shard::{Shard, ShardCounters};
+use crate::slot::Slot;
+use crate::spec::{CacheSpec, ClusterSpec};
+use crate::stats::{CacheStats, NodeStats};
+use crate::time::NodeClock;
+
+/// Everything the actors of one node share.
+#[derive(Debug)]
+pub struct Shared {
+    /// This node's id.
+    pub id: String,
+    /// This node in the map. Members never change their index while membership is fixed.
+    pub me: NodeIx,
+    /// This start of the node.
+    pub incarnation: u64,
+    /// Settings of the cluster.
+    pub cluster: ClusterSpec,
+    /// The named caches.
+    pub caches: Vec<CacheSpec>,
+    /// Stable hashes of the caches' names, as peers send them.
+    pub cache_hashes: Vec<u32>,
+    /// Number of shards.
+    pub shards: usize,
+    /// Number of worker threads.
+    pub workers: usize,
+    /// The node's clock.
+    pub clock: NodeClock,
+    /// The current map.
+    pub map: ArcSwap<ClusterMap>,
+    /// Addresses of routers and shards, once all have started.
+    pub registry: OnceLock<Registry>,
+    /// Counters of each shard.
+    pub shard_counters: Vec<ShardCounters>,
+    /// Counters of routers and links.
+    pub counters: Counters,
+    /// State of each member as seen from here, by index; see [`Shared::member_state`].
+    pub member_states: Vec<AtomicU8>,
+    /// The budget of bytes under way.
+    pub inflight: Arc<Inflight>,
+    /// Has the node begun to stop?
+    pub stopping: AtomicBool,
+    /// When the node started, by its own clock.
+    pub started_at: Ms,
+}
+
+/// Where the actors of a running node are.
+#[derive(Debug)]
+pub struct Registry {
+    /// One router per worker.
+    pub routers: Vec<Addr<Router>>,
+    /// One handle per shard; shard `s` lives on worker `s mod workers`.
+    pub shards: Vec<ShardHandle>,
+}
+
+/// A shard and the gate before it.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    /// Its address.
+    pub addr: Addr<Shard>,
+    /// Its admission.
+    pub gate: Arc<Gate>,
+}
+
+impl Shared {
+    /// The shard that owns a slot on this node.
+    pub fn shard_of(&self, slot: Slot) -> usize {
+        usize::from(slot) % self.shards
+    }
+
+    /// How many copies besides the primary's a cache wants.
+    pub fn replicas_of(&self, cache: CacheId) -> usize {
+        let spec = &self.caches[usize::from(cache.0)];
+        spec.replication_factor.unwrap_or(self.cluster.replication_factor).saturating_sub(1)
+    }
+
+    /// The acknowledgement policy of a cache.
+    pub fn acks_of(&self, cache: CacheId) -> Acks {
+        self.caches[usize::from(cache.0)].acks.unwrap_or(self.cluster.acks)
+    }
+
+    /// The cache whose name has this stable hash.
+    pub fn cache_of_hash(&self, hash: u32) -> Option<CacheId> {
+        self.cache_hashes.iter().position(|&h| h == hash).map(|i| CacheId(i as u16))
+    }
+
+    /// This node's own counters.
+    pub fn stats(&self) -> NodeStats {
+        let caches = self.caches.iter().enumerate().map(|(index, spec)| {
+            let mut sum = CacheStats::default();
+            self.shard_counters.iter().for_each(|shard| shard.add_to(index, &mut sum));
+            (spec.name.clone(), sum)
+        });
+        NodeStats {
+            id: self.id.clone(),
+            incarnation: self.incarnation,
+            uptime_ms: self.clock.now() - self.started_at,
+            caches: caches.collect(),
+            counters: self.counters.all(),
+        }
+    }
+
+    /// The state of a member as seen from here.
+    pub fn member_state(&self, node: NodeIx) -> MemberState {
+        match self.member_states[usize::from(node.0)].load(Relaxed) {
+            0 => MemberState::Joining,
+            1 => MemberState::Up,
+            2 => MemberState::Suspect,
+            3 => MemberState::Leaving,
+            _ => MemberState::Down,
+        }
+    }
+
+    /// Publishes the state of a member. Only the Supervisor calls it.
+    pub fn set_member_state(&self, node: NodeIx, state: MemberState) {
+        let code = match state {
+            MemberState::Joining => 0,
+            MemberState::Up => 1,
+            MemberState::Suspect => 2,
+            MemberState::Leaving => 3,
+            MemberState::Down => 4,
+        };
+        self.member_states[usize::from(node.0)].store(code, Relaxed);
+    }
+}
+
+/// Declares the node-wide counters once: the field, and its name in metrics and statistics.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters and gauges of routers, links and supervision.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Name and value of each.
+            pub fn all(&self) -> Vec<(String, u64)> {
+                vec![$((stringify!($name).to_string(), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Requests sent to the primary on another node: frames, each carrying one batch.
+    peer_requests,
+    /// Operations carried by those requests.
+    peer_operations,
+    /// Requests received from peers.
+    peer_requests_received,
+    /// Writes sent to copies, those sent again included.
+    replication_writes_sent,
+    /// Writes sent again after a reconnect.
+    replication_writes_resent,
+    /// Writes that copies confirmed.
+    replication_confirmed,
+    /// Imports begun towards copies.
+    imports_begun,
+    /// Imports that copies completed.
+    imports_completed,
+    /// Messages that copies refused because of a gap or a lower number.
+    replication_refused,
+    /// Writes applied here as a copy.
+    replication_writes_applied,
+    /// Writes received as a copy that had been applied before.
+    replication_writes_skipped,
+    /// Gauge: bytes kept until copies confirm them.
+    replication_unacked_bytes,
+    /// Connections to peers that were established.
+    peer_connects,
+    /// Connections to peers that were lost.
+    peer_connections_lost,
+    /// Attempts to connect to a peer that failed.
+    peer_connect_failures,
+    /// Connections from peers that were refused in the handshake.
+    peer_handshakes_refused,
+    /// Answers that came after their request had been answered.
+    late_answers,
+    /// Requests answered at their deadline.
+    deadline_exceeded,
+    /// Requests refused because a queue or window was full.
+    overloaded,
+    /// Writes refused because a copy is not reachable.
+    not_enough_replicas,
+    /// Requests that waited for an owner that was not reachable.
+    parked,
+    /// Reads tried again after their link broke.
+    reads_retried,
+    /// Shards that crashed.
+    shard_crashes,
+    /// Restarts of peers that were noticed.
+    peer_restarts,
+}
+
+/// A number that any thread may add to.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Takes `n` away, for gauges.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

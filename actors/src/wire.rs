@@ -1,0 +1,307 @@
+//! What nodes say to each other after the handshake, as bytes: a kind and a bincode payload.
+//!
+//! These types, and those of [`crate::op`] that they carry, are the wire. Golden vectors in
+//! `tests/golden/wire.txt` fail when a refactor changes a byte. bincode is used nowhere else.
+//!
+//! Decoding never panics, refuses trailing bytes, and allocates no more than a stated multiple of
+//! the frame it was given. Byte strings come out in allocations of their own, so that an entry
+//! that is kept does not keep a frame.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::op::{Acks, Answer, Ms, Op, Reply, Version};
+use crate::replication::Refusal;
+use crate::slot::Slot;
+use crate::stats::NodeStats;
+
+/// Version of the handshake and of everything after it.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// The stable hash by which peers name a cache.
+pub fn cache_hash(name: &str) -> u32 {
+    xxhash_rust::xxh3::xxh3_64(name.as_bytes()) as u32
+}
+
+/// Everything that can be said after the handshake.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// Requests for slots whose primary the receiver is.
+    Do {
+        /// The sender's number for it.
+        id: u64,
+        /// Milliseconds until the sender's client stops waiting.
+        timeout_ms: u32,
+        /// Gets beyond this many bytes of replies are left out.
+        max_reply_bytes: u64,
+        /// Epoch of the sender's map.
+        epoch: u64,
+        /// The requests.
+        requests: Vec<WireRequest>,
+    },
+    /// Answers to a `Do`, possibly in several frames.
+    Done {
+        /// The number of the `Do`.
+        id: u64,
+        /// Index of the first of these answers.
+        first: u32,
+        /// The answers, in order.
+        answers: Vec<PeerAnswer>,
+        /// Are these the last ones?
+        last: bool,
+    },
+    /// Replication from a primary to a copy, in order.
+    Replicate {
+        /// What to apply.
+        items: Vec<ReplicationItem>,
+    },
+    /// What a copy says of replication.
+    Acks {
+        /// One for each item that wants one.
+        items: Vec<AckItem>,
+    },
+    /// A heartbeat.
+    Beat {
+        /// Its number.
+        seq: u64,
+    },
+    /// The answer to a heartbeat.
+    BeatAnswer {
+        /// The heartbeat's number.
+        seq: u64,
+        /// Epoch of the answering node's map.
+        epoch: u64,
+    },
+    /// Asks for the receiver's counters.
+    StatsRequest {
+        /// The sender's number for it.
+        id: u64,
+    },
+    /// The counters.
+    StatsReply {
+        /// The number of the question.
+        id: u64,
+        /// The counters.
+        stats: NodeStats,
+    },
+    /// The sender closes the connection on purpose.
+    Goodbye {
+        /// 0: it is stopping.
+        reason: u16,
+    },
+}
+
+/// A request as it travels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WireRequest {
+    /// [`cache_hash`] of the cache's name.
+    pub cache: u32,
+    /// The slot.
+    pub slot: Slot,
+    /// The key.
+    pub key: Bytes,
+    /// What to do.
+    pub op: Op,
+    /// How many copies a write waits for.
+    pub acks: Option<Acks>,
+}
+
+/// What a peer says of one request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PeerAnswer {
+    /// It was decided.
+    Answer(Answer),
+    /// The peer is not the slot's primary; nothing was applied.
+    NotOwner {
+        /// Epoch of the map that says so.
+        epoch: u64,
+    },
+}
+
+impl PeerAnswer {
+    /// Bytes of values and keys in it.
+    pub fn payload_bytes(&self) -> usize {
+        let entry = |entry: &Option<crate::op::Entry>| entry.as_ref().map_or(0, |e| e.value.len());
+        match self {
+            PeerAnswer::Answer(Ok(Reply::Entry(e))) => entry(e),
+            PeerAnswer::Answer(Ok(Reply::Written(written))) => entry(&written.previous),
+            PeerAnswer::Answer(Ok(Reply::Deleted { previous, .. })) => entry(previous),
+            PeerAnswer::Answer(Ok(Reply::Keys { keys, .. })) => keys.iter().map(Bytes::len).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// One step of replication; see [`crate::replication`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ReplicationItem {
+    /// An import begins: the copy wipes the slot.
+    Begin {
+        /// The slot.
+        slot: Slot,
+        /// The primary's `since`.
+        since: u64,
+        /// Number of the import.
+        import: u64,
+        /// The last write before it.
+        n0: u64,
+    },
+    /// Some of the slot's entries.
+    Chunk {
+        /// The slot.
+        slot: Slot,
+        /// The primary's `since`.
+        since: u64,
+        /// Number of the import.
+        import: u64,
+        /// The last write before it.
+        after: u64,
+        /// The entries.
+        entries: Vec<WireEntry>,
+        /// Does it end the import?
+        last: bool,
+    },
+    /// A write.
+    Write {
+        /// The slot.
+        slot: Slot,
+        /// The primary's `since`.
+        since: u64,
+        /// Number of the import.
+        import: u64,
+        /// Number of the write.
+        n: u64,
+        /// What it did.
+        effect: WireEffect,
+    },
+}
+
+/// An entry as it travels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WireEntry {
+    /// [`cache_hash`] of the cache's name.
+    pub cache: u32,
+    /// The key.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// The content type.
+    pub content_type: Option<Bytes>,
+    /// Milliseconds left when it was sent; `None` for a permanent entry.
+    pub ttl_ms: Option<Ms>,
+    /// The version.
+    pub version: Version,
+}
+
+/// What a write did, as it travels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WireEffect {
+    /// The entry is now this.
+    Put(WireEntry),
+    /// The entry is gone.
+    Delete {
+        /// [`cache_hash`] of the cache's name.
+        cache: u32,
+        /// The key.
+        key: Bytes,
+        /// The version of the deletion.
+        version: Version,
+    },
+    /// The entry has a new deadline and version.
+    Deadline {
+        /// [`cache_hash`] of the cache's name.
+        cache: u32,
+        /// The key.
+        key: Bytes,
+        /// Milliseconds left; `None` for a permanent entry.
+        ttl_ms: Option<Ms>,
+        /// The version.
+        version: Version,
+    },
+    /// Every entry of the cache in this slot is gone.
+    Clear {
+        /// [`cache_hash`] of the cache's name.
+        cache: u32,
+    },
+}
+
+/// What a copy says of one slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AckItem {
+    /// It has everything up to `n`.
+    Ack {
+        /// The slot.
+        slot: Slot,
+        /// The `since` it follows.
+        since: u64,
+        /// The import it came from.
+        import: u64,
+        /// The last write it has.
+        n: u64,
+        /// Has the import ended?
+        complete: bool,
+    },
+    /// It refused a message.
+    Nack {
+        /// The slot.
+        slot: Slot,
+        /// The message's `since`.
+        since: u64,
+        /// The message's import.
+        import: u64,
+        /// The `since` the copy follows.
+        held_since: u64,
+        /// The import the copy came from.
+        held_import: u64,
+        /// The last write the copy has.
+        held_n: u64,
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// Why bytes are not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// They do not decode.
+    #[error("cannot decode a message: {0}")]
+    Malformed(String),
+    /// Bytes are left over.
+    #[error("{0} bytes are left over after a message")]
+    Trailing(usize),
+}
+
+/// The bytes of a message.
+pub fn encode(message: &Message, into: &mut Vec<u8>) {
+    bincode::serde::encode_into_std_write(message, into, bincode::config::standard())
+        .expect("encoding into memory does not fail: no type here refuses to be serialised");
+}
+
+/// The message in these bytes.
+///
+/// # Errors
+/// [`WireError`] for anything but exactly one message.
+pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
+    // A claimed length is refused before it is allocated. Elements of lists are larger in memory
+    // than in a frame, hence the factor.
+    const KIB: usize = 1 << 10;
+    match bytes.len() {
+        0..=4_096 => decode_within::<{ 256 * KIB }>(bytes),
+        4_097..=1_048_576 => decode_within::<{ 16 * KIB * KIB }>(bytes),
+        _ => decode_within::<{ 512 * KIB * KIB }>(bytes),
+    }
+}
+
+fn decode_within<const LIMIT: usize>(bytes: &[u8]) -> Result<Message, WireError> {
+    let config = bincode::config::standard().with_limit::<LIMIT>();
+    let (message, used) = bincode::serde::decode_from_slice(bytes, config)
+        .map_err(|error| WireError::Malformed(error.to_string()))?;
+    match bytes.len() - used {
+        0 => Ok(message),
+        left => Err(WireError::Trailing(left)),
+    }
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! Between the wire's types and the node's own: names of caches for their indexes, milliseconds
+//! left for deadlines.
+
+use crate::op::{CacheId, Failure, FailureKind, Ms, Request};
+use crate::replication::Effect;
+use crate::router::messages::Chunk;
+use crate::shared::Shared;
+use crate::slot::SLOTS;
+use crate::wire::{ReplicationItem, WireEffect, WireEntry, WireRequest};
+
+/// A request as it travels.
+pub fn request_to_wire(shared: &Shared, request: &Request) -> WireRequest {
+    WireRequest {
+        cache: shared.cache_hashes[usize::from(request.cache.0)],
+        slot: request.slot,
+        key: request.key.clone(),
+        op: request.op.clone(),
+        acks: request.acks,
+    }
+}
+
+/// A request as it arrived.
+///
+/// # Errors
+/// `CacheNotFound` when this node has no such cache, `NotReady` for a slot that does not exist.
+pub fn request_from_wire(shared: &Shared, request: WireRequest) -> Result<Request, Failure> {
+    let WireRequest { cache, slot, key, op, acks } = request;
+    let cache = shared.cache_of_hash(cache).ok_or(FailureKind::CacheNotFound.not_applied())?;
+    if slot >= SLOTS {
+        return Err(FailureKind::NotReady.not_applied());
+    }
+    Ok(Request { cache, slot, key, op, acks })
+}
+
+/// A write's effect as it travels.
+pub fn effect_to_wire(shared: &Shared, effect: &Effect, now: Ms) -> WireEffect {
+    let hash = |cache: &CacheId| shared.cache_hashes[usize::from(cache.0)];
+    let left = |deadline: &Option<Ms>| deadline.map(|at| at.saturating_sub(now));
+    match effect {
+        Effect::Put { cache, key, value, content_type, deadline, version } => {
+            WireEffect::Put(WireEntry {
+                cache: hash(cache),
+                key: key.clone(),
+                value: value.clone(),
+                content_type: content_type.clone(),
+                ttl_ms: left(deadline),
+                version: *version,
+            })
+        }
+        Effect::Delete { cache, key, version } => {
+            WireEffect::Delete { cache: hash(cache), key: key.clone(), version: *version }
+        }
+        Effect::Deadline { cache, key, deadline, version } => WireEffect::Deadline {
+            cache: hash(cache),
+            key: key.clone(),
+            ttl_ms: left(deadline),
+            version: *version,
+        },
+        Effect::Clear { cache } => WireEffect::Clear { cache: hash(cache) },
+    }
+}
+
+/// A write's effect as it arrived; `None` when this node has no such cache.
+pub fn effect_from_wire(shared: &Shared, effect: WireEffect, now: Ms) -> Option<Effect> {
+    Some(match effect {
+        WireEffect::Put(entry) => return entry_from_wire(shared, entry, now),
+        WireEffect::Delete { cache, key, version } => {
+            Effect::Delete { cache: shared.cache_of_hash(cache)?, key, version }
+        }
+        WireEffect::Deadline { cache, key, ttl_ms, version } => Effect::Deadline {
+            cache: shared.cache_of_hash(cache)?,
+            key,
+            deadline: ttl_ms.map(|ms| now + ms),
+            version,
+        },
+        WireEffect::Clear { cache } => Effect::Clear { cache: shared.cache_of_hash(cache)? },
+    })
+}
+
+/// An entry as it arrived; `None` when this node has no such cache.
+pub fn entry_from_wire(shared: &Shared, entry: WireEntry, now: Ms) -> Option<Effect> {
+    let WireEntry { cache, key, value, content_type, ttl_ms, version } = entry;
+    let cache = shared.cache_of_hash(cache)?;
+    let deadline = ttl_ms.map(|ms| now + ms);
+    Some(Effect::Put { cache, key, value, content_type, deadline, version })
+}
+
+/// A chunk of an import as it travels.
+pub fn chunk_to_wire(shared: &Shared, chunk: &Chunk, now: Ms) -> ReplicationItem {
+    let entries = chunk
+        .entries
+        .iter()
+        .map(|entry| WireEntry {
+            cache: shared.cache_hashes[usize::from(entry.cache.0)],
+            key: entry.key.clone(),
+            value: entry.value.clone(),
+            content_type: entry.content_type.clone(),
+            ttl_ms: entry.deadline.map(|at| at.saturating_sub(now)),
+            version: entry.version,
+        })
+        .collect();
+    ReplicationItem::Chunk {
+        slot: chunk.slot,
+        since: chunk.since,
+        import: chunk.import,
+        after: chunk.after,
+        entries,
+        last: chunk.next.is_none(),
+    }
+}
