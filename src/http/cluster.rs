@@ -1,0 +1,228 @@
+//! Caches, nodes and health, as JSON.
+
+use actix_web::http::header::{ETAG, IF_NONE_MATCH};
+use actix_web::{HttpRequest, HttpResponse};
+use lariat_actors::client::{MemberState, Readiness};
+use lariat_actors::map::{ClusterMap, NodeIx};
+use lariat_actors::spec::CacheSpec;
+use lariat_actors::stats::{ByRole, CacheStats, NodeStats};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::error::{Code, Problem};
+use super::path::{Query, Route, decode};
+
+/// Answers what is about the cluster and not about an entry.
+pub async fn handle(
+    context: &Context,
+    request: &HttpRequest,
+    route: Route<'_>,
+) -> Result<HttpResponse, Problem> {
+    let mut query = Query::parse(request.uri().query())?;
+    let node = query.take("node");
+    let own = match (&route, node.as_deref()) {
+        (_, None) => false,
+        (Route::Caches | Route::Cache(_), Some("self")) => true,
+        (Route::Caches | Route::Cache(_), Some(other)) => {
+            return Err(Problem::bad_request(format!("node '{other}', expected self")));
+        }
+        _ => return Err(Problem::bad_request("unknown query parameter 'node'")),
+    };
+    query.finish()?;
+    match route {
+        Route::Caches => {
+            let (stats, missing) = gather(context, own).await;
+            let caches: Vec<Value> =
+                context.client.caches().iter().map(|spec| cache(context, spec, &stats)).collect();
+            Ok(HttpResponse::Ok().json(json!({ "caches": caches, "missing": missing })))
+        }
+        Route::Cache(name) => {
+            let id = context.cache(name)?;
+            let (stats, missing) = gather(context, own).await;
+            let mut body = cache(context, &context.client.caches()[usize::from(id.0)], &stats);
+            body["missing"] = json!(missing);
+            Ok(HttpResponse::Ok().json(body))
+        }
+        Route::Cluster => Ok(HttpResponse::Ok().json(cluster(context).await)),
+        Route::Node(id) => {
+            let id = String::from_utf8_lossy(&decode(id)?).into_owned();
+            let map = context.client.map();
+            let node = map.find(&id).ok_or_else(|| {
+                Problem::new(Code::NodeNotFound, format!("node '{id}' is not a member"))
+            })?;
+            let stats = context.client.cluster_stats().await;
+            Ok(HttpResponse::Ok().json(member(context, &map, node, &stats)))
+        }
+        Route::Map => Ok(map_response(context, request)),
+        Route::Locate(key) => {
+            let key = decode(key)?;
+            if key.is_empty() {
+                return Err(Problem::bad_request("the key is empty"));
+            }
+            Ok(HttpResponse::Ok().json(locate(context, &key)))
+        }
+        Route::Live => Ok(HttpResponse::Ok().json(json!({ "status": "live" }))),
+        _ => Ok(match context.client.readiness() {
+            Readiness::Ready => HttpResponse::Ok().json(json!({ "status": "ready" })),
+            Readiness::NotReady(reason) => HttpResponse::ServiceUnavailable()
+                .json(json!({ "status": "not_ready", "reason": reason })),
+        }),
+    }
+}
+
+/// Counters of this node, or of all and the ids of those that did not answer.
+async fn gather(context: &Context, own: bool) -> (Vec<NodeStats>, Vec<String>) {
+    if own {
+        return (vec![context.client.stats()], Vec::new());
+    }
+    let map = context.client.map();
+    let all = context.client.cluster_stats().await;
+    let silent = map.members.iter().zip(&all).filter(|(_, stats)| stats.is_none());
+    let missing = silent.map(|(member, _)| member.id.clone()).collect();
+    (all.into_iter().flatten().collect(), missing)
+}
+
+/// Policy and counters of a cache: entries and bytes of primaries, events wherever they were.
+fn cache(context: &Context, spec: &CacheSpec, nodes: &[NodeStats]) -> Value {
+    let mut sum = CacheStats::default();
+    let of_cache = |node: &NodeStats| {
+        node.caches.iter().find(|(name, _)| *name == spec.name).map(|(_, stats)| stats.clone())
+    };
+    for stats in nodes.iter().filter_map(of_cache) {
+        add(&mut sum, &stats);
+    }
+    let cluster = context.client.cluster();
+    let acks = match spec.acks.unwrap_or(cluster.acks) {
+        lariat_actors::op::Acks::All => "all",
+        lariat_actors::op::Acks::Async => "async",
+    };
+    json!({
+        "name": spec.name,
+        "capacity": spec.capacity,
+        "max_bytes": spec.max_bytes,
+        "default_ttl_ms": spec.default_ttl_ms,
+        "max_value": spec.max_value,
+        "max_key": spec.max_key,
+        "replication_factor": spec.replication_factor.unwrap_or(cluster.replication_factor),
+        "acks": acks,
+        "entries": sum.entries.primary,
+        "bytes": sum.bytes.primary,
+        "hits": sum.hits,
+        "misses": sum.misses,
+        "puts": sum.puts,
+        "deletes": sum.deletes,
+        "evictions": sum.evictions.primary,
+        "expirations": sum.expirations.primary,
+        "replicas": {
+            "entries": sum.entries.replica,
+            "bytes": sum.bytes.replica,
+            "evictions": sum.evictions.replica,
+            "expirations": sum.expirations.replica,
+        },
+    })
+}
+
+fn add(sum: &mut CacheStats, stats: &CacheStats) {
+    let role = |to: &mut ByRole, from: ByRole| {
+        to.primary += from.primary;
+        to.replica += from.replica;
+    };
+    role(&mut sum.entries, stats.entries);
+    role(&mut sum.bytes, stats.bytes);
+    role(&mut sum.evictions, stats.evictions);
+    role(&mut sum.expirations, stats.expirations);
+    sum.hits += stats.hits;
+    sum.misses += stats.misses;
+    sum.puts += stats.puts;
+    sum.deletes += stats.deletes;
+}
+
+async fn cluster(context: &Context) -> Value {
+    let map = context.client.map();
+    let stats = context.client.cluster_stats().await;
+    let nodes: Vec<Value> = (0..map.members.len() as u16)
+        .map(|node| member(context, &map, NodeIx(node), &stats))
+        .collect();
+    let states = context.client.member_states();
+    let down = |node: NodeIx| states[usize::from(node.0)] != MemberState::Up;
+    let short = map.rows.iter().filter(|row| down(row.primary) || row.replicas().any(down)).count();
+    json!({
+        "name": context.client.cluster().name,
+        "cluster_id": format!("{:016x}", map.cluster_id),
+        "epoch": map.epoch,
+        "coordinator": null,
+        "under_replicated_slots": short,
+        "nodes": nodes,
+    })
+}
+
+fn member(context: &Context, map: &ClusterMap, node: NodeIx, stats: &[Option<NodeStats>]) -> Value {
+    let member = map.member(node);
+    let state = match context.client.member_states()[usize::from(node.0)] {
+        MemberState::Joining => "joining",
+        MemberState::Up if node == context.client.me() && context.client.is_stopping() => "leaving",
+        MemberState::Up => "up",
+        MemberState::Suspect => "suspect",
+        MemberState::Leaving => "leaving",
+        MemberState::Down => "down",
+    };
+    let (primary, replica) = map.slots_of(node);
+    let stats = stats.get(usize::from(node.0)).and_then(Option::as_ref);
+    let total = |of: fn(&CacheStats) -> u64| {
+        stats.map(|stats| stats.caches.iter().map(|(_, cache)| of(cache)).sum::<u64>())
+    };
+    json!({
+        "id": member.id,
+        "state": state,
+        "http": member.http,
+        "peer": member.peer,
+        "zone": member.zone,
+        "weight": member.weight,
+        "incarnation": member.incarnation,
+        "uptime_ms": stats.map(|stats| stats.uptime_ms),
+        "slots_primary": primary,
+        "slots_replica": replica,
+        "entries": total(|cache| cache.entries.total()),
+        "bytes": total(|cache| cache.bytes.total()),
+    })
+}
+
+fn map_response(context: &Context, request: &HttpRequest) -> HttpResponse {
+    let map = context.client.map();
+    let etag = format!("\"{}\"", map.epoch);
+    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    if known == Some(&etag) {
+        return HttpResponse::NotModified().insert_header((ETAG, etag)).finish();
+    }
+    let ranges: Vec<Value> = map
+        .ranges()
+        .into_iter()
+        .map(|range| {
+            let replicas: Vec<u16> = range.replicas.iter().map(|node| node.0).collect();
+            json!([range.first, range.last, range.primary.0, replicas])
+        })
+        .collect();
+    let nodes: Vec<Value> = map
+        .members
+        .iter()
+        .map(|member| json!({ "id": member.id, "url": format!("http://{}", member.http) }))
+        .collect();
+    HttpResponse::Ok()
+        .insert_header((ETAG, etag))
+        .json(json!({ "epoch": map.epoch, "nodes": nodes, "ranges": ranges }))
+}
+
+fn locate(context: &Context, key: &[u8]) -> Value {
+    let map = context.client.map();
+    let slot = lariat_actors::slot::slot_of(key);
+    let row = map.row(slot);
+    let tag = lariat_actors::slot::tag_of(key);
+    let replicas: Vec<&str> = row.replicas().map(|node| map.member(node).id.as_str()).collect();
+    json!({
+        "slot": slot,
+        "tag": String::from_utf8_lossy(tag),
+        "primary": map.member(row.primary).id,
+        "replicas": replicas,
+        "epoch": map.epoch,
+    })
+}

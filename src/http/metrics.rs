@@ -1,0 +1,91 @@
+//! `GET /metrics`: this node's counters as Prometheus text, with memcached's words where it has
+//! one. Everything is read when it is asked for; nothing is registered globally.
+
+use std::fmt::Write;
+
+use actix_web::{HttpRequest, HttpResponse};
+use lariat_actors::stats::{ByRole, CacheStats};
+
+use super::Context;
+use super::error::Problem;
+use super::path::Query;
+
+/// A family of a cache: name, kind, help, and its value or its values by role.
+type Family = (&'static str, &'static str, &'static str, fn(&CacheStats) -> Values);
+
+enum Values {
+    One(u64),
+    Roles(ByRole),
+}
+
+const FAMILIES: &[Family] = &[
+    ("curr_items", "gauge", "Entries held.", |s| Values::Roles(s.entries)),
+    ("bytes", "gauge", "Accounted bytes, overhead included.", |s| Values::Roles(s.bytes)),
+    ("cmd_get", "counter", "Gets decided here.", |s| Values::One(s.hits + s.misses)),
+    ("get_hits", "counter", "Gets that found an entry.", |s| Values::One(s.hits)),
+    ("get_misses", "counter", "Gets that found none.", |s| Values::One(s.misses)),
+    ("cmd_set", "counter", "Puts applied here.", |s| Values::One(s.puts)),
+    ("delete_hits", "counter", "Deletes that removed an entry.", |s| Values::One(s.deletes)),
+    ("updates", "counter", "Other writes applied here.", |s| Values::One(s.updates)),
+    ("precondition_failures", "counter", "Writes whose precondition did not hold.", |s| {
+        Values::One(s.precondition_failures)
+    }),
+    ("evictions", "counter", "Entries removed to keep within the limits.", |s| {
+        Values::Roles(s.evictions)
+    }),
+    ("expirations", "counter", "Entries removed at their deadline.", |s| {
+        Values::Roles(s.expirations)
+    }),
+    ("cleared", "counter", "Entries removed by clearing.", |s| Values::Roles(s.cleared)),
+    ("lost", "counter", "Entries dropped because their slot was lost or imported anew.", |s| {
+        Values::Roles(s.lost)
+    }),
+];
+
+/// Answers `GET /metrics`.
+pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, Problem> {
+    Query::parse(request.uri().query())?.finish()?;
+    let stats = context.client.stats();
+    let mut text = String::new();
+    for (name, kind, help, values) in FAMILIES {
+        let suffix = if *kind == "counter" { "_total" } else { "" };
+        head(&mut text, &format!("{name}{suffix}"), kind, help);
+        for (cache, counters) in &stats.caches {
+            match values(counters) {
+                Values::One(n) => line(&mut text, name, suffix, &format!("cache=\"{cache}\""), n),
+                Values::Roles(by_role) => {
+                    for (role, n) in [("primary", by_role.primary), ("replica", by_role.replica)] {
+                        let labels = format!("cache=\"{cache}\",role=\"{role}\"");
+                        line(&mut text, name, suffix, &labels, n);
+                    }
+                }
+            }
+        }
+    }
+    head(&mut text, "limit_maxbytes", "gauge", "Bytes a cache may hold on this node.");
+    for spec in context.client.caches() {
+        let labels = format!("cache=\"{}\"", spec.name);
+        line(&mut text, "limit_maxbytes", "", &labels, spec.max_bytes);
+    }
+    head(&mut text, "inflight_bytes", "gauge", "Bytes of bodies and responses under way.");
+    line(&mut text, "inflight_bytes", "", "", context.client.inflight().used());
+    head(&mut text, "uptime_seconds", "gauge", "Seconds since the node started.");
+    line(&mut text, "uptime_seconds", "", "", stats.uptime_ms / 1000);
+    for (name, value) in &stats.counters {
+        let gauge = name == "replication_unacked_bytes";
+        let (kind, suffix) = if gauge { ("gauge", "") } else { ("counter", "_total") };
+        head(&mut text, &format!("{name}{suffix}"), kind, "See docs/operations.md.");
+        line(&mut text, name, suffix, "", *value);
+    }
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "# HELP lariat_{name} {help}\n# TYPE lariat_{name} {kind}");
+}
+
+fn line(text: &mut String, name: &str, suffix: &str, labels: &str, value: u64) {
+    let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+    let _ = writeln!(text, "lariat_{name}{suffix}{labels} {value}");
+}

@@ -1,0 +1,108 @@
+//! The node's own HTTP server: an actix System on a thread of its own, whose workers are the
+//! node's worker threads.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer};
+use lariat_actors::client::Client;
+
+use super::Gateway;
+use crate::error::Error;
+use crate::settings::Config;
+
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long the head of a request may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connections without a request in flight have to close.
+const STOP_TIMEOUT_S: u64 = 5;
+
+/// A running HTTP server.
+#[derive(Debug)]
+pub struct Server {
+    client: Client,
+    address: SocketAddr,
+    running: Mutex<Option<(ServerHandle, JoinHandle<()>)>>,
+}
+
+impl Server {
+    /// Serves the node's API on this listener.
+    ///
+    /// # Errors
+    /// When the listener cannot be used or the thread cannot be started.
+    pub fn start(client: Client, settings: &Config, listener: TcpListener) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::Start(format!("http server: {error}"));
+        let address = listener.local_addr().map_err(failed)?;
+        let gateway = Gateway::new(client.clone(), settings);
+        let (workers, max_connections) = (settings.workers, settings.max_connections);
+        let (tell, told) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("lariat-http".into())
+            .spawn(move || {
+                let system = actix_web::rt::System::new();
+                system.block_on(async move {
+                    let server = HttpServer::new(move || {
+                        App::new().configure(|config| gateway.configure(config))
+                    })
+                    .workers(workers)
+                    .max_connections(max_connections.div_ceil(workers))
+                    .backlog(4_096)
+                    .keep_alive(KEEP_ALIVE)
+                    .client_request_timeout(HEAD_TIMEOUT)
+                    .tcp_nodelay(true)
+                    .shutdown_timeout(STOP_TIMEOUT_S)
+                    .disable_signals()
+                    .listen(listener);
+                    match server {
+                        Ok(server) => {
+                            let server = server.run();
+                            // The starter waits for this.
+                            let _ = tell.send(Ok(server.handle()));
+                            if let Err(error) = server.await {
+                                tracing::error!(%error, "http server ended");
+                            }
+                        }
+                        Err(error) => drop(tell.send(Err(error))),
+                    }
+                });
+            })
+            .map_err(failed)?;
+        match told.recv() {
+            Ok(Ok(handle)) => {
+                let running = Mutex::new(Some((handle, thread)));
+                Ok(Server { client, address, running })
+            }
+            Ok(Err(error)) => Err(failed(error)),
+            Err(_) => Err(Error::Start("the http server's thread ended".into())),
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops. With `patience` requests in flight are finished first, for at most that long.
+    /// Idempotent; blocks.
+    pub fn stop(&self, patience: Option<Duration>) {
+        let taken = self.running.lock().expect("no holder of this lock panics").take();
+        let Some((handle, thread)) = taken else { return };
+        let until = Instant::now() + patience.unwrap_or_default();
+        // Still accepting and forwarding; each connection closes after its response.
+        while self.client.inflight().used() > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Sends the command when called; the thread ends when it has been carried out.
+        drop(handle.stop(patience.is_some()));
+        if thread.join().is_err() {
+            tracing::error!("the http server's thread panicked");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The settings of a node and of its cluster, validated: what a cluster file comes to, and what
+//! an embedding app builds in code.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use lariat_actors::op::Ms;
+use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, NodeSpec};
+
+/// Everything that a cluster file says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What holds for the whole cluster.
+    pub cluster: ClusterSpec,
+    /// What a minority does; not in force while membership is fixed.
+    pub minority: Minority,
+    /// The nodes, in the file's order.
+    pub nodes: Vec<NodeConfig>,
+    /// Worker threads of each node.
+    pub workers: usize,
+    /// Shards of each node.
+    pub shards: usize,
+    /// Bytes of bodies and responses under way.
+    pub max_inflight_bytes: u64,
+    /// Connections that each listener accepts.
+    pub max_connections: usize,
+    /// The HTTP gateway.
+    pub http: HttpConfig,
+    /// The named caches, `default` first.
+    pub caches: Vec<CacheSpec>,
+    /// Each setting, its value and where it comes from, secrets masked.
+    pub origins: Vec<Origin>,
+    /// What is allowed and seldom meant.
+    pub warnings: Vec<String>,
+}
+
+/// What nodes without a majority do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Minority {
+    /// They refuse to serve.
+    Refuse,
+    /// They serve what they hold.
+    Available,
+}
+
+/// One node of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeConfig {
+    /// What others are told.
+    pub member: MemberSpec,
+    /// Where HTTP is bound.
+    pub http_bind: String,
+    /// Where peers are accepted.
+    pub peer_bind: String,
+    /// Addresses to dial instead of the listed ones, by node id.
+    pub dial: HashMap<String, String>,
+}
+
+/// The HTTP gateway's settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// The bearer token that requests must carry.
+    pub token: Option<String>,
+    /// Say `max-age` instead of `no-cache`.
+    pub max_age: bool,
+    /// Serve off loopback without a token.
+    pub insecure: bool,
+}
+
+/// A setting in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its key, like `cluster.lease`.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// `FILE:LINE`, `environment NAME` or `default`.
+    pub from: String,
+}
+
+/// A mistake of a cluster file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file, if it is one of a file.
+    pub file: Option<PathBuf>,
+    /// The line, counted from 1.
+    pub line: Option<usize>,
+    /// The key; empty for the file as a whole.
+    pub key: String,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}:", file.display())?;
+            if let Some(line) = self.line {
+                write!(f, "{line}:")?;
+            }
+            write!(f, " ")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// All mistakes at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl Config {
+    /// The settings of one node without network: a `default` cache, one worker, one shard.
+    pub fn local() -> Self {
+        let spec = NodeSpec::local();
+        Config {
+            cluster: spec.cluster,
+            minority: Minority::Available,
+            nodes: vec![NodeConfig {
+                member: spec.members[0].clone(),
+                http_bind: String::new(),
+                peer_bind: String::new(),
+                dial: HashMap::new(),
+            }],
+            workers: 1,
+            shards: 1,
+            max_inflight_bytes: spec.max_inflight_bytes,
+            max_connections: spec.max_connections,
+            http: HttpConfig::default(),
+            caches: spec.caches,
+            origins: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: &str) -> Option<&NodeConfig> {
+        self.nodes.iter().find(|node| node.member.id == id)
+    }
+
+    /// What the node with this id is told when it starts, without its listeners.
+    pub fn node_spec(&self, id: &str) -> Option<NodeSpec> {
+        let node = self.node(id)?;
+        Some(NodeSpec {
+            cluster: self.cluster.clone(),
+            id: id.to_string(),
+            members: self.nodes.iter().map(|node| node.member.clone()).collect(),
+            peer_listener: None,
+            dial: node.dial.clone(),
+            workers: self.workers,
+            shards: self.shards,
+            max_inflight_bytes: self.max_inflight_bytes,
+            max_connections: self.max_connections,
+            caches: self.caches.clone(),
+        })
+    }
+
+    /// What is wrong with the settings as a whole, whoever made them: (key, message).
+    pub fn check(&self) -> Vec<(String, String)> {
+        let mut wrong = Vec::new();
+        let mut say = |key: &str, message: String| wrong.push((key.to_string(), message));
+        let c = &self.cluster;
+        let ms = crate::units::format_duration;
+        let at_least = |say: &mut dyn FnMut(&str, String), key: &str, value: Ms, least: Ms, why| {
+            if value < least {
+                say(
+                    key,
+                    format!(
+                        "'{}' is too short, expected at least {} ({why})",
+                        ms(value),
+                        ms(least)
+                    ),
+                );
+            }
+        };
+        at_least(
+            &mut say,
+            "cluster.lease",
+            c.lease_ms,
+            3 * c.heartbeat_interval_ms,
+            "3 x heartbeat_interval",
+        );
+        at_least(
+            &mut say,
+            "cluster.failure_timeout",
+            c.failure_timeout_ms,
+            2 * c.lease_ms,
+            "2 x lease",
+        );
+        let least = c.failure_timeout_ms + c.lease_ms + 1;
+        at_least(
+            &mut say,
+            "cluster.request_timeout",
+            c.request_timeout_ms,
+            least,
+            "more than failure_timeout + lease",
+        );
+        let nodes = self.nodes.len();
+        let factor = |say: &mut dyn FnMut(&str, String), key: &str, copies: usize| {
+            let most = nodes.min(lariat_actors::map::REPLICAS_MAX + 1);
+            if copies == 0 || copies > most {
+                say(
+                    key,
+                    format!(
+                        "{copies} copies cannot be kept, expected 1 to {most} (there are {nodes} nodes)"
+                    ),
+                );
+            }
+        };
+        factor(&mut say, "cluster.replication_factor", c.replication_factor);
+        if c.min_copies == 0 || c.min_copies > c.replication_factor {
+            let message = format!(
+                "'{}' copies, expected 1 to replication_factor ({})",
+                c.min_copies, c.replication_factor
+            );
+            say("cluster.min_copies", message);
+        }
+        for cache in &self.caches {
+            let key = |name: &str| format!("caches.{}.{name}", cache.name);
+            if let Some(copies) = cache.replication_factor {
+                factor(&mut say, &key("replication_factor"), copies);
+            }
+            let share = cache.max_bytes / self.shards.max(1) as u64;
+            if cache.max_value > share {
+                let size = crate::units::format_size;
+                say(
+                    &key("max_value"),
+                    format!(
+                        "'{}' is more than one shard may hold, expected at most {} (max_bytes / {} shards)",
+                        size(cache.max_value),
+                        size(share),
+                        self.shards
+                    ),
+                );
+            }
+        }
+        wrong
+    }
+}
