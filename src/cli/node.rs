@@ -1,0 +1,83 @@
+//! `lariat node`: one node until a signal.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail};
+use lariat::Node;
+use lariat::settings::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Runs a node; SIGTERM or Ctrl-C drains, a second one stops at once.
+pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let config = match Config::load(cluster.as_deref(), &environment, id.as_deref()) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let id = match (id, &config.nodes[..]) {
+        (Some(id), _) => id,
+        (None, [only]) => only.member.id.clone(),
+        (None, nodes) => {
+            let ids: Vec<&str> = nodes.iter().map(|node| node.member.id.as_str()).collect();
+            bail!("--id is missing, expected one of {}", ids.join(", "));
+        }
+    };
+    let index = config.nodes.iter().position(|node| node.member.id == id);
+    let index = index.ok_or_else(|| {
+        let ids: Vec<&str> = config.nodes.iter().map(|node| node.member.id.as_str()).collect();
+        anyhow!("--id '{id}' is not listed, expected one of {}", ids.join(", "))
+    })?;
+    log();
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let node = &config.nodes[index];
+    let bind = |address: &str, key: &str| {
+        TcpListener::bind(address)
+            .with_context(|| format!("cannot listen on {address} (nodes[{index}].{key})"))
+    };
+    let http = bind(&node.http_bind, "http")?;
+    let (http_at, peer_at) = (http.local_addr()?, node.peer_bind.clone());
+    let mut builder = Node::builder().id(&id).serve_http(http);
+    if config.nodes.len() > 1 {
+        builder = builder.peer_listener(bind(&node.peer_bind, "peer")?);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        // Before the node starts, so that an early signal is not lost.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let peers = config.nodes.len() - 1;
+        let node = builder.config(config).start().await?;
+        tracing::info!(node = %id, http = %http_at, peer = %peer_at, peers, "listening");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!(node = %id, "draining; a second signal stops at once");
+        tokio::select! {
+            () = node.shutdown() => Ok(ExitCode::SUCCESS),
+            _ = terminate.recv() => Ok(ExitCode::FAILURE),
+            _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+        }
+    })
+}
+
+/// Logs to stderr; `LARIAT_LOG` filters, like `debug` or `lariat_actors=debug`.
+fn log() {
+    let filter = EnvFilter::try_from_env("LARIAT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(false)
+        .init();
+}
