@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// The entry is not as the write required it. Not applied.
     #[error("the entry is not as required (version: {})",
-            .current.map_or("absent".into(), |v| crate::etag(v)))]
+            .current.map_or("absent".into(), crate::etag))]
     PreconditionFailed {
         /// The version that is there; `None` when absent.
         current: Option<Version>,

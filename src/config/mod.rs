@@ -137,10 +137,15 @@ fn read_nodes(
             r.text_or(&key("peer"), peer_default, own("LARIAT_PEER"), "LARIAT_PEER", address);
         let http_bind = r.text(&key("http_bind"), Some(&http), address);
         let peer_bind = r.text(&key("peer_bind"), Some(&peer), address);
-        let redis =
-            r.text_or(&key("redis"), Some(""), own("LARIAT_REDIS"), "LARIAT_REDIS", address);
-        r.text(&key("redis_bind"), Some(&redis), address);
-        let redis_cluster = r.text(&key("redis_cluster"), Some(""), address);
+        let redis = r.text_or(
+            &key("redis"),
+            Some(""),
+            own("LARIAT_REDIS"),
+            "LARIAT_REDIS",
+            optional_address,
+        );
+        r.text(&key("redis_bind"), Some(&redis), optional_address);
+        let redis_cluster = r.text(&key("redis_cluster"), Some(""), optional_address);
         with_redis_cluster += usize::from(!redis_cluster.is_empty());
         for (name, address) in
             [("http", &http), ("peer", &peer), ("redis", &redis), ("redis_cluster", &redis_cluster)]
@@ -338,6 +343,11 @@ fn valid_name(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("invalid name '{text}', expected 1 to 64 letters, digits, '-' or '_'"))
+}
+
+/// Is this `host:port`, or empty for none?
+fn optional_address(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { address(text) }
 }
 
 /// Is this `host:port`?

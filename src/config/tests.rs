@@ -1,1 +1,194 @@
+#![allow(clippy::unwrap_used)]
+//! Mistakes and their lines, the reference file against the code, layers and their order.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.toml");
+    std::fs::write(&file, toml).unwrap();
+    let environment: BTreeMap<String, String> =
+        environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    Config::load(Some(&file), &environment, None)
+        .map_err(|m| m.to_string().replace(file.to_str().unwrap(), "c.toml"))
+}
+
+const NODE: &str = "[[nodes]]\nid = \"a\"\nhttp = \"127.0.0.1:1\"\npeer = \"127.0.0.1:2\"\n";
+
+/// The mistake in each line of TOML that is put after a valid node.
+#[test]
+fn every_mistake_is_told_with_file_line_key_and_what_was_expected() {
+    for (toml, expected) in [
+        ("x = 1", "c.toml:5: nodes[0].x: unknown key"),
+        ("wieght = 1.0", "c.toml:5: nodes[0].wieght: unknown key, did you mean 'weight'?"),
+        (
+            "weight = 0",
+            "c.toml:5: nodes[0].weight: 0 does not fit, expected a number from 0.01 to 100",
+        ),
+        ("zone = 1", "c.toml:5: nodes[0].zone: 1 is no text, expected it in quotes"),
+        ("redis = \"x\"", "c.toml:5: nodes[0].redis: invalid address 'x', expected host:port"),
+        (
+            "redis = \"127.0.0.1:1\"",
+            "c.toml:5: nodes[0].redis: '127.0.0.1:1' is used by nodes[0].http too",
+        ),
+        ("dial = { b = \"127.0.0.1:1\" }", "c.toml:5: nodes[0].dial.b: 'b' is not a listed node"),
+        (
+            "peer_bind = \"0.0.0.0:2\"",
+            "c.toml:4: nodes[0].peer: '0.0.0.0:2' is not a loopback address",
+        ),
+        (
+            "http_bind = \"0.0.0.0:1\"",
+            "c.toml:3: nodes[0].http: '0.0.0.0:1' is not a loopback address",
+        ),
+        (
+            "[[nodes]]\nid = \"a\"\nhttp = \"127.0.0.1:3\"\npeer = \"127.0.0.1:4\"",
+            "c.toml:6: nodes[1].id: 'a' is listed twice",
+        ),
+        (
+            "[[nodes]]\nhttp = \"127.0.0.1:3\"\npeer = \"127.0.0.1:4\"",
+            "c.toml:5: nodes[1].id: missing, expected a value",
+        ),
+        (
+            "[cluster]\nlease = \"100ms\"",
+            "c.toml:6: cluster.lease: '100ms' is too short, expected at least 180ms",
+        ),
+        (
+            "[cluster]\nfailure_timeout = \"400ms\"",
+            "c.toml:6: cluster.failure_timeout: '400ms' is too short",
+        ),
+        (
+            "[cluster]\nrequest_timeout = \"1s\"",
+            "c.toml:6: cluster.request_timeout: '1s' is too short",
+        ),
+        (
+            "[cluster]\nreplication_factor = 2",
+            "c.toml:6: cluster.replication_factor: 2 copies cannot be kept, expected 1 to 1",
+        ),
+        (
+            "[cluster]\nmin_copies = 2",
+            "c.toml:6: cluster.min_copies: '2' copies, expected 1 to replication_factor (1)",
+        ),
+        (
+            "[cluster]\nacks = \"some\"",
+            "c.toml:6: cluster.acks: \"some\" is not known, expected all or async",
+        ),
+        (
+            "[cluster]\nminority = \"x\"",
+            "c.toml:6: cluster.minority: \"x\" is not known, expected refuse or available",
+        ),
+        ("[cluster]\nname = \"a b\"", "c.toml:6: cluster.name: invalid name 'a b'"),
+        (
+            "[cluster]\nsecret_file = \"none\"",
+            "c.toml:6: cluster.secret_file: 'none' cannot be read",
+        ),
+        ("[cluster]\nlease = 250", "c.toml:6: cluster.lease: '250' is no duration"),
+        ("[caches.default]\ncapacity = 0", "c.toml:6: caches.default.capacity: 0 does not fit"),
+        (
+            "[caches.default]\nmax_bytes = \"1MB\"",
+            "c.toml:6: caches.default.max_bytes: '1MB' is no size",
+        ),
+        (
+            "[caches.default]\nmax_bytes = \"1MiB\"",
+            "caches.default.max_value: '16MiB' is more than one shard may hold",
+        ),
+        (
+            "[caches.default]\nmax_key = \"9KiB\"",
+            "c.toml:6: caches.default.max_key: '9KiB' is too large",
+        ),
+        (
+            "[caches.default]\ndefault_ttl = \"11y\"",
+            "c.toml:6: caches.default.default_ttl: '11y' is no duration",
+        ),
+        ("[caches.\"a b\"]\ncapacity = 1", "c.toml:5: caches.a b: invalid name 'a b'"),
+        ("[http]\nmax_age = 1", "c.toml:6: http.max_age: 1 is neither true nor false"),
+        ("[typo]\na = 1", "c.toml:6: typo.a: unknown key"),
+        ("[cluster", "c.toml:5: not valid toml"),
+    ] {
+        let error = load(&format!("{NODE}{toml}\n"), &[]).unwrap_err();
+        assert!(error.contains(expected), "{toml}\nexpected {expected}\nfound    {error}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_together_in_the_order_of_the_file() {
+    let error = load(&format!("{NODE}a = 1\n[cluster]\nlease = \"1\"\nb = 2\n"), &[]).unwrap_err();
+    let lines: Vec<&str> = error.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
+    assert_eq!(lines, ["nodes[0].a", "cluster.lease", "cluster.b"], "{error}");
+}
+
+#[test]
+fn a_file_without_nodes_is_refused_and_no_file_is_a_node_on_loopback() {
+    assert!(load("", &[]).unwrap_err().contains("nodes: no [[nodes]]"));
+    let config = Config::load(None, &BTreeMap::new(), None).unwrap();
+    assert_eq!(config.nodes[0].http_bind, "127.0.0.1:5001");
+}
+
+#[test]
+fn the_environment_sets_scalars_and_is_refused_by_name_otherwise() {
+    let set = [("LARIAT__CLUSTER__LEASE", "300ms"), ("LARIAT__CACHES__DEFAULT__CAPACITY", "7")];
+    let config = load(NODE, &set).unwrap();
+    assert_eq!((config.cluster.lease_ms, config.caches[0].capacity), (300, 7));
+    let origin = config.origins.iter().find(|o| o.key == "cluster.lease").unwrap();
+    assert_eq!(origin.from, "environment LARIAT__CLUSTER__LEASE");
+    let error = load(NODE, &[("LARIAT__CLUSTER__LAESE", "1s")]).unwrap_err();
+    assert!(error.starts_with("environment LARIAT__CLUSTER__LAESE: unknown key"), "{error}");
+    let error = load(NODE, &[("LARIAT__CLUSTER__LEASE", "soon")]).unwrap_err();
+    assert!(
+        error.starts_with("environment LARIAT__CLUSTER__LEASE: 'soon' is no duration"),
+        "{error}"
+    );
+    let config = load(NODE, &[("LARIAT_HTTP", "127.0.0.1:9")]).unwrap();
+    assert_eq!(config.nodes[0].http_bind, "127.0.0.1:9");
+}
+
+#[test]
+fn a_secret_is_long_and_not_for_everyone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    let file = directory.path().join("c.toml");
+    std::fs::write(&file, format!("[cluster]\nsecret_file = \"secret\"\n{NODE}")).unwrap();
+    let try_with = |content: &str, mode: u32| {
+        std::fs::write(&secret, content).unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+        Config::load(Some(&file), &BTreeMap::new(), None).map_err(|m| m.to_string())
+    };
+    let long = "x".repeat(32);
+    let config = try_with(&format!("{long}\n"), 0o600).unwrap();
+    assert_eq!(config.cluster.secret, long.as_bytes());
+    assert!(
+        config.origins.iter().all(|origin| !origin.value.contains(&long)),
+        "secrets are masked"
+    );
+    assert!(try_with(&long, 0o644).unwrap_err().contains("can be read by everyone"));
+    assert!(try_with("short", 0o600).unwrap_err().contains("5 bytes, expected at least 32"));
+}
+
+#[test]
+fn the_reference_file_has_every_key_at_its_default() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let file = root.join("config/reference.toml");
+    let written = Config::load(Some(&file), &BTreeMap::new(), None).unwrap();
+    let defaults = Config::load(None, &BTreeMap::new(), None).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    for origin in &defaults.origins {
+        let there = written.origins.iter().find(|o| o.key == origin.key).unwrap();
+        assert_eq!(there.value, origin.value, "{}", origin.key);
+        let name = origin.key.rsplit('.').next().unwrap();
+        let mentioned =
+            text.lines().any(|l| l.trim_start_matches("# ").starts_with(&format!("{name} =")));
+        assert!(mentioned, "{} is not in the reference file", origin.key);
+    }
+}
+
+#[test]
+fn shipped_files_load_without_warnings() {
+    for name in ["cluster.toml", "single.toml"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        let config = Config::load(Some(&file), &BTreeMap::new(), None).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new(), "{name}");
+    }
+}

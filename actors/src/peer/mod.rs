@@ -57,8 +57,11 @@ pub struct Params {
     /// The largest frame after the handshake, in bytes.
     pub max_frame: usize,
     /// The highest known incarnation of a member, `None` for an id that is not one.
-    pub known: Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>,
+    pub known: KnownMembers,
 }
+
+/// Looks up the highest known incarnation of a member.
+pub type KnownMembers = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
 
 impl Params {
     fn identity(&self) -> Identity {

@@ -223,7 +223,8 @@ impl Router {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        if !self.ticking && !(self.tickets.is_empty() && self.gathers.is_empty()) {
+        let idle = self.tickets.is_empty() && self.gathers.is_empty();
+        if !self.ticking && !idle {
             self.ticking = true;
             ctx.run_later(TICK, |router, ctx| {
                 router.ticking = false;

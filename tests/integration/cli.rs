@@ -1,0 +1,224 @@
+//! The binary as a process: exit codes, messages, a node and its client, a trace, the demo.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::PATIENCE;
+
+fn lariat(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lariat"));
+    command.args(args).env_remove("LARIAT_NODE").stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Ports that were free a moment ago.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] =
+        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A node process that is killed when the test ends.
+struct Process {
+    child: Child,
+    url: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Process {
+    fn start(capacity: usize) -> Process {
+        let directory = tempfile::tempdir().unwrap();
+        let [http, peer] = free_ports();
+        let file = directory.path().join("single.toml");
+        let toml = format!(
+            "[[nodes]]\nid = \"node-1\"\nhttp = \"127.0.0.1:{http}\"\npeer = \"127.0.0.1:{peer}\"\n\
+             [node]\nworkers = 1\nshards = 1\n[caches.default]\ncapacity = {capacity}\n"
+        );
+        std::fs::write(&file, toml).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lariat"))
+            .args(["node", "--cluster", file.to_str().unwrap()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let url = format!("http://127.0.0.1:{http}");
+        let process = Process { child, url, _directory: directory };
+        let until = Instant::now() + PATIENCE;
+        while !process.run(&["status"]).status.success() {
+            assert!(Instant::now() < until, "the node did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        process
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut all = args.to_vec();
+        all.extend(["--node", &self.url]);
+        lariat(&all)
+    }
+
+    /// Sends a signal and waits for the end.
+    fn signal(&mut self, signal: &str) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < until, "the node did not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2_and_failure_exits_1() {
+    assert_eq!(lariat(&["frobnicate"]).status.code(), Some(2));
+    assert_eq!(lariat(&["get"]).status.code(), Some(2));
+    assert_eq!(lariat(&["--version"]).status.code(), Some(0));
+    let [port] = free_ports();
+    let nobody = lariat(&["get", "k", "--node", &format!("http://127.0.0.1:{port}")]);
+    assert_eq!(nobody.status.code(), Some(1));
+    let error = text(&nobody.stderr);
+    assert!(
+        error.contains("no node takes connections") && error.contains(&port.to_string()),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_client_stores_reads_times_and_removes() {
+    let node = Process::start(1_000);
+    assert_eq!(text(&node.run(&["put", "k", "value"]).stdout), "created\n");
+    assert_eq!(text(&node.run(&["put", "k", "other", "--ttl", "1h"]).stdout), "replaced\n");
+    assert_eq!(node.run(&["get", "k"]).stdout, b"other");
+    assert!(text(&node.run(&["ttl", "k", "--json"]).stdout).contains("\"ttl_ms\":3"));
+    assert_eq!(text(&node.run(&["ttl", "k", "--set", "none"]).stdout), "permanent\n");
+    assert!(text(&node.run(&["locate", "k"]).stdout).starts_with("slot "));
+    for odd in ["..", ".", "~", "a/b?c#d", "100 %", "ключ"] {
+        assert_eq!(text(&node.run(&["put", odd, odd]).stdout), "created\n", "{odd}");
+        assert_eq!(text(&node.run(&["get", odd]).stdout), odd);
+    }
+    assert_eq!(text(&node.run(&["delete", "k"]).stdout), "deleted\n");
+    let absent = node.run(&["get", "k"]);
+    assert_eq!((absent.status.code(), absent.stdout.len()), (Some(1), 0));
+    let bad = node.run(&["put", "k", "v", "--ttl", "60"]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(text(&bad.stderr).contains("'60' is no duration"), "{}", text(&bad.stderr));
+}
+
+#[test]
+fn a_replayed_trace_has_the_misses_of_a_textbook_lru() {
+    let capacity = 50;
+    let node = Process::start(capacity);
+    // A skewed walk over 200 keys.
+    let mut state = 7u64;
+    let trace: Vec<u64> = (0..3_000)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let r = state >> 33;
+            (r % 200) * ((r >> 8) % 200) / 200
+        })
+        .collect();
+    let (mut lru, mut misses) = (Vec::new(), 0);
+    for key in &trace {
+        match lru.iter().position(|k| k == key) {
+            Some(at) => drop(lru.remove(at)),
+            None => misses += 1,
+        }
+        lru.insert(0, *key);
+        lru.truncate(capacity);
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for key in &trace {
+        writeln!(file, "{key}").unwrap();
+    }
+    let replayed = node.run(&["replay", file.path().to_str().unwrap(), "--json"]);
+    assert!(replayed.status.success(), "{}", text(&replayed.stderr));
+    let result: serde_json::Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(
+        (result["requests"].as_u64(), result["misses"].as_u64()),
+        (Some(3_000), Some(misses))
+    );
+    let again = node.run(&["replay", file.path().to_str().unwrap()]);
+    assert!(text(&again.stderr).contains("holds 50 entries already"), "{}", text(&again.stderr));
+}
+
+#[test]
+fn sigterm_and_ctrl_c_drain_and_exit_0() {
+    for signal in ["-TERM", "-INT"] {
+        assert_eq!(Process::start(10).signal(signal), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_key() {
+    let node = Process::start(10);
+    let taken = node.url.trim_start_matches("http://").to_string();
+    let second = Command::new(env!("CARGO_BIN_EXE_lariat"))
+        .args(["node"])
+        .env("LARIAT_HTTP", &taken)
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let error = text(&second.stderr);
+    assert!(error.contains(&format!("cannot listen on {taken} (nodes[0].http)")), "{error}");
+}
+
+#[test]
+fn the_shipped_files_are_valid_and_mistakes_come_with_their_lines() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    for name in ["cluster.toml", "single.toml", "reference.toml"] {
+        let file = root.join("config").join(name);
+        let checked = lariat(&["check", "--cluster", file.to_str().unwrap()]);
+        assert!(checked.status.success(), "{name}: {}", text(&checked.stderr));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bad.toml");
+    std::fs::write(&file, "[cluster]\nlease = \"1\"\nnaem = \"x\"\n[[nodes]]\nid = \"a\"\nhttp = \"nowhere\"\npeer = \"127.0.0.1:1\"\n").unwrap();
+    let checked = lariat(&["check", "--cluster", file.to_str().unwrap()]);
+    assert_eq!(checked.status.code(), Some(1));
+    let error = text(&checked.stderr);
+    for expected in [
+        "bad.toml:2: cluster.lease: '1' is no duration",
+        "bad.toml:3: cluster.naem: unknown key, did you mean 'name'?",
+        "bad.toml:6: nodes[0].http: invalid address 'nowhere', expected host:port",
+    ] {
+        assert!(error.contains(expected), "{expected} is not in:\n{error}");
+    }
+}
+
+#[test]
+fn every_step_of_the_demo_holds() {
+    let base = (0..50)
+        .map(|_| free_ports::<1>()[0])
+        .find(|&base| {
+            (1024..60_000).contains(&base)
+                && (0..3).all(|i| {
+                    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+                    free(base + i) && free(base + 2_000 + i)
+                })
+        })
+        .unwrap();
+    let demo = lariat(&["demo", "--exit", "--base-port", &base.to_string()]);
+    assert!(demo.status.success(), "{}{}", text(&demo.stdout), text(&demo.stderr));
+    assert!(text(&demo.stdout).ends_with("every step held\n"));
+    let _held = TcpListener::bind(("127.0.0.1", base + 1)).unwrap();
+    let taken = lariat(&["demo", "--exit", "--base-port", &base.to_string()]);
+    assert_eq!(taken.status.code(), Some(1));
+    assert!(text(&taken.stderr).contains(&format!("port {} on 127.0.0.1 is taken", base + 1)));
+    assert!(taken.stdout.is_empty(), "nothing is started before");
+}

@@ -1,0 +1,144 @@
+//! Links are cut and restored under load: no gap, no doubled write, copies equal afterwards, and
+//! an answer "not applied" is never readable.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lariat::actors::op::{Applied, Op, Precondition, Reply, Ttl};
+
+use crate::support::*;
+
+/// What one client knows of its own keys.
+#[derive(Default)]
+struct Known {
+    /// Acknowledged increments of each counter, and those whose outcome is unknown.
+    counters: HashMap<String, (u64, u64)>,
+    /// For each register the last value that was acknowledged, and values that may be there.
+    registers: HashMap<String, (Option<String>, Vec<String>)>,
+    /// Values whose write was answered "not applied".
+    refused: Vec<(String, String)>,
+}
+
+#[test]
+fn cutting_links_under_load_leaves_no_gap_and_no_doubled_write() {
+    run(async {
+        let shape = Shape {
+            through_proxies: true,
+            request_timeout: Duration::from_millis(1_500),
+            ..Shape::default()
+        };
+        let cluster = Cluster::start(shape).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let known: Vec<Arc<Mutex<Known>>> = (0..3).map(|_| Arc::default()).collect();
+        let tasks: Vec<_> = (0..3)
+            .map(|node| {
+                let (client, stop, known) =
+                    (cluster.client(node), stop.clone(), known[node].clone());
+                tokio::spawn(async move {
+                    let mut turn = 0u64;
+                    while !stop.load(Relaxed) {
+                        turn += 1;
+                        load(&client, node, turn, &known).await;
+                    }
+                    turn
+                })
+            })
+            .collect();
+        for round in 0..6 {
+            let (a, b) = [(0, 1), (1, 2), (0, 2)][round % 3];
+            let lost = counter(&cluster.client(a), "peer_connections_lost");
+            cluster.cut(a, b);
+            wait_until("the link is lost", || async {
+                counter(&cluster.client(a), "peer_connections_lost") > lost
+            })
+            .await;
+            tokio::time::sleep(Duration::from_millis(50 * (round as u64 % 3))).await;
+            let connects = counter(&cluster.client(a), "peer_connects");
+            cluster.heal(a, b);
+            wait_until("the link is back", || async {
+                counter(&cluster.client(a), "peer_connects") > connects
+            })
+            .await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        stop.store(true, Relaxed);
+        for task in tasks {
+            assert!(task.await.unwrap() > 50, "the load came to a stop");
+        }
+        cluster.wait_connected().await;
+        cluster.wait_equal_copies().await;
+        for known in &known {
+            let known = std::mem::take(&mut *known.lock().unwrap());
+            check(&cluster, &known).await;
+        }
+        let refusals: u64 =
+            (0..3).map(|n| counter(&cluster.client(n), "replication_refused")).sum();
+        assert_eq!(refusals, 0, "a copy saw a gap");
+        cluster.stop().await;
+    });
+}
+
+async fn load(
+    client: &lariat::actors::client::Client,
+    node: usize,
+    turn: u64,
+    known: &Mutex<Known>,
+) {
+    let counter = format!("counter-{node}-{}", turn % 7);
+    let incr = Op::Incr { by: 1, initial: 0, ttl: Ttl::Default, when: Precondition::none() };
+    let answer = call(client, &counter, incr).await;
+    {
+        let mut known = known.lock().unwrap();
+        let (acknowledged, unknown) = known.counters.entry(counter).or_default();
+        match answer {
+            Ok(_) => *acknowledged += 1,
+            Err(failure) if failure.applied == Applied::Maybe => *unknown += 1,
+            Err(_) => {}
+        }
+    }
+    let (key, value) = (format!("register-{node}-{}", turn % 11), format!("{node}-{turn}"));
+    let answer = call(client, &key, put_op(&value)).await;
+    {
+        let mut known = known.lock().unwrap();
+        match answer {
+            Ok(_) => {
+                known.registers.insert(key.clone(), (Some(value), Vec::new()));
+            }
+            Err(failure) if failure.applied == Applied::Maybe => {
+                known.registers.entry(key.clone()).or_default().1.push(value);
+            }
+            Err(_) => known.refused.push((key.clone(), value)),
+        }
+    }
+    if let Ok(Reply::Entry(Some(entry))) = call(client, &key, Op::Get { any: false }).await {
+        let known = known.lock().unwrap();
+        let value = std::str::from_utf8(&entry.value).unwrap();
+        let refused = known.refused.iter().any(|(k, v)| *k == key && v == value);
+        assert!(!refused, "{key} = {value} was answered \"not applied\" and is readable");
+    }
+}
+
+async fn check(cluster: &Cluster, known: &Known) {
+    let get = Op::Get { any: false };
+    for (key, (acknowledged, unknown)) in &known.counters {
+        let number = match call(&cluster.client(0), key, get.clone()).await.unwrap() {
+            Reply::Entry(Some(entry)) => {
+                std::str::from_utf8(&entry.value).unwrap().parse().unwrap()
+            }
+            _ => 0,
+        };
+        let fits = (*acknowledged..=acknowledged + unknown).contains(&number);
+        assert!(fits, "{key} = {number}, {acknowledged} acknowledged and {unknown} unknown");
+    }
+    for (key, (acknowledged, maybe)) in &known.registers {
+        let value = match call(&cluster.client(1), key, get.clone()).await.unwrap() {
+            Reply::Entry(Some(entry)) => Some(String::from_utf8(entry.value.to_vec()).unwrap()),
+            _ => None,
+        };
+        let fits =
+            value == *acknowledged || value.as_ref().is_some_and(|value| maybe.contains(value));
+        assert!(fits, "{key} = {value:?}, acknowledged {acknowledged:?}, maybe {maybe:?}");
+    }
+}

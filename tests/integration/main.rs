@@ -1,0 +1,10 @@
+//! One binary that drives real nodes over real sockets, in this process and as processes of their
+//! own. Ports are chosen by the system; every wait has a deadline.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod cli;
+mod cluster;
+mod links;
+mod pages;
+mod support;
