@@ -18,6 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod builder;
 pub mod cache;
 #[cfg(feature = "config-file")]
 pub mod config;
@@ -28,12 +29,13 @@ mod node;
 pub mod settings;
 pub mod units;
 
+pub use builder::{Builder, CacheConfig};
 pub use cache::{Cache, Entry, Write, Written};
 pub use error::Error;
 pub use lariat_actors as actors;
 pub use lariat_actors::op::{Acks, Applied, Version};
 pub use lariat_actors::spec::MemberSpec;
-pub use node::{Builder, CacheConfig, Node};
+pub use node::Node;
 
 /// The ETag of a version: 16 hex digits in quotes.
 pub fn etag(version: Version) -> String {

@@ -1,25 +1,15 @@
-//! The embeddable node: built in code or from a cluster file, usable from any runtime or none.
+//! The embeddable node: a handle on everything that runs.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use lariat_actors::client::{Client, Readiness};
-use lariat_actors::node::{Hosting, Running, StartError};
-use lariat_actors::op::Acks;
-use lariat_actors::spec::{CacheSpec, MemberSpec};
+use lariat_actors::client::Client;
+use lariat_actors::node::Running;
 use tokio::sync::oneshot;
 
+use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::settings::{Config, Mistake, Mistakes, NodeConfig};
-
-/// How long an HTTP gateway's workers have to come up.
-#[cfg(feature = "http")]
-const HTTP_START_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::settings::Config;
 
 /// A running node. Clones are handles on the same node; when the last one is dropped without
 /// [`Node::shutdown`], the node stops without draining and a warning is logged.
@@ -38,103 +28,10 @@ struct Inner {
     server: Option<crate::http::Server>,
 }
 
-/// What a cache of an embedded node is like; everything has a default.
-#[derive(Clone, Debug)]
-pub struct CacheConfig(CacheSpec);
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl CacheConfig {
-    /// 100,000 entries, 256 MiB, permanent entries, values to 16 MiB, keys to 8 KiB.
-    pub fn new() -> Self {
-        CacheConfig(CacheSpec::new(""))
-    }
-
-    /// Entries per node, copies included.
-    pub fn capacity(mut self, entries: u64) -> Self {
-        self.0.capacity = entries;
-        self
-    }
-
-    /// Bytes per node, overhead included.
-    pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.0.max_bytes = bytes;
-        self
-    }
-
-    /// Time to live of entries put without one.
-    pub fn default_ttl(mut self, ttl: Duration) -> Self {
-        self.0.default_ttl_ms = Some(ttl.as_millis().max(1) as u64);
-        self
-    }
-
-    /// The largest value, in bytes.
-    pub fn max_value(mut self, bytes: u64) -> Self {
-        self.0.max_value = bytes;
-        self
-    }
-
-    /// Copies of each entry, the primary's included.
-    pub fn replication_factor(mut self, copies: usize) -> Self {
-        self.0.replication_factor = Some(copies);
-        self
-    }
-
-    /// How many copies a write waits for.
-    pub fn acks(mut self, acks: Acks) -> Self {
-        self.0.acks = Some(acks);
-        self
-    }
-}
-
-/// Builds a node; see [`Node::builder`].
-#[derive(Debug)]
-#[must_use = "a builder does nothing until it is started"]
-pub struct Builder {
-    settings: Option<Config>,
-    #[cfg_attr(not(feature = "config-file"), allow(dead_code))]
-    file: Option<PathBuf>,
-    id: Option<String>,
-    members: Vec<NodeConfig>,
-    caches: Vec<CacheSpec>,
-    changes: Vec<fn(&mut Config, u64)>,
-    values: Vec<u64>,
-    name: Option<String>,
-    secret: Option<Vec<u8>>,
-    acks: Option<Acks>,
-    peer_listener: Option<TcpListener>,
-    dial: HashMap<String, String>,
-    #[cfg(feature = "http")]
-    http: Option<TcpListener>,
-    #[cfg(feature = "http")]
-    token: Option<String>,
-}
-
 impl Node {
     /// Begins a node: from a cluster file, or in code.
     pub fn builder() -> Builder {
-        Builder {
-            settings: None,
-            file: None,
-            id: None,
-            members: Vec::new(),
-            caches: Vec::new(),
-            changes: Vec::new(),
-            values: Vec::new(),
-            name: None,
-            secret: None,
-            acks: None,
-            peer_listener: None,
-            dial: HashMap::new(),
-            #[cfg(feature = "http")]
-            http: None,
-            #[cfg(feature = "http")]
-            token: None,
-        }
+        Builder::new()
     }
 
     /// One node without network, with a `default` cache: for tests and small apps.
@@ -204,12 +101,28 @@ impl Node {
     }
 }
 
+impl Node {
+    pub(crate) fn new(
+        running: Arc<Running>,
+        settings: Config,
+        #[cfg(feature = "http")] server: Option<crate::http::Server>,
+    ) -> Self {
+        let inner = Inner {
+            running,
+            settings,
+            #[cfg(feature = "http")]
+            server,
+        };
+        Node { inner: Arc::new(inner) }
+    }
+}
+
 impl Inner {
     fn stop(&self, drain: bool) {
         self.running.announce_stop();
         #[cfg(feature = "http")]
         if let Some(server) = &self.server {
-            let patience = Duration::from_millis(self.settings.cluster.drain_timeout_ms);
+            let patience = std::time::Duration::from_millis(self.settings.cluster.drain_timeout_ms);
             server.stop(drain.then_some(patience));
         }
         self.running.stop(drain);
@@ -235,273 +148,13 @@ impl Drop for Inner {
 }
 
 /// Runs something that blocks on a thread of its own and waits for it on a channel.
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(crate) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (done, wait) = oneshot::channel();
     std::thread::spawn(move || {
         // Whoever waited may have gone.
         let _ = done.send(work());
     });
     wait.await.ok()
-}
-
-impl Builder {
-    /// Takes everything from a cluster file, and the process environment over it.
-    #[cfg(feature = "config-file")]
-    pub fn cluster_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.file = Some(path.into());
-        self
-    }
-
-    /// Takes everything from settings that were loaded before.
-    pub fn config(mut self, config: Config) -> Self {
-        self.settings = Some(config);
-        self
-    }
-
-    /// Which of the listed nodes this is. May be left out when there is one.
-    pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into());
-        self
-    }
-
-    /// Declares a cache, in place of one of the same name.
-    pub fn cache(mut self, name: impl Into<String>, config: CacheConfig) -> Self {
-        self.caches.push(CacheSpec { name: name.into(), ..config.0 });
-        self
-    }
-
-    /// Lists a member of the cluster, this node included. Without any there is one node without
-    /// network.
-    pub fn member(mut self, member: MemberSpec) -> Self {
-        self.members.push(NodeConfig {
-            http_bind: member.http.clone(),
-            peer_bind: member.peer.clone(),
-            member,
-            dial: HashMap::new(),
-        });
-        self
-    }
-
-    /// Dials a peer at another address than the listed one.
-    pub fn dial(mut self, id: impl Into<String>, address: impl Into<String>) -> Self {
-        self.dial.insert(id.into(), address.into());
-        self
-    }
-
-    /// Accepts peers on this listener instead of binding the listed address.
-    pub fn peer_listener(mut self, listener: TcpListener) -> Self {
-        self.peer_listener = Some(listener);
-        self
-    }
-
-    /// Serves HTTP on this listener. The gateway's workers are the node's worker threads.
-    #[cfg(feature = "http")]
-    pub fn serve_http(mut self, listener: TcpListener) -> Self {
-        self.http = Some(listener);
-        self
-    }
-
-    /// Requires this bearer token of every HTTP request.
-    #[cfg(feature = "http")]
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
-        self
-    }
-
-    /// The cluster's name.
-    pub fn cluster_name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// The secret that members share.
-    pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
-        self.secret = Some(secret.into());
-        self
-    }
-
-    /// How many copies a write waits for.
-    pub fn acks(mut self, acks: Acks) -> Self {
-        self.acks = Some(acks);
-        self
-    }
-
-    /// Copies of each entry, the primary's included.
-    pub fn replication_factor(self, copies: usize) -> Self {
-        self.change(copies as u64, |c, n| c.cluster.replication_factor = n as usize)
-    }
-
-    /// Worker threads.
-    pub fn workers(self, workers: usize) -> Self {
-        self.change(workers as u64, |c, n| c.workers = n as usize)
-    }
-
-    /// Shards.
-    pub fn shards(self, shards: usize) -> Self {
-        self.change(shards as u64, |c, n| c.shards = n as usize)
-    }
-
-    /// Bytes of bodies and responses under way.
-    pub fn max_inflight_bytes(self, bytes: u64) -> Self {
-        self.change(bytes, |c, n| c.max_inflight_bytes = n)
-    }
-
-    /// How long a request may take. `failure_timeout` and `lease` are shortened to fit.
-    pub fn request_timeout(self, timeout: Duration) -> Self {
-        self.change(timeout.as_millis() as u64, |c, n| {
-            c.cluster.request_timeout_ms = n;
-            c.cluster.failure_timeout_ms = c.cluster.failure_timeout_ms.min(n / 2);
-            c.cluster.lease_ms = c.cluster.lease_ms.min(n / 4);
-            c.cluster.heartbeat_interval_ms = c.cluster.heartbeat_interval_ms.min(n / 12).max(1);
-        })
-    }
-
-    /// How long a stopping node waits for requests in flight.
-    pub fn drain_timeout(self, timeout: Duration) -> Self {
-        self.change(timeout.as_millis() as u64, |c, n| c.cluster.drain_timeout_ms = n)
-    }
-
-    fn change(mut self, value: u64, change: fn(&mut Config, u64)) -> Self {
-        self.changes.push(change);
-        self.values.push(value);
-        self
-    }
-
-    /// Starts the node. Works on any runtime or none.
-    ///
-    /// # Errors
-    /// All mistakes of the settings at once, then addresses that cannot be bound.
-    pub async fn start(self) -> Result<Node, Error> {
-        on_thread(move || self.start_blocking())
-            .await
-            .unwrap_or_else(|| Err(Error::Start("the starting thread panicked".into())))
-    }
-
-    fn settings(&mut self) -> Result<Config, Error> {
-        let mut config = match self.settings.take() {
-            Some(config) => config,
-            None => self.load()?,
-        };
-        if !self.members.is_empty() {
-            config.nodes = std::mem::take(&mut self.members);
-        }
-        for cache in self.caches.drain(..) {
-            match config.caches.iter_mut().find(|known| known.name == cache.name) {
-                Some(known) => *known = cache,
-                None => config.caches.push(cache),
-            }
-        }
-        for (change, value) in self.changes.iter().zip(&self.values) {
-            change(&mut config, *value);
-        }
-        config.cluster.name = self.name.take().unwrap_or(config.cluster.name);
-        config.cluster.secret = self.secret.take().unwrap_or(config.cluster.secret);
-        config.cluster.acks = self.acks.unwrap_or(config.cluster.acks);
-        #[cfg(feature = "http")]
-        if let Some(token) = self.token.take() {
-            config.http.token = Some(token);
-        }
-        Ok(config)
-    }
-
-    #[cfg(feature = "config-file")]
-    fn load(&self) -> Result<Config, Error> {
-        match &self.file {
-            Some(path) => {
-                let environment: BTreeMap<String, String> = std::env::vars().collect();
-                Ok(Config::load(Some(path), &environment, self.id.as_deref())?)
-            }
-            None => Ok(Config::local()),
-        }
-    }
-
-    #[cfg(not(feature = "config-file"))]
-    fn load(&self) -> Result<Config, Error> {
-        Ok(Config::local())
-    }
-
-    fn start_blocking(mut self) -> Result<Node, Error> {
-        let settings = self.settings()?;
-        let mistake = |key: &str, message: String| Mistake {
-            file: None,
-            line: None,
-            key: key.to_string(),
-            message,
-        };
-        let mut wrong: Vec<Mistake> =
-            settings.check().into_iter().map(|(key, message)| mistake(&key, message)).collect();
-        let ids: Vec<&str> = settings.nodes.iter().map(|n| n.member.id.as_str()).collect();
-        let id = match (self.id.clone(), &ids[..]) {
-            (Some(id), _) => id,
-            (None, [only]) => only.to_string(),
-            (None, _) => String::new(),
-        };
-        let spec = settings.node_spec(&id);
-        if spec.is_none() {
-            let message = format!("'{id}' is not listed, expected one of {}", ids.join(", "));
-            wrong.push(mistake("id", message));
-        }
-        let (Some(mut spec), true) = (spec, wrong.is_empty()) else {
-            return Err(Mistakes(wrong).into());
-        };
-        spec.dial.extend(self.dial);
-        spec.peer_listener = match self.peer_listener.take() {
-            Some(listener) => Some(listener),
-            None if settings.nodes.len() > 1 => {
-                let address = settings.node(&id).map(|n| n.peer_bind.clone()).unwrap_or_default();
-                Some(
-                    TcpListener::bind(&address)
-                        .map_err(|source| Error::Bind { address, source })?,
-                )
-            }
-            None => None,
-        };
-        #[cfg(feature = "http")]
-        let hosting = if self.http.is_some() { Hosting::Guests } else { Hosting::Own };
-        #[cfg(not(feature = "http"))]
-        let hosting = Hosting::Own;
-        let running = lariat_actors::node::start(spec, hosting).map_err(|error| match error {
-            StartError::Listen(source) => {
-                Error::Bind { address: "the peer address".into(), source }
-            }
-            other => Error::Start(other.to_string()),
-        })?;
-        let running = Arc::new(running);
-        #[cfg(feature = "http")]
-        let server = match self.http.take() {
-            Some(listener) => Some(serve(&running, &settings, listener)?),
-            None => None,
-        };
-        let inner = Inner {
-            running,
-            settings,
-            #[cfg(feature = "http")]
-            server,
-        };
-        Ok(Node { inner: Arc::new(inner) })
-    }
-}
-
-/// Starts the HTTP gateway and waits until its workers serve.
-#[cfg(feature = "http")]
-fn serve(
-    running: &Running,
-    settings: &Config,
-    listener: TcpListener,
-) -> Result<crate::http::Server, Error> {
-    let client = running.client();
-    let server = crate::http::Server::start(client.clone(), settings, listener);
-    let until = Instant::now() + HTTP_START_TIMEOUT;
-    let server = server.map_err(|error| Error::Start(error.to_string()));
-    while server.is_ok() && client.readiness() != Readiness::Ready {
-        if Instant::now() > until {
-            running.stop(false);
-            return Err(Error::Start("the http workers did not start".into()));
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    if server.is_err() {
-        running.stop(false);
-    }
-    server
 }

@@ -12,6 +12,7 @@ mod node;
 mod slab;
 #[cfg(test)]
 mod tests;
+mod view;
 mod wheel;
 
 use std::hash::BuildHasher;
@@ -22,6 +23,7 @@ use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 
 pub use node::SHARED_BYTES;
+pub use view::View;
 
 use crate::op::{Ms, ScanPosition, Version};
 use crate::slot::{SLOTS, Slot};
@@ -107,44 +109,6 @@ struct Table {
     layout: u32,
 }
 
-/// A look at an entry.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    node: &'a Node,
-}
-
-impl<'a> View<'a> {
-    /// The key.
-    pub fn key(&self) -> &'a [u8] {
-        self.node.key()
-    }
-
-    /// The value: a copy of a small one, a share of one of [`SHARED_BYTES`] or more.
-    pub fn value(&self) -> Bytes {
-        self.node.value()
-    }
-
-    /// The value where it stands.
-    pub fn value_slice(&self) -> &'a [u8] {
-        self.node.value_slice()
-    }
-
-    /// The content type.
-    pub fn content_type(&self) -> Option<&'a [u8]> {
-        self.node.content_type()
-    }
-
-    /// The version.
-    pub fn version(&self) -> Version {
-        self.node.version
-    }
-
-    /// The deadline; `None` for a permanent entry.
-    pub fn deadline(&self) -> Option<Ms> {
-        self.node.deadline()
-    }
-}
-
 impl Lru {
     /// An empty LRU.
     pub fn new(config: LruConfig) -> Self {
@@ -195,13 +159,13 @@ impl Lru {
     ) -> Option<View<'_>> {
         let index = self.live(slot, key, now, removed)?;
         self.promote(index);
-        Some(View { node: &self.slab[index] })
+        Some(View::new(&self.slab[index]))
     }
 
     /// Reads an entry without counting a use.
     pub fn peek(&self, slot: Slot, key: &[u8], now: Ms) -> Option<View<'_>> {
         let node = &self.slab[self.find(slot, key)?];
-        (!node.is_expired(now)).then_some(View { node })
+        (!node.is_expired(now)).then_some(View::new(node))
     }
 
     /// Makes an entry the most recently used; returns whether it is there.
@@ -354,7 +318,7 @@ impl Lru {
                 && !self.slab[index].is_expired(now)
             {
                 visited += 1;
-                visit(View { node: &self.slab[index] });
+                visit(View::new(&self.slab[index]));
             }
         }
         None

@@ -4,6 +4,7 @@
 //! The table lists every path, method and status that the gateway answers with; a test visits
 //! each of them and fails on an answer that is not listed.
 
+mod model;
 mod operations;
 mod schemas;
 
@@ -15,7 +16,8 @@ use serde_json::{Map, Value, json};
 
 use super::error::{Code, Problem};
 use super::path::Query;
-use operations::{Body, Method, OPERATIONS, Operation, Place};
+use model::{Body, Method, Operation, Place};
+use operations::OPERATIONS;
 
 /// What `/docs` may load: its own files, and the images and styles that Swagger UI writes inline.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \

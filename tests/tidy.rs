@@ -1,0 +1,132 @@
+//! The house rules that can be checked: layers, file lengths, nothing left over.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+/// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
+const PURE: [&str; 11] = [
+    "apply",
+    "clock",
+    "codec",
+    "handshake",
+    "lru",
+    "map",
+    "op",
+    "replication",
+    "ring",
+    "slot",
+    "wire",
+];
+
+const LINES_MAX: usize = 500;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for directory in ["actors", "src", "tests", "benches", "examples"] {
+        collect(&root.join(directory), &mut files);
+    }
+    assert!(files.len() > 40, "the sources were not found");
+    files
+        .into_iter()
+        .map(|file| {
+            let text = std::fs::read_to_string(&file).unwrap();
+            (file.strip_prefix(root).unwrap().to_path_buf(), text)
+        })
+        .collect()
+}
+
+fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn is_pure(file: &Path) -> bool {
+    let Ok(rest) = file.strip_prefix("actors/src") else { return false };
+    let first = rest.components().next().unwrap().as_os_str().to_str().unwrap();
+    PURE.contains(&first.trim_end_matches(".rs"))
+}
+
+fn violations(check: impl Fn(&Path, usize, &str) -> Option<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (file, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            if let Some(what) = check(&file, number + 1, line) {
+                found.push(format!("{}:{}: {what}", file.display(), number + 1));
+            }
+        }
+    }
+    found
+}
+
+fn assert_none(found: Vec<String>) {
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn rules_know_no_actors_sockets_clocks_or_chance() {
+    let banned =
+        ["actix", "tokio", "std::net", "Instant::now", "SystemTime", "rand::", "std::thread"];
+    assert_none(violations(|file, _, line| {
+        if !is_pure(file) || line.trim_start().starts_with("//") {
+            return None;
+        }
+        let word = banned.iter().find(|word| line.contains(**word))?;
+        Some(format!("a pure module mentions {word}"))
+    }));
+}
+
+#[test]
+fn the_cache_knows_nothing_of_the_product_around_it() {
+    assert_none(violations(|file, _, line| {
+        let outside = ["actix_web", "clap", "toml"];
+        let word = outside.iter().find(|w| file.starts_with("actors") && line.contains(**w))?;
+        Some(format!("actors mentions {word}"))
+    }));
+}
+
+#[test]
+fn only_the_wire_speaks_bincode_and_only_time_reads_clocks() {
+    assert_none(violations(|file, _, line| {
+        let code = line.split("//").next().unwrap();
+        if file.starts_with("actors/src") && code.contains("bincode") && !file.ends_with("wire.rs")
+        {
+            return Some("bincode outside wire".into());
+        }
+        let clock = code.contains("SystemTime::now") || code.contains("clock_gettime");
+        (file.starts_with("actors/src") && clock && !file.ends_with("time.rs"))
+            .then(|| "a clock is read outside time".into())
+    }));
+}
+
+#[test]
+fn files_stay_short() {
+    let long = |(file, text): (PathBuf, String)| {
+        let lines = text.lines().count();
+        (lines > LINES_MAX)
+            .then(|| format!("{}: {lines} lines, at most {LINES_MAX}", file.display()))
+    };
+    assert_none(sources().into_iter().filter_map(long).collect());
+}
+
+#[test]
+fn nothing_is_left_over() {
+    let marks = [
+        "TO".to_string() + "DO",
+        "FIX".to_string() + "ME",
+        "#[ig".to_string() + "nore",
+        "db".to_string() + "g!(",
+    ];
+    assert_none(violations(|_, _, line| {
+        let mark = marks.iter().find(|mark| line.contains(mark.as_str()))?;
+        Some(format!("{mark} is left over"))
+    }));
+}
