@@ -5,6 +5,7 @@
 
 mod cli;
 mod cluster;
+mod embed;
 mod links;
 mod pages;
 mod support;

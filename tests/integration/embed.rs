@@ -1,0 +1,202 @@
+//! Embedding: typed handles, mistakes all at once, hosts of every flavour as processes.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lariat::{Applied, CacheConfig, Error, Node};
+
+use crate::support::{PATIENCE, run};
+
+#[test]
+fn typed_values_come_back_and_foreign_ones_stay() {
+    run(async {
+        let node = Node::local().await.unwrap();
+        let cache = node.cache("default").unwrap();
+        let written = cache.put("k", &vec![1, 2, 3]).ttl(Duration::from_secs(60)).await.unwrap();
+        assert!(written.created);
+        assert_eq!(cache.get::<Vec<u8>>("k").await.unwrap(), Some(vec![1, 2, 3]));
+        let error = cache.get::<String>("k").await.unwrap_err();
+        assert!(matches!(&error, Error::Decode { key, .. } if key == "k"), "{error}");
+        assert_eq!(cache.get_bytes("k").await.unwrap().unwrap(), "[1,2,3]");
+        let entry = cache.entry("k").await.unwrap().unwrap();
+        assert_eq!(entry.content_type.as_deref(), Some("application/json"));
+        assert!(entry.ttl.unwrap() <= Duration::from_secs(60));
+        let error = cache.put("k", &0).if_absent().await.unwrap_err();
+        assert!(
+            matches!(error, Error::PreconditionFailed { current: Some(etag) } if etag == written.etag)
+        );
+        cache.put("k", &1).if_match(written.etag).await.unwrap();
+        assert!(cache.put("k", &2).if_match(written.etag).await.is_err(), "the etag has changed");
+        assert_eq!(cache.incr("k", 41).await.unwrap(), 42);
+        assert_eq!(cache.append("log", "ab").await.unwrap(), 2);
+        assert_eq!(cache.append("log", "c").await.unwrap(), 3);
+        assert!(cache.expire("k", Duration::from_secs(5)).await.unwrap());
+        assert!(!cache.expire("absent", Duration::from_secs(5)).await.unwrap());
+        assert!(cache.persist("k").await.unwrap());
+        let pairs = [("a", &1), ("b", &2)];
+        assert!(cache.put_many(pairs).await.into_iter().all(|result| result.is_ok()));
+        assert_eq!(cache.get_many::<i32>(["b", "x", "a"]).await.unwrap(), [Some(2), None, Some(1)]);
+        assert!(cache.delete("k").await.unwrap());
+        assert!(!cache.delete("k").await.unwrap());
+        cache.clear().await.unwrap();
+        assert_eq!(cache.stats().entries.primary, 0);
+        node.shutdown().await;
+        node.shutdown().await;
+        let error = cache.get_bytes("k").await.unwrap_err();
+        assert!(matches!(error, Error::Stopped), "{error:?}");
+        let error = cache.put("k", &1).await.unwrap_err();
+        assert!(!error.is_retryable() && matches!(error.applied(), Applied::No | Applied::Maybe));
+    });
+}
+
+#[test]
+fn all_mistakes_of_the_settings_are_told_at_once() {
+    run(async {
+        let error = Node::builder()
+            .replication_factor(3)
+            .cache("big", CacheConfig::new().max_bytes(1 << 20))
+            .start()
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("cluster.replication_factor: 3 copies cannot be kept"), "{text}");
+        assert!(text.contains("caches.big.max_value"), "{text}");
+    });
+}
+
+#[test]
+fn every_public_future_is_send() {
+    fn send<T: Send>(value: T) -> T {
+        value
+    }
+    run(async {
+        let node = send(Node::local()).await.unwrap();
+        let cache = node.cache("default").unwrap();
+        send(cache.put("k", &1).into_future()).await.unwrap();
+        send(cache.get::<i32>("k")).await.unwrap();
+        send(cache.entry("k")).await.unwrap();
+        send(cache.get_many::<i32>(["k"])).await.unwrap();
+        send(cache.put_many([("k", &1)])).await;
+        send(cache.touch("k", Duration::from_secs(1))).await.unwrap();
+        send(cache.delete("k")).await.unwrap();
+        send(cache.clear()).await.unwrap();
+        send(node.shutdown()).await;
+    });
+}
+
+#[test]
+fn the_smallest_build_pulls_no_web_server_no_command_line_and_no_config() {
+    let cargo = std::env::var("CARGO").unwrap_or("cargo".into());
+    let tree = Command::new(cargo)
+        .args(["tree", "--offline", "-p", "lariat", "--no-default-features", "-e", "normal"])
+        .args(["--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(tree.stdout).unwrap();
+    assert!(text.contains("actix v"), "{text}{}", String::from_utf8_lossy(&tree.stderr));
+    for banned in ["actix-web v", "clap v", "config v", "toml_edit v", "ureq v"] {
+        assert!(!text.contains(banned), "{banned}\n{text}");
+    }
+}
+
+/// An example that runs as a host program.
+struct Host {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Host {
+    fn start(name: &str, args: &[&str]) -> Host {
+        let mut path: PathBuf = std::env::current_exe().unwrap();
+        path.pop();
+        path.pop();
+        let mut child = Command::new(path.join("examples").join(name))
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}; cargo test builds examples"));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Host { child, lines }
+    }
+
+    /// Reads lines until one begins so; gives the rest of it.
+    fn read_until(&mut self, start: &str) -> String {
+        loop {
+            let line = self.lines.next().expect("the host ended early").unwrap();
+            if let Some(rest) = line.strip_prefix(start) {
+                return rest.to_string();
+            }
+        }
+    }
+
+    fn interrupt(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert_eq!(status.code(), Some(0));
+                return;
+            }
+            assert!(Instant::now() < until, "the host did not end after Ctrl-C");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_actix_host_serves_its_routes_and_the_cache_and_ends_on_ctrl_c() {
+    let mut host = Host::start("embedded_actix", &[]);
+    let address = host.read_until("listening on ");
+    run(async move {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let get = async |path: &str| {
+            let response = http.get(format!("http://{address}{path}")).send().await.unwrap();
+            (response.status().as_u16(), response.text().await.unwrap())
+        };
+        assert_eq!(get("/visits").await, (200, "1\n".to_string()));
+        let entry = "/cache/v1/caches/visits/entries/";
+        assert_eq!(get(&format!("{entry}home")).await, (200, "1".to_string()));
+        let odd = format!("http://{address}{entry}a%2Fb%00");
+        assert_eq!(http.put(&odd).body("x").send().await.unwrap().status(), 201);
+        assert_eq!(get(&format!("{entry}a%2Fb%00")).await, (200, "x".to_string()));
+        assert_eq!(get("/cache/health/ready").await.0, 200);
+        assert_eq!(get("/v1/caches").await.0, 404, "nothing leaks into the host");
+    });
+    host.interrupt();
+}
+
+#[test]
+fn a_tokio_host_ends_on_ctrl_c() {
+    let mut host = Host::start("embedded_tokio", &[]);
+    host.read_until("ready");
+    host.interrupt();
+}
+
+#[test]
+fn a_host_without_a_runtime_ends_on_ctrl_c() {
+    let mut host = Host::start("local", &["--serve"]);
+    host.read_until("ready");
+    host.interrupt();
+}
+
+#[test]
+fn three_nodes_fit_in_one_process() {
+    let mut host = Host::start("three_nodes", &[]);
+    assert_eq!(host.read_until("node-3: "), "Some(\"hello from node-1\")");
+    let until = Instant::now() + PATIENCE;
+    while host.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "the program did not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
