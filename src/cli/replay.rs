@@ -70,7 +70,7 @@ pub fn run(to: &To, file: &Path, concurrency: usize, clear: bool) -> Result<Exit
                     while let Some((key, size)) = trace.get(next.fetch_add(1, Relaxed) as usize) {
                         let before = Instant::now();
                         request(&client, key, *size, &counts)?;
-                        mine.saturating_record(before.elapsed().as_micros() as u64);
+                        mine.record(before.elapsed().as_micros() as u64)?;
                         bar.inc(1);
                     }
                     latencies.lock().expect("no holder of this lock panics").add(&mine)?;
