@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lariat::{CacheConfig, Node};
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct User {
@@ -26,8 +27,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reader = users.clone();
     let user: Option<User> = tokio::spawn(async move { reader.get("user:1").await }).await??;
     println!("{user:?}");
+    // Registered before anybody is told that Ctrl-C ends the program well.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     println!("ready");
-    tokio::signal::ctrl_c().await?;
+    interrupt.recv().await;
     node.shutdown().await;
     println!("bye");
     Ok(())

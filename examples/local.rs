@@ -10,6 +10,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use lariat::{CacheConfig, Error, Node};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a future on this thread.
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -29,6 +30,17 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// Waiting for a signal is the host's business; a runtime of its own is one way to do it.
+fn wait_for_ctrl_c() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        println!("ready");
+        interrupt.recv().await;
+        Ok(())
+    })
+}
+
 fn main() -> Result<(), Error> {
     let node =
         block_on(Node::builder().cache("pages", CacheConfig::new().capacity(1_000)).start())?;
@@ -40,15 +52,7 @@ fn main() -> Result<(), Error> {
     println!("{page:?}");
     println!("visits: {}", block_on(pages.incr("visits", 1))?);
     if std::env::args().any(|arg| arg == "--serve") {
-        println!("ready");
-        let signal = async {
-            let _ = tokio::signal::ctrl_c().await;
-        };
-        // Waiting for a signal is the host's business; a runtime is one way to do it.
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(signal),
-            Err(error) => eprintln!("cannot wait for signals: {error}"),
-        }
+        wait_for_ctrl_c().unwrap_or_else(|error| eprintln!("cannot wait for signals: {error}"));
     }
     block_on(node.shutdown());
     Ok(())
