@@ -321,9 +321,13 @@ impl Handler<Batch> for Shard {
                     PartAnswer::NotOwner { epoch: map.epoch, request }
                 }
             };
-            if let PartAnswer::Done(Ok(Reply::Entry(Some(entry)))) = &answer {
-                reply_bytes += entry.value.len() as u64;
-            }
+            reply_bytes += match &answer {
+                PartAnswer::Done(Ok(Reply::Entry(Some(entry)))) => entry.value.len() as u64,
+                PartAnswer::Done(Ok(Reply::Keys { keys, .. })) => {
+                    keys.iter().map(|key| key.len() as u64).sum()
+                }
+                _ => 0,
+            };
             answers.push((item.index, answer));
         }
         if writes.is_empty() {
