@@ -1,14 +1,18 @@
-//! Bodies: read within the limits of the cache and of the node, and not slower than allowed.
+//! Bodies of requests: read within the limits of the cache and of the node, and not slower than
+//! allowed.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
-use actix_web::web::{self, Bytes};
+use actix_web::rt::time::{Instant, Sleep, sleep_until};
+use bytes::Bytes;
 use futures_core::Stream;
 use lariat_actors::client::{Inflight, Permit};
-use std::sync::Arc;
 
 use super::error::{Code, Problem};
 
@@ -18,10 +22,13 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The slowest speed after that.
 const BYTES_PER_SECOND: u64 = 64 * 1024;
 
+/// What is allocated for the first chunk of a body that does not say its length.
+const FIRST_BYTES: usize = 4 * 1024;
+
 /// A whole body, and the bytes taken from the node's budget for it.
 #[derive(Debug)]
 pub struct Body {
-    /// The content, in an allocation of exactly its length when it is a large one.
+    /// The content, in an allocation of its own of exactly its length.
     pub bytes: Bytes,
     /// Gives the bytes back when dropped.
     pub permit: Permit,
@@ -34,69 +41,164 @@ pub struct Body {
 /// node's budget is used up, 408 when it comes too slowly.
 pub async fn read(
     headers: &HeaderMap,
-    payload: web::Payload,
+    mut payload: Payload,
     limit: u64,
     inflight: &Arc<Inflight>,
 ) -> Result<Body, Problem> {
     if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && encoding != "identity"
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
         let detail = format!("content-encoding {encoding:?} is not taken, expected none");
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    let too_large =
-        || Problem::new(Code::ValueTooLarge, format!("the body is larger than {limit} bytes"));
     if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
-    let overloaded =
-        || Problem::new(Code::Overloaded, "max_inflight_bytes is used up: try again later");
-    let mut permit = inflight.try_take(announced.unwrap_or(0)).ok_or_else(overloaded)?;
-    let mut payload = payload.into_inner();
-    let mut first = Bytes::new();
-    let mut content: Vec<u8> = Vec::new();
-    let started = Instant::now();
-    loop {
-        let next = poll_fn(|cx| Pin::new(&mut payload).poll_next(cx));
-        let read = (first.len() + content.len()) as u64;
-        let allowed = GRACE + Duration::from_millis(read * 1000 / BYTES_PER_SECOND);
-        let left = allowed.saturating_sub(started.elapsed());
-        let chunk = match actix_web::rt::time::timeout(left, next).await {
-            Ok(None) => break,
-            Ok(Some(Ok(chunk))) => chunk,
-            Ok(Some(Err(error))) => return Err(Problem::bad_request(format!("body: {error}"))),
-            Err(_) => {
-                let detail = format!("only {read} bytes of the body came in {allowed:?}");
-                return Err(Problem::new(Code::BodyTimeout, detail));
+    let permit = inflight.try_take(announced.unwrap_or(0)).ok_or_else(overloaded)?;
+    let mut body = Growing { content: Vec::new(), announced, limit, permit };
+    // actix polls a handler once before it passes on what it has read already, and then again:
+    // until then there is nothing to time.
+    let is_early = matches!(payload, Payload::H1 { .. });
+    let mut pace = Pace { is_early, began: None };
+    poll_fn(|cx| {
+        loop {
+            match Pin::new(&mut payload).poll_next(cx) {
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Ready(Some(Ok(chunk))) => body.extend(&chunk)?,
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(Problem::bad_request(format!("body: {error}"))));
+                }
+                Poll::Pending => {
+                    ready!(pace.poll_late(body.content.len() as u64, cx));
+                    return Poll::Ready(Err(too_slow(body.content.len())));
+                }
             }
-        };
-        let total = read + chunk.len() as u64;
-        if total > limit {
-            return Err(too_large());
         }
-        if announced.is_none() && !permit.grow(chunk.len() as u64) {
-            return Err(overloaded());
-        }
-        if read == 0 {
-            first = chunk;
-            continue;
-        }
-        if content.is_empty() {
-            content.reserve_exact(announced.unwrap_or(total) as usize);
-            content.extend_from_slice(&std::mem::take(&mut first));
-        }
-        content.extend_from_slice(&chunk);
-    }
-    let bytes = if content.is_empty() { first } else { content.into() };
-    Ok(Body { bytes: owned(bytes), permit })
+    })
+    .await?;
+    let Growing { content, permit, .. } = body;
+    Ok(Body { bytes: exactly(content), permit })
 }
 
-/// A large value is kept by the cache as it is: it must not be a slice of a read buffer.
-pub fn owned(bytes: Bytes) -> Bytes {
-    if bytes.len() >= lariat_actors::lru::SHARED_BYTES {
-        Bytes::from(Vec::from(bytes).into_boxed_slice())
-    } else {
-        bytes
+/// A body as it comes in. Memory is taken from the budget before it is allocated.
+struct Growing {
+    content: Vec<u8>,
+    announced: Option<u64>,
+    limit: u64,
+    permit: Permit,
+}
+
+impl Growing {
+    fn extend(&mut self, chunk: &[u8]) -> Result<(), Problem> {
+        let length = self.content.len() + chunk.len();
+        if length as u64 > self.limit {
+            return Err(too_large(self.limit));
+        }
+        let capacity = self.content.capacity();
+        if length > capacity {
+            let wanted = match self.announced {
+                Some(announced) => length.max(announced as usize),
+                None => length.max((2 * capacity).min(self.limit as usize)).max(FIRST_BYTES),
+            };
+            if self.announced.is_none() && !self.permit.grow((wanted - capacity) as u64) {
+                return Err(overloaded());
+            }
+            self.content.reserve_exact(wanted - self.content.len());
+        }
+        self.content.extend_from_slice(chunk);
+        Ok(())
+    }
+}
+
+/// Tells when a body is too slow: after 10 s, and 1 s more for each 64 KiB that came.
+struct Pace {
+    is_early: bool,
+    began: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Pace {
+    fn poll_late(&mut self, came: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(&mut self.is_early) {
+            return Poll::Pending;
+        }
+        let (start, alarm) = self.began.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, Box::pin(sleep_until(now + GRACE)))
+        });
+        let deadline = *start + GRACE + Duration::from_millis(came * 1_000 / BYTES_PER_SECOND);
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if alarm.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// The bytes in an allocation of exactly their length, as the cache keeps large values.
+pub fn exactly(content: Vec<u8>) -> Bytes {
+    Bytes::from(content.into_boxed_slice())
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::new(Code::ValueTooLarge, format!("the body is larger than {limit} bytes"))
+}
+
+fn overloaded() -> Problem {
+    Problem::new(Code::Overloaded, "max_inflight_bytes is used up: try again later")
+}
+
+fn too_slow(came: usize) -> Problem {
+    let detail = format!(
+        "{came} bytes of the body came, expected {} KiB/s after {} s",
+        BYTES_PER_SECOND / 1024,
+        GRACE.as_secs()
+    );
+    Problem::new(Code::BodyTimeout, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn growing(announced: Option<u64>, limit: u64, budget: &Arc<Inflight>) -> Growing {
+        let permit = budget.try_take(announced.unwrap_or(0)).unwrap();
+        Growing { content: Vec::new(), announced, limit, permit }
+    }
+
+    #[test]
+    fn an_announced_body_is_allocated_once_and_exactly() {
+        let budget = Inflight::new(1 << 20);
+        let mut body = growing(Some(10_000), 20_000, &budget);
+        body.extend(&[1; 100]).unwrap();
+        let place = body.content.as_ptr();
+        body.extend(&[1; 9_900]).unwrap();
+        assert_eq!((body.content.as_ptr(), body.content.capacity()), (place, 10_000));
+        assert_eq!(budget.used(), 10_000);
+    }
+
+    #[test]
+    fn a_chunked_body_takes_what_it_allocates_and_no_more_than_its_limit() {
+        let budget = Inflight::new(1 << 20);
+        let mut body = growing(None, 100_000, &budget);
+        for _ in 0..100 {
+            body.extend(&[1; 1_000]).unwrap();
+            assert_eq!(budget.used(), body.content.capacity() as u64);
+            assert!(budget.used() <= 100_000);
+        }
+        assert_eq!(body.extend(&[1]).unwrap_err().code, Code::ValueTooLarge);
+    }
+
+    #[test]
+    fn a_chunked_body_beyond_the_budget_is_refused() {
+        let budget = Inflight::new(10_000);
+        let mut body = growing(None, 100_000, &budget);
+        let refused = (0..100).find_map(|_| body.extend(&[1; 1_000]).err()).unwrap();
+        assert_eq!(refused.code, Code::Overloaded);
+        drop(body);
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -1,73 +1,90 @@
 //! Caches, nodes and health, as JSON.
 
-use actix_web::http::header::{ETAG, IF_NONE_MATCH};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ETAG, HeaderValue, IF_NONE_MATCH};
 use actix_web::{HttpRequest, HttpResponse};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lariat_actors::client::{MemberState, Readiness};
 use lariat_actors::map::{ClusterMap, NodeIx};
+use lariat_actors::slot::{slot_of, tag_of};
 use lariat_actors::spec::CacheSpec;
 use lariat_actors::stats::{ByRole, CacheStats, NodeStats};
 use serde_json::{Value, json};
 
 use super::Context;
 use super::error::{Code, Problem};
-use super::path::{Query, Route, decode};
+use super::etag::names_tag;
+use super::params::any_key;
+use super::path::{Route, decode};
+use super::query::Query;
+use super::response::{self, with_json};
 
-/// Answers what is about the cluster and not about an entry.
+/// Answers what is about caches, nodes or this node, and not about an entry.
 pub async fn handle(
     context: &Context,
     request: &HttpRequest,
     route: Route<'_>,
 ) -> Result<HttpResponse, Problem> {
-    let mut query = Query::parse(request.uri().query())?;
-    let node = query.take("node");
-    let own = match (&route, node.as_deref()) {
-        (_, None) => false,
-        (Route::Caches | Route::Cache(_), Some("self")) => true,
-        (Route::Caches | Route::Cache(_), Some(other)) => {
-            return Err(Problem::bad_request(format!("node '{other}', expected self")));
-        }
-        _ => return Err(Problem::bad_request("unknown query parameter 'node'")),
-    };
-    query.finish()?;
+    let raw = request.uri().query();
     match route {
         Route::Caches => {
-            let (stats, missing) = gather(context, own).await;
+            let (stats, missing) = gather(context, is_own(raw)?).await;
             let caches: Vec<Value> =
                 context.client.caches().iter().map(|spec| cache(context, spec, &stats)).collect();
-            Ok(HttpResponse::Ok().json(json!({ "caches": caches, "missing": missing })))
+            Ok(response::json(&json!({ "caches": caches, "missing": missing })))
         }
         Route::Cache(name) => {
-            let id = context.cache(name)?;
+            let own = is_own(raw)?;
+            let spec = context.spec(context.cache(name)?);
             let (stats, missing) = gather(context, own).await;
-            let mut body = cache(context, &context.client.caches()[usize::from(id.0)], &stats);
+            let mut body = cache(context, spec, &stats);
             body["missing"] = json!(missing);
-            Ok(HttpResponse::Ok().json(body))
+            Ok(response::json(&body))
         }
-        Route::Cluster => Ok(HttpResponse::Ok().json(cluster(context).await)),
+        Route::Locate(segment) => {
+            let query = Query::parse(raw, &["key_base64"])?;
+            Ok(response::json(&locate(context, &any_key(segment, &query)?)))
+        }
+        other => {
+            Query::none(raw)?;
+            plain(context, request, other).await
+        }
+    }
+}
+
+/// What takes no parameters.
+async fn plain(
+    context: &Context,
+    request: &HttpRequest,
+    route: Route<'_>,
+) -> Result<HttpResponse, Problem> {
+    match route {
+        Route::Cluster => Ok(response::json(&cluster(context).await)),
         Route::Node(id) => {
-            let id = String::from_utf8_lossy(&decode(id)?).into_owned();
+            let known = decode(id).ok().and_then(|id| String::from_utf8(id.into()).ok());
             let map = context.client.map();
-            let node = map.find(&id).ok_or_else(|| {
+            let node = known.and_then(|id| map.find(&id)).ok_or_else(|| {
                 Problem::new(Code::NodeNotFound, format!("node '{id}' is not a member"))
             })?;
             let stats = context.client.cluster_stats().await;
-            Ok(HttpResponse::Ok().json(member(context, &map, node, &stats)))
+            Ok(response::json(&member(context, &map, node, &stats)))
         }
         Route::Map => Ok(map_response(context, request)),
-        Route::Locate(key) => {
-            let key = decode(key)?;
-            if key.is_empty() {
-                return Err(Problem::bad_request("the key is empty"));
-            }
-            Ok(HttpResponse::Ok().json(locate(context, &key)))
-        }
-        Route::Live => Ok(HttpResponse::Ok().json(json!({ "status": "live" }))),
+        Route::Live => Ok(response::json(&json!({ "status": "live" }))),
         _ => Ok(match context.client.readiness() {
-            Readiness::Ready => HttpResponse::Ok().json(json!({ "status": "ready" })),
-            Readiness::NotReady(reason) => HttpResponse::ServiceUnavailable()
-                .json(json!({ "status": "not_ready", "reason": reason })),
+            Readiness::Ready => response::json(&json!({ "status": "ready" })),
+            Readiness::NotReady(reason) => with_json(
+                HttpResponse::new(StatusCode::SERVICE_UNAVAILABLE),
+                &json!({ "status": "not_ready", "reason": reason }),
+            ),
         }),
     }
+}
+
+/// Is `node=self` asked for?
+fn is_own(raw: Option<&str>) -> Result<bool, Problem> {
+    Ok(Query::parse(raw, &["node"])?.choice("node", &[("self", true)])?.unwrap_or(false))
 }
 
 /// Counters of this node, or of all and the ids of those that did not answer.
@@ -189,10 +206,16 @@ fn member(context: &Context, map: &ClusterMap, node: NodeIx, stats: &[Option<Nod
 
 fn map_response(context: &Context, request: &HttpRequest) -> HttpResponse {
     let map = context.client.map();
-    let etag = format!("\"{}\"", map.epoch);
-    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    if known == Some(&etag) {
-        return HttpResponse::NotModified().insert_header((ETAG, etag)).finish();
+    let tag = format!("\"{}\"", map.epoch);
+    let is_known = request
+        .headers()
+        .get_all(IF_NONE_MATCH)
+        .any(|tags| names_tag(tags.as_bytes(), tag.as_bytes()));
+    let tag = HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""));
+    if is_known {
+        let mut response = HttpResponse::new(StatusCode::NOT_MODIFIED);
+        response.headers_mut().insert(ETAG, tag);
+        return response;
     }
     let ranges: Vec<Value> = map
         .ranges()
@@ -207,22 +230,26 @@ fn map_response(context: &Context, request: &HttpRequest) -> HttpResponse {
         .iter()
         .map(|member| json!({ "id": member.id, "url": format!("http://{}", member.http) }))
         .collect();
-    HttpResponse::Ok()
-        .insert_header((ETAG, etag))
-        .json(json!({ "epoch": map.epoch, "nodes": nodes, "ranges": ranges }))
+    let mut response =
+        response::json(&json!({ "epoch": map.epoch, "nodes": nodes, "ranges": ranges }));
+    response.headers_mut().insert(ETAG, tag);
+    response
 }
 
 fn locate(context: &Context, key: &[u8]) -> Value {
     let map = context.client.map();
-    let slot = lariat_actors::slot::slot_of(key);
+    let slot = slot_of(key);
     let row = map.row(slot);
-    let tag = lariat_actors::slot::tag_of(key);
     let replicas: Vec<&str> = row.replicas().map(|node| map.member(node).id.as_str()).collect();
-    json!({
+    let mut located = json!({
         "slot": slot,
-        "tag": String::from_utf8_lossy(tag),
         "primary": map.member(row.primary).id,
         "replicas": replicas,
         "epoch": map.epoch,
-    })
+    });
+    match std::str::from_utf8(tag_of(key)) {
+        Ok(tag) => located["tag"] = json!(tag),
+        Err(_) => located["tag_base64"] = json!(URL_SAFE_NO_PAD.encode(tag_of(key))),
+    }
+    located
 }

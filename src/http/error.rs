@@ -51,6 +51,7 @@ codes! {
     BadRequest 400 "bad_request" "The request is not well formed",
     Unauthorized 401 "unauthorized" "The bearer token is missing or wrong",
     HostNotAllowed 403 "host_not_allowed" "The Host header is not a name of this node",
+    CrossSite 403 "cross_site" "A web page of another origin may not write",
     NotFound 404 "not_found" "There is nothing at this path",
     KeyNotFound 404 "key_not_found" "The cache has no such entry",
     CacheNotFound 404 "cache_not_found" "The cache is not declared",
@@ -85,9 +86,9 @@ impl Problem {
         Problem::new(Code::BadRequest, detail)
     }
 
-    /// The same for a write that was not applied.
-    pub fn not_applied(mut self) -> Self {
-        self.applied = Some(Applied::No);
+    /// The same for a write: what does not say otherwise was refused before it was applied.
+    pub fn not_applied_unless_said(mut self) -> Self {
+        self.applied.get_or_insert(Applied::No);
         self
     }
 

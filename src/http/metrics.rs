@@ -2,13 +2,14 @@
 //! one. Everything is read when it is asked for; nothing is registered globally.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
 
 use actix_web::{HttpRequest, HttpResponse};
 use lariat_actors::stats::{ByRole, CacheStats};
 
 use super::Context;
 use super::error::Problem;
-use super::path::Query;
+use super::query::Query;
 
 /// A family of a cache: name, kind, help, and its value or its values by role.
 type Family = (&'static str, &'static str, &'static str, fn(&CacheStats) -> Values);
@@ -44,7 +45,7 @@ const FAMILIES: &[Family] = &[
 
 /// Answers `GET /metrics`.
 pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, Problem> {
-    Query::parse(request.uri().query())?.finish()?;
+    Query::none(request.uri().query())?;
     let stats = context.client.stats();
     let mut text = String::new();
     for (name, kind, help, values) in FAMILIES {
@@ -69,6 +70,11 @@ pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, 
     }
     head(&mut text, "inflight_bytes", "gauge", "Bytes of bodies and responses under way.");
     line(&mut text, "inflight_bytes", "", "", context.client.inflight().used());
+    let connections = &context.settings.connections;
+    head(&mut text, "curr_connections", "gauge", "Open connections to the HTTP gateway.");
+    line(&mut text, "curr_connections", "", "", connections.now.load(Relaxed));
+    head(&mut text, "connections_total", "counter", "Connections the HTTP gateway accepted.");
+    line(&mut text, "connections", "_total", "", connections.total.load(Relaxed));
     head(&mut text, "uptime_seconds", "gauge", "Seconds since the node started.");
     line(&mut text, "uptime_seconds", "", "", stats.uptime_ms / 1000);
     for (name, value) in &stats.counters {

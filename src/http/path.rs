@@ -1,11 +1,9 @@
-//! The raw path and query of a request: what is asked of what.
+//! The raw path of a request: what is asked of what. Pure.
 //!
 //! A key is one percent-encoded segment, decoded once, from the raw path: a plus is a plus, and
 //! paths are never normalised.
 
 use bytes::Bytes;
-
-use super::error::Problem;
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +91,11 @@ impl<'a> Route<'a> {
         parts.next().is_none().then_some(found)
     }
 
+    /// Does this method, which it takes, change anything?
+    pub fn is_write(&self, method: &str) -> bool {
+        !matches!(method, "GET" | "HEAD") && self.methods().contains(&method)
+    }
+
     /// The methods it takes, for `Allow`.
     pub fn methods(&self) -> &'static [&'static str] {
         match self {
@@ -104,80 +107,51 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Decodes one segment: `%` and two hex digits are a byte, everything else is itself.
+/// A `%` that is not followed by two hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadPercent;
+
+/// Decodes percent escapes once: `%` and two hex digits are a byte, everything else is itself.
 ///
 /// # Errors
-/// A `%` without two hex digits.
-pub fn decode(segment: &str) -> Result<Bytes, Problem> {
-    if !segment.contains('%') {
-        return Ok(Bytes::copy_from_slice(segment.as_bytes()));
-    }
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first != b'%' {
-            bytes.push(*first);
+/// [`BadPercent`].
+pub fn decode(text: &str) -> Result<Bytes, BadPercent> {
+    let text = text.as_bytes();
+    let Some(first) = text.iter().position(|&byte| byte == b'%') else {
+        return Ok(Bytes::copy_from_slice(text));
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    bytes.extend_from_slice(&text[..first]);
+    let mut rest = &text[first..];
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'%' {
+            let [high, low, tail @ ..] = after else { return Err(BadPercent) };
+            bytes.push(hex(*high)? << 4 | hex(*low)?);
             rest = tail;
-            continue;
+        } else {
+            bytes.push(byte);
+            rest = after;
         }
-        let digit = |b: u8| (b as char).to_digit(16);
-        let (high, low) = match tail {
-            [a, b, ..] => (digit(*a), digit(*b)),
-            _ => (None, None),
-        };
-        let (Some(high), Some(low)) = (high, low) else {
-            let what = format!("'{segment}' has a % without two hex digits after it");
-            return Err(Problem::bad_request(what));
-        };
-        bytes.push((high * 16 + low) as u8);
-        rest = &tail[2..];
     }
     Ok(bytes.into())
 }
 
-/// The parameters of a query, each at most once.
-#[derive(Debug, Default)]
-pub struct Query(Vec<(String, String)>);
-
-impl Query {
-    /// Parses a raw query.
-    ///
-    /// # Errors
-    /// A parameter that is repeated or badly encoded.
-    pub fn parse(raw: Option<&str>) -> Result<Self, Problem> {
-        let mut parameters: Vec<(String, String)> = Vec::new();
-        for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let text = |part| {
-                String::from_utf8(decode(part)?.into())
-                    .map_err(|_| Problem::bad_request(format!("'{part}' is not utf-8")))
-            };
-            let (name, value) = (text(name)?, text(value)?);
-            if parameters.iter().any(|(known, _)| *known == name) {
-                let what = format!("query parameter '{name}' is given twice, expected once");
-                return Err(Problem::bad_request(what));
-            }
-            parameters.push((name, value));
-        }
-        Ok(Query(parameters))
+fn hex(digit: u8) -> Result<u8, BadPercent> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'A'..=b'F' => Ok(digit - b'A' + 10),
+        _ => Err(BadPercent),
     }
+}
 
-    /// Takes a parameter out.
-    pub fn take(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.swap_remove(at).1)
-    }
-
-    /// # Errors
-    /// A parameter that nobody took.
-    pub fn finish(self) -> Result<(), Problem> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((name, _)) => {
-                Err(Problem::bad_request(format!("unknown query parameter '{name}'")))
-            }
-        }
-    }
+/// The part of the raw path that enclosing scopes have left over, given what they consumed of the
+/// decoded path. actix-router keeps `%2F` encoded when it decodes, so slashes can be counted.
+pub fn skip_scope<'a>(raw: &'a str, consumed: &str) -> &'a str {
+    let consumed = consumed.strip_suffix('/').unwrap_or(consumed);
+    let slashes = consumed.bytes().filter(|&byte| byte == b'/').count();
+    let start = raw.match_indices('/').nth(slashes).map_or(raw.len(), |(index, _)| index);
+    &raw[start..]
 }
 
 #[cfg(test)]
@@ -196,9 +170,31 @@ mod tests {
         ] {
             assert_eq!(decode(raw).unwrap(), key, "{raw}");
         }
-        for bad in ["%", "%1", "%zz", "a%"] {
-            assert!(decode(bad).is_err(), "{bad}");
+    }
+
+    #[test]
+    fn every_byte_survives_its_escape() {
+        for byte in 0..=255u8 {
+            assert_eq!(&*decode(&format!("%{byte:02X}")).unwrap(), [byte]);
+            assert_eq!(&*decode(&format!("%{byte:02x}")).unwrap(), [byte]);
         }
+    }
+
+    #[test]
+    fn a_percent_without_two_hex_digits_is_refused() {
+        for bad in ["%", "%1", "a%", "%zz", "%1g", "%%41", "%+1", "%-1"] {
+            assert_eq!(decode(bad), Err(BadPercent), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_an_enclosing_scope_consumed_is_skipped_on_the_raw_path() {
+        assert_eq!(skip_scope("/cache/v1/a%2Fb", "/cache"), "/v1/a%2Fb");
+        assert_eq!(skip_scope("/c%61che/v1", "/cache"), "/v1");
+        assert_eq!(skip_scope("/a/b/v1", "/a/b"), "/v1");
+        assert_eq!(skip_scope("/a/v1", "/a/"), "/v1");
+        assert_eq!(skip_scope("/a", "/a"), "");
+        assert_eq!(skip_scope("/v1", ""), "/v1");
     }
 
     #[test]
@@ -210,6 +206,7 @@ mod tests {
         for none in [
             "/",
             "",
+            "*",
             "/v1",
             "/v1/caches/c/entries/a/b",
             "/v1/caches/c/entries/k/ttl/x",
@@ -220,11 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_repeated_parameters_are_refused() {
-        let mut query = Query::parse(Some("ttl=60s&acks=all")).unwrap();
-        assert_eq!(query.take("ttl").as_deref(), Some("60s"));
-        assert!(query.finish().is_err());
-        assert!(Query::parse(Some("a=1&a=2")).is_err());
-        assert!(Query::parse(Some("a=%")).is_err());
+    fn every_method_but_get_and_head_is_a_write_where_it_is_taken() {
+        let entry = Route::Entry("c", "k");
+        assert!(entry.is_write("PUT") && entry.is_write("DELETE"));
+        assert!(!entry.is_write("GET") && !entry.is_write("HEAD") && !entry.is_write("POST"));
+        assert!(Route::Clear("c").is_write("POST") && !Route::Caches.is_write("POST"));
     }
 }

@@ -21,6 +21,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a client may go on sending a body that was refused, so that it reads the answer.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long connections without a request in flight have to close.
 const STOP_TIMEOUT_S: u64 = 5;
 
@@ -48,14 +51,18 @@ impl Server {
             .spawn(move || {
                 let system = actix_web::rt::System::new();
                 system.block_on(async move {
+                    let counting = gateway.clone();
                     let server = HttpServer::new(move || {
                         App::new().configure(|config| gateway.configure(config))
                     })
+                    // actix keeps it with the connection and drops it at its end.
+                    .on_connect(move |_, data| drop(data.insert(counting.connected())))
                     .workers(workers)
                     .max_connections(max_connections.div_ceil(workers))
                     .backlog(4_096)
                     .keep_alive(KEEP_ALIVE)
                     .client_request_timeout(HEAD_TIMEOUT)
+                    .client_disconnect_timeout(LINGER_TIMEOUT)
                     .tcp_nodelay(true)
                     .shutdown_timeout(STOP_TIMEOUT_S)
                     .disable_signals()

@@ -14,8 +14,8 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 
-use super::error::{Code, Problem};
-use super::path::Query;
+use super::error::{self, Code, Problem};
+use super::query::Query;
 use model::{Body, Method, Operation, Place};
 use operations::OPERATIONS;
 
@@ -36,14 +36,14 @@ const START: &str = "window.ui = SwaggerUIBundle({ url: 'openapi.json', dom_id: 
 /// Answers `GET /openapi.json`.
 pub fn document(request: &HttpRequest) -> Result<HttpResponse, Problem> {
     static TEXT: OnceLock<String> = OnceLock::new();
-    Query::parse(request.uri().query())?.finish()?;
+    Query::none(request.uri().query())?;
     let text = TEXT.get_or_init(|| build().to_string());
     Ok(HttpResponse::Ok().content_type("application/json").body(text.as_str()))
 }
 
 /// Answers `GET /docs` and `GET /docs/{file}`.
 pub fn page(request: &HttpRequest, file: &str) -> Result<HttpResponse, Problem> {
-    Query::parse(request.uri().query())?.finish()?;
+    Query::none(request.uri().query())?;
     let mut response = HttpResponse::Ok();
     response
         .insert_header((CONTENT_SECURITY_POLICY, PAGE_POLICY))
@@ -62,6 +62,16 @@ pub fn page(request: &HttpRequest, file: &str) -> Result<HttpResponse, Problem> 
             Ok(response.content_type(asset.content_type).body(asset.bytes.into_owned()))
         }
     }
+}
+
+/// Answers `GET /docs/errors`.
+pub fn errors(request: &HttpRequest) -> Result<HttpResponse, Problem> {
+    Query::none(request.uri().query())?;
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((CONTENT_SECURITY_POLICY, PAGE_POLICY))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    Ok(response.content_type("text/html; charset=utf-8").body(error::page()))
 }
 
 /// The whole document.
