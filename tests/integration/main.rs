@@ -6,6 +6,9 @@
 mod cli;
 mod cluster;
 mod embed;
+mod http;
 mod links;
+mod nodes;
 mod pages;
+mod rest;
 mod support;

@@ -1,0 +1,8 @@
+//! The REST suite: the same answers through every node, whichever node has the entry.
+
+mod bytes;
+mod conditions;
+mod entries;
+mod keys;
+mod numbers;
+mod system;
