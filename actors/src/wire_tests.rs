@@ -1,1 +1,229 @@
+#![allow(clippy::unwrap_used)]
+//! Golden bytes of every message, and hostile ones.
 
+use std::fmt::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::op::{Entry, Failure, FailureKind, Precondition, Put, ScanPosition, Tags, Ttl, Written};
+
+const GOLDEN: &str = include_str!("../tests/golden/wire.txt");
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn entry() -> WireEntry {
+    WireEntry {
+        cache: 7,
+        key: bytes("key"),
+        value: bytes("value"),
+        content_type: Some(bytes("text/plain")),
+        ttl_ms: Some(60_000),
+        version: Version(0x0123_4567_89ab_cdef),
+    }
+}
+
+/// Every variant of every type of the wire, by name.
+fn samples() -> Vec<(&'static str, Message)> {
+    let when = Precondition {
+        if_match: Some(Tags::These(vec![Version(1), Version(2)])),
+        if_none_match: Some(Tags::Any),
+    };
+    let put = Put {
+        value: bytes("v"),
+        content_type: None,
+        ttl: Ttl::After(5),
+        when: when.clone(),
+        return_previous: true,
+    };
+    let ops = vec![
+        Op::Get { any: true },
+        Op::GetTouch { ttl: Ttl::Never },
+        Op::Peek,
+        Op::Put(put),
+        Op::Delete { when: when.clone(), return_value: true },
+        Op::SetTtl { ttl: Ttl::Keep, when: when.clone() },
+        Op::Incr { by: -3, initial: 9, ttl: Ttl::Default, when: when.clone() },
+        Op::Append { suffix: bytes("s"), when },
+        Op::Scan {
+            from: ScanPosition { layout: 1 << 60, bucket: 3 },
+            prefix: bytes("p"),
+            limit: 10,
+        },
+        Op::Clear,
+    ];
+    let requests = ops
+        .into_iter()
+        .map(|op| WireRequest {
+            cache: 7,
+            slot: 16_383,
+            key: bytes("k"),
+            op,
+            acks: Some(Acks::All),
+        })
+        .collect();
+    let read = Entry {
+        value: bytes("v"),
+        content_type: Some(bytes("t")),
+        version: Version(5),
+        ttl_ms: None,
+        since: 1 << 41,
+    };
+    let replies = vec![
+        Reply::Entry(Some(read.clone())),
+        Reply::Entry(None),
+        Reply::Written(Written {
+            created: true,
+            version: Version(6),
+            previous: Some(read.clone()),
+            since: 1,
+        }),
+        Reply::Deleted { existed: true, previous: Some(read) },
+        Reply::TtlSet { version: Version(7), ttl_ms: Some(1), since: 2 },
+        Reply::Number { value: i64::MIN, ttl_ms: None, version: Version(8), since: 3 },
+        Reply::Length { length: 9, version: Version(9), since: 4 },
+        Reply::Keys { keys: vec![bytes("a")], next: Some(ScanPosition { layout: 1, bucket: 2 }) },
+        Reply::Cleared { entries: 3 },
+        Reply::NotFound,
+        Reply::PreconditionFailed { current: Some(Version(1)) },
+    ];
+    let mut answers: Vec<PeerAnswer> =
+        replies.into_iter().map(|reply| PeerAnswer::Answer(Ok(reply))).collect();
+    let kinds = [
+        FailureKind::NotReady,
+        FailureKind::NoQuorum,
+        FailureKind::DeadlineExceeded,
+        FailureKind::OutcomeUnknown,
+        FailureKind::NotEnoughReplicas,
+        FailureKind::ShardCrashed,
+        FailureKind::Overloaded,
+        FailureKind::KeyTooLarge,
+        FailureKind::ValueTooLarge,
+        FailureKind::ReplyTooLarge,
+        FailureKind::NotAnInteger,
+        FailureKind::OutOfRange,
+        FailureKind::CacheNotFound,
+        FailureKind::Stopped,
+    ];
+    let failed = |failure: Failure| PeerAnswer::Answer(Err(failure));
+    answers.extend(kinds.map(|kind| failed(kind.not_applied())));
+    answers.push(failed(FailureKind::OutcomeUnknown.maybe()));
+    answers.push(PeerAnswer::NotOwner { epoch: 11 });
+    let (slot, since, import, version) = (100, 1 << 41, 2, Version(4));
+    let effects = vec![
+        WireEffect::Put(entry()),
+        WireEffect::Delete { cache: 7, key: bytes("k"), version },
+        WireEffect::Deadline { cache: 7, key: bytes("k"), ttl_ms: None, version },
+        WireEffect::Clear { cache: 7 },
+    ];
+    let mut items = vec![
+        ReplicationItem::Begin { slot, since, import, n0: 3 },
+        ReplicationItem::Chunk {
+            slot,
+            since,
+            import,
+            after: 4,
+            entries: vec![entry()],
+            last: true,
+        },
+    ];
+    items.extend((5..).zip(effects).map(|(n, effect)| ReplicationItem::Write {
+        slot,
+        since,
+        import,
+        n,
+        effect,
+    }));
+    let nack = |reason| AckItem::Nack {
+        slot,
+        since,
+        import,
+        held_since: 1,
+        held_import: 2,
+        held_n: 3,
+        reason,
+    };
+    let mut acks = vec![AckItem::Ack { slot, since, import, n: 5, complete: true }];
+    acks.extend([Refusal::Gap, Refusal::Lower, Refusal::Unknown].map(nack));
+    let stats = NodeStats { id: "node-1".into(), incarnation: 1, ..NodeStats::default() };
+    vec![
+        ("do", Message::Do { id: 1, timeout_ms: 5_000, max_reply_bytes: 64, epoch: 3, requests }),
+        ("done", Message::Done { id: 1, first: 2, answers, last: true }),
+        ("replicate", Message::Replicate { items }),
+        ("acks", Message::Acks { items: acks }),
+        ("beat", Message::Beat { seq: 300 }),
+        ("beat_answer", Message::BeatAnswer { seq: 300, epoch: 4 }),
+        ("stats_request", Message::StatsRequest { id: 9 }),
+        ("stats_reply", Message::StatsReply { id: 9, stats }),
+        ("goodbye", Message::Goodbye { reason: 0 }),
+    ]
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes);
+    bytes
+}
+
+#[test]
+fn the_bytes_of_every_message_are_those_of_the_golden_file() {
+    let mut now = String::from("# name, bytes in hex: the wire of protocol version 1.\n");
+    for (name, message) in samples() {
+        let hex = encoded(&message).iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        });
+        writeln!(now, "{name} {hex}").unwrap();
+    }
+    assert_eq!(now, GOLDEN, "the wire has changed: another protocol version is needed");
+}
+
+#[test]
+fn every_message_comes_back() {
+    for (name, message) in samples() {
+        assert_eq!(decode(&encoded(&message)).unwrap(), message, "{name}");
+    }
+}
+
+#[test]
+fn a_message_cut_anywhere_or_with_bytes_after_it_is_refused() {
+    for (name, message) in samples() {
+        let whole = encoded(&message);
+        for length in 0..whole.len() {
+            assert!(decode(&whole[..length]).is_err(), "{name} cut to {length}");
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        assert_eq!(decode(&longer), Err(WireError::Trailing(1)), "{name}");
+    }
+}
+
+#[test]
+fn a_length_beyond_the_frame_is_refused_before_it_is_allocated() {
+    // Replicate with one write whose key claims 2^60 bytes.
+    let mut bytes = encoded(&Message::Replicate { items: Vec::new() });
+    bytes.pop();
+    bytes.extend([1, 2, 1, 1, 1, 1, 1, 7, 253]);
+    bytes.extend((1u64 << 60).to_le_bytes());
+    assert!(matches!(decode(&bytes), Err(WireError::Malformed(_))));
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_are_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        if let Ok(message) = decode(&bytes) {
+            // What decodes is a message: it encodes and decodes to itself.
+            prop_assert_eq!(decode(&encoded(&message)).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn a_damaged_message_is_never_a_panic(which in 0usize..9, at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let mut bytes = encoded(&samples()[which].1);
+        let at = at.index(bytes.len());
+        bytes[at] = with;
+        let _ = decode(&bytes);
+    }
+}

@@ -1,1 +1,327 @@
+#![allow(clippy::unwrap_used)]
+//! A primary and a copy with a link between them that is cut, delayed and restored, and a copy
+//! that restarts: whatever happens, numbers have no gap, what is confirmed is there, and a copy
+//! that has caught up equals its primary.
 
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::op::{CacheId, Version};
+
+const SINCE: u64 = 7;
+
+/// A slot's content: key number to value.
+type Content = BTreeMap<u8, u64>;
+
+#[derive(Clone, Debug)]
+enum Message {
+    Begin { import: u64, n0: u64 },
+    Chunk { import: u64, after: u64, entries: Content, last: bool },
+    Write { import: u64, n: u64, effect: Effect },
+}
+
+#[derive(Clone, Debug)]
+enum Answer {
+    Ack { import: u64, n: u64, complete: bool },
+    Nack { import: u64, held: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Put(u8),
+    Delete(u8),
+    /// Deliver the next message, or the next answer.
+    Deliver,
+    Answer,
+    /// The shard gives the chunk that was asked for.
+    Chunk,
+    Cut,
+    Heal,
+    /// The copy's process starts again, empty.
+    Restart,
+    GiveUp,
+}
+
+/// Both ends and what is under way between them.
+struct World {
+    primary: Content,
+    n: u64,
+    stream: Stream<u64>,
+    up: bool,
+    copy_restarted: bool,
+    copy: Copy,
+    content: Content,
+    messages: VecDeque<Message>,
+    answers: VecDeque<Answer>,
+    fetching: Option<u64>,
+    /// What the primary held after each write.
+    history: Vec<Content>,
+    confirmed: Vec<u64>,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            primary: Content::new(),
+            n: 0,
+            stream: Stream::new(SINCE, 0),
+            up: true,
+            copy_restarted: false,
+            copy: Copy::default(),
+            content: Content::new(),
+            messages: VecDeque::new(),
+            answers: VecDeque::new(),
+            fetching: None,
+            history: vec![Content::new()],
+            confirmed: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, out: Vec<Out>) {
+        for want in out {
+            match want {
+                Out::Begin { import, n0 } => self.messages.push_back(Message::Begin { import, n0 }),
+                Out::EmptyImport { import, n0: after } => {
+                    let (entries, last) = (Content::new(), true);
+                    self.messages.push_back(Message::Chunk { import, after, entries, last });
+                }
+                Out::FetchChunk { import } => self.fetching = Some(import),
+                Out::Write { import, n, effect } => {
+                    self.messages.push_back(Message::Write { import, n, effect });
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, key: u8, value: Option<u64>) {
+        self.n += 1;
+        let name = Bytes::copy_from_slice(&[key]);
+        let effect = match value {
+            Some(value) => {
+                self.primary.insert(key, value);
+                Effect::Put {
+                    cache: CacheId(0),
+                    key: name,
+                    value: Bytes::copy_from_slice(&value.to_le_bytes()),
+                    content_type: None,
+                    deadline: None,
+                    version: Version(value),
+                }
+            }
+            None => {
+                self.primary.remove(&key);
+                Effect::Delete { cache: CacheId(0), key: name, version: Version(self.n) }
+            }
+        };
+        self.history.push(self.primary.clone());
+        let mut out = Vec::new();
+        self.stream.write(self.n, effect, Some(self.n), self.up, &mut out);
+        self.send(out);
+    }
+
+    fn chunk(&mut self) {
+        if let Some(import) = self.fetching.take()
+            && self.stream.wants_chunk(import)
+        {
+            // Two chunks: the second half is fetched when the first has been sent.
+            let (after, half) = (self.n, self.primary.len() / 2);
+            let part =
+                |skip, take| self.primary.clone().into_iter().skip(skip).take(take).collect();
+            let (first, rest): (Content, Content) = (part(0, half), part(half, usize::MAX));
+            let chunk = |entries, last| Message::Chunk { import, after, entries, last };
+            self.messages.extend([chunk(first, false), chunk(rest, true)]);
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Some(message) = self.messages.pop_front() else { return };
+        let before = self.copy;
+        let (import, result) = match message {
+            Message::Begin { import, n0 } => {
+                let begun = self.copy.begin(SINCE, import, n0);
+                if begun.is_ok() {
+                    self.content.clear();
+                }
+                (import, begun.map(|()| false))
+            }
+            Message::Chunk { import, after, entries, last } => {
+                let taken = self.copy.chunk(SINCE, import, after, last);
+                if taken.is_ok() {
+                    self.content.extend(entries);
+                }
+                (import, taken.map(|()| true))
+            }
+            Message::Write { import, n, effect } => {
+                let fresh = self.copy.write(SINCE, import, n);
+                if fresh == Ok(true) {
+                    assert_eq!(n, before.n + 1, "a copy's numbers have no gap");
+                    match effect {
+                        Effect::Put { key, version, .. } => self.content.insert(key[0], version.0),
+                        Effect::Delete { key, .. } => self.content.remove(&key[0]),
+                        _ => None,
+                    };
+                }
+                (import, fresh.map(|_| true))
+            }
+        };
+        match result {
+            Ok(false) => {}
+            Ok(true) => {
+                let (n, complete) = (self.copy.n, self.copy.complete);
+                self.answers.push_back(Answer::Ack { import, n, complete });
+            }
+            Err(_) => self.answers.push_back(Answer::Nack { import, held: self.copy.import }),
+        }
+        if self.copy.complete {
+            let held = &self.history[self.copy.n as usize];
+            assert_eq!(&self.content, held, "a complete copy holds what the primary held then");
+        }
+    }
+
+    fn answer(&mut self) {
+        match self.answers.pop_front() {
+            None => {}
+            Some(Answer::Ack { import, n, complete }) => {
+                let mut confirmed = Vec::new();
+                self.stream.ack(SINCE, import, n, complete, |waits| confirmed.push(waits));
+                for number in confirmed {
+                    let there = self.copy_restarted || self.copy.n >= number;
+                    assert!(
+                        there,
+                        "write {number} is confirmed and the copy is at {}",
+                        self.copy.n
+                    );
+                    self.confirmed.push(number);
+                }
+            }
+            Some(Answer::Nack { import, held }) => {
+                let mut out = Vec::new();
+                self.stream.refused(SINCE, import, held, self.up, &mut out);
+                self.send(out);
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.up {
+            self.up = false;
+            self.messages.clear();
+            self.answers.clear();
+            self.fetching = None;
+            self.stream.link_lost();
+        }
+    }
+
+    fn heal(&mut self) {
+        if !self.up {
+            self.up = true;
+            let same = !std::mem::take(&mut self.copy_restarted);
+            let mut out = Vec::new();
+            self.stream.link_up(same, &mut out);
+            self.send(out);
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Put(key) => self.write(key, Some(self.n + 1)),
+            Step::Delete(key) => self.write(key, None),
+            Step::Deliver => self.deliver(),
+            Step::Answer => self.answer(),
+            Step::Chunk => self.chunk(),
+            Step::Cut => self.cut(),
+            Step::Heal => self.heal(),
+            Step::Restart => {
+                self.cut();
+                (self.copy, self.content) = (Copy::default(), Content::new());
+                self.copy_restarted = true;
+            }
+            Step::GiveUp => {
+                if !self.up {
+                    self.stream.give_up();
+                }
+            }
+        }
+    }
+
+    /// Everything arrives.
+    fn settle(&mut self) {
+        self.heal();
+        for _ in 0..100_000 {
+            if self.messages.is_empty() && self.answers.is_empty() && self.fetching.is_none() {
+                return;
+            }
+            self.chunk();
+            self.deliver();
+            self.answer();
+        }
+        panic!("the exchange does not come to an end");
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0u8..6).prop_map(Step::Put),
+        2 => (0u8..6).prop_map(Step::Delete),
+        8 => Just(Step::Deliver),
+        6 => Just(Step::Answer),
+        3 => Just(Step::Chunk),
+        1 => Just(Step::Cut),
+        2 => Just(Step::Heal),
+        1 => Just(Step::Restart),
+        1 => Just(Step::GiveUp),
+    ];
+    prop::collection::vec(step, 0..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn a_copy_equals_its_primary_after_any_cuts_and_restarts(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.settle();
+        prop_assert_eq!(&world.content, &world.primary);
+        let mut all: Vec<u64> = world.confirmed.clone();
+        all.sort_unstable();
+        let expected: Vec<u64> = (1..=world.n).collect();
+        prop_assert_eq!(all, expected, "each write is confirmed once");
+        prop_assert!(world.stream.is_quiet());
+        prop_assert_eq!(world.stream.bytes(), 0);
+    }
+}
+
+#[test]
+fn a_late_acknowledgement_of_an_earlier_import_changes_nothing() {
+    let mut world = World::new();
+    world.step(Step::Put(1));
+    let import = world.stream.import();
+    world.step(Step::Restart);
+    world.heal();
+    assert!(world.stream.import() > import);
+    let counted = world.stream.ack(SINCE, import, 1, true, |_| panic!("nothing is confirmed"));
+    assert!(!counted);
+    assert!(!world.stream.ack(SINCE - 1, import + 1, 1, true, |_| panic!("nothing is confirmed")));
+}
+
+#[test]
+fn a_copy_refuses_gaps_older_imports_and_what_it_never_heard_begin() {
+    let mut copy = Copy::default();
+    assert_eq!(copy.write(SINCE, 1, 1), Err(Refusal::Unknown));
+    copy.begin(SINCE, 2, 5).unwrap();
+    assert_eq!(copy.begin(SINCE, 2, 5), Err(Refusal::Lower), "an import begins once");
+    assert_eq!(copy.write(SINCE, 1, 6), Err(Refusal::Lower));
+    assert_eq!(copy.write(SINCE - 1, 9, 6), Err(Refusal::Lower));
+    assert_eq!(copy.write(SINCE, 2, 6), Ok(true));
+    assert_eq!(copy.write(SINCE, 2, 6), Ok(false));
+    copy.chunk(SINCE, 2, 6, true).unwrap();
+    assert!(copy.complete);
+    assert_eq!(copy.write(SINCE, 2, 8), Err(Refusal::Gap));
+    assert!(!copy.complete, "a copy with a gap is not complete");
+}
