@@ -117,3 +117,126 @@ fn pick(order: &[u16], row: &[u16], room: &mut [u32], accept: impl Fn(u16) -> bo
 fn pick_full(order: &[u16], row: &[u16], accept: impl Fn(u16) -> bool) -> Option<u16> {
     order.iter().copied().find(|&node| !row.contains(&node) && accept(node))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nodes(weights: &[(&str, f64, &str)]) -> Vec<RingNode> {
+        let node = |&(id, weight, zone): &(&str, f64, &str)| RingNode {
+            id: id.into(),
+            weight,
+            zone: zone.into(),
+        };
+        weights.iter().map(node).collect()
+    }
+
+    fn plain(count: usize) -> Vec<RingNode> {
+        let node = |i| RingNode { id: format!("node-{i}"), weight: 1.0, zone: String::new() };
+        (1..=count).map(node).collect()
+    }
+
+    /// Placement as text: one line for each range of slots on the same nodes.
+    fn text(nodes: &[RingNode], rows: &[Vec<u16>]) -> String {
+        let mut lines: Vec<(usize, usize, &Vec<u16>)> = Vec::new();
+        for (slot, row) in rows.iter().enumerate() {
+            match lines.last_mut() {
+                Some((_, last, same)) if *same == row => *last = slot,
+                _ => lines.push((slot, slot, row)),
+            }
+        }
+        let name = |&node: &u16| nodes[usize::from(node)].id.as_str();
+        let line = |(first, last, row): &(usize, usize, &Vec<u16>)| {
+            let names: Vec<&str> = row.iter().map(name).collect();
+            format!("{first}-{last} {}\n", names.join(" "))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    /// Made by `text(nodes, place(nodes, 128, 2))` for the nodes below.
+    #[test]
+    fn placement_is_that_of_the_golden_files() {
+        let weighted = nodes(&[
+            ("a", 1.0, "x"),
+            ("b", 2.0, "x"),
+            ("c", 1.0, "y"),
+            ("d", 0.5, "y"),
+            ("e", 1.0, "z"),
+        ]);
+        for (name, nodes, golden) in [
+            ("three", plain(3), include_str!("../tests/golden/placement-3.txt")),
+            ("weighted", weighted, include_str!("../tests/golden/placement-weighted.txt")),
+        ] {
+            let now = text(&nodes, &place(&nodes, 128, 2));
+            assert!(
+                now == golden,
+                "{name}: entries of running clusters would be elsewhere:\n{now}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_node_holds_more_than_its_bound() {
+        for count in [1, 2, 3, 5, 10, 30] {
+            let rows = place(&plain(count), 128, 2);
+            for copy in 0..count.min(2) {
+                let mut held = vec![0; count];
+                rows.iter().for_each(|row| held[usize::from(row[copy])] += 1);
+                let most = (f64::from(SLOTS) / count as f64 * 1.05).ceil() as usize;
+                assert!(held.iter().all(|&n| n <= most), "{count} nodes, copy {copy}: {held:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_join_moves_little_more_than_the_newcomers_share() {
+        for count in [3, 5, 10, 30] {
+            let (before, after) = (place(&plain(count), 128, 1), place(&plain(count + 1), 128, 1));
+            let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+            let least = f64::from(SLOTS) / (count + 1) as f64;
+            assert!(moved as f64 <= least * 1.35, "{count}: {moved} of at least {least}");
+        }
+    }
+
+    #[test]
+    fn replicas_are_in_other_zones_while_any_are_left() {
+        let spread = nodes(&[("a", 1.0, "x"), ("b", 1.0, "x"), ("c", 1.0, "y"), ("d", 1.0, "z")]);
+        for row in place(&spread, 128, 3) {
+            let zones: std::collections::HashSet<&str> =
+                row.iter().map(|&node| spread[usize::from(node)].zone.as_str()).collect();
+            assert_eq!(zones.len(), 3, "{row:?}");
+        }
+        let two = nodes(&[("a", 1.0, "x"), ("b", 1.0, "x"), ("c", 1.0, "y")]);
+        assert!(place(&two, 128, 3).iter().all(|row| row.len() == 3), "zones do not cost copies");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn rows_are_distinct_nodes_whatever_the_order_and_weights(
+            weights in prop::collection::vec(0.1f64..8.0, 1..9),
+            copies in 1usize..5,
+            rotate in 0usize..8,
+        ) {
+            let nodes: Vec<RingNode> = weights.iter().enumerate().map(|(i, &weight)| RingNode {
+                id: format!("n{i}"), weight, zone: format!("z{}", i % 3),
+            }).collect();
+            let mut other = nodes.clone();
+            other.rotate_left(rotate % nodes.len());
+            let rows = place(&nodes, 32, copies);
+            let ids = |nodes: &[RingNode], rows: &[Vec<u16>]| -> Vec<Vec<String>> {
+                let id = |&node: &u16| nodes[usize::from(node)].id.clone();
+                rows.iter().map(|row| row.iter().map(id).collect()).collect()
+            };
+            prop_assert_eq!(ids(&nodes, &rows), ids(&other, &place(&other, 32, copies)));
+            for row in &rows {
+                prop_assert_eq!(row.len(), copies.min(nodes.len()));
+                let distinct: std::collections::HashSet<_> = row.iter().collect();
+                prop_assert_eq!(distinct.len(), row.len());
+            }
+        }
+    }
+}
