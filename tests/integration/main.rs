@@ -9,6 +9,7 @@ mod embed;
 mod http;
 mod links;
 mod nodes;
+mod openapi;
 mod pages;
 mod rest;
 mod support;

@@ -1,7 +1,9 @@
 //! Clusters of nodes in this process, on ports that the system chose.
 
-use std::net::{SocketAddr, TcpListener};
-use std::sync::OnceLock;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use lariat::actors::client::MemberState;
@@ -37,6 +39,25 @@ impl Cluster {
     /// Starts `count` nodes, each built by `build` on top of its members and listeners, and waits
     /// until each sees all others.
     pub fn start(count: usize, build: impl Fn(Builder) -> Builder) -> Cluster {
+        Self::start_as(count, |_, _, builder| build(builder))
+    }
+
+    /// The same, but the first node dials the second through a relay.
+    pub fn start_dialled(count: usize, build: impl Fn(Builder) -> Builder) -> (Cluster, Relay) {
+        let relay = OnceLock::new();
+        let cluster = Self::start_as(count, |index, members, builder| {
+            let builder = build(builder);
+            if index > 0 {
+                return builder;
+            }
+            let target = members[1].peer.parse().expect("members have addresses");
+            let relay: &Relay = relay.get_or_init(|| Relay::start(target));
+            builder.dial(members[1].id.clone(), relay.address.to_string())
+        });
+        (cluster, relay.into_inner().expect("the first node dials"))
+    }
+
+    fn start_as(count: usize, build: impl Fn(usize, &[MemberSpec], Builder) -> Builder) -> Cluster {
         let bind = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let listeners: Vec<(TcpListener, TcpListener)> =
             (0..count).map(|_| (bind(), bind())).collect();
@@ -61,7 +82,7 @@ impl Cluster {
             if count > 1 {
                 builder = builder.peer_listener(peer).replication_factor(2);
             }
-            block_on(build(builder).start()).expect("the node starts")
+            block_on(build(index, &members, builder).start()).expect("the node starts")
         });
         let cluster = Cluster { nodes: nodes.collect() };
         wait_until("all nodes see each other", || {
@@ -143,5 +164,54 @@ pub fn everywhere(scenario: impl Fn(&Place)) {
     for place in places() {
         println!("at {}", place.name);
         scenario(&place);
+    }
+}
+
+/// A connection between two nodes that can lose what is larger than a heartbeat, whole reads at a
+/// time, while the rest passes: neither side notices.
+pub struct Relay {
+    /// Where to dial instead.
+    pub address: SocketAddr,
+    loses: Arc<AtomicBool>,
+}
+
+/// More than a heartbeat, less than any request with a long key.
+const HEARTBEAT_BYTES: usize = 128;
+
+impl Relay {
+    /// Passes everything on to `target`.
+    pub fn start(target: SocketAddr) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let loses = Arc::new(AtomicBool::new(false));
+        let flag = loses.clone();
+        std::thread::spawn(move || {
+            for inbound in listener.incoming().flatten() {
+                let Ok(outbound) = TcpStream::connect(target) else { continue };
+                let both = (inbound.try_clone(), outbound.try_clone());
+                let (Ok(inbound_too), Ok(outbound_too)) = both else { continue };
+                let flag = flag.clone();
+                std::thread::spawn(move || pass(inbound, outbound, &flag));
+                std::thread::spawn(move || {
+                    pass(outbound_too, inbound_too, &AtomicBool::new(false))
+                });
+            }
+        });
+        Relay { address, loses }
+    }
+
+    /// From now on requests are lost on the way.
+    pub fn lose_requests(&self) {
+        self.loses.store(true, Relaxed);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, loses: &AtomicBool) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let is_lost = loses.load(Relaxed) && length > HEARTBEAT_BYTES;
+        if !is_lost && to.write_all(&buffer[..length]).is_err() {
+            return;
+        }
     }
 }
