@@ -6,6 +6,7 @@
 mod cli;
 mod cluster;
 mod embed;
+mod hostile_http;
 mod http;
 mod links;
 mod nodes;
