@@ -26,9 +26,9 @@ fn main() {
     let value = Bytes::from(vec![b'v'; VALUE]);
     let mut lru = Lru::new(config);
     let before = resident();
-    let mut times: Vec<u32> = Vec::with_capacity(10_000_000);
-    // The list of times is touched now, so that it does not count as growth later.
-    times.resize(10_000_000, 0);
+    // Written now, with ones because zeros would come as untouched pages, so that the list does
+    // not count as growth later.
+    let mut times = vec![1u32; 10_000_000];
     times.clear();
     let base = resident();
     for i in 0..10_000_000u64 {
