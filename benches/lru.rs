@@ -1,11 +1,12 @@
-//! The shard's LRU against crates that are one: `cargo bench --bench lru`.
+//! The shard's LRU against crates that are one: `cargo bench --bench lru` (`-- 1000` for one size).
 //!
 //! Every cache gets the same keys (16 bytes) and values (64 bytes). `hit` reads keys that are all
 //! there; `churn` reads keys of which half fit, and puts on a miss. Each figure is the median of
-//! 11 runs, the caches taking turns, in nanoseconds per operation. `lru` and `schnellru` are exact
-//! LRUs; `moka` is concurrent and not exact. Ours also keeps a TTL, a version and a slot for each
-//! entry. All copy the value out on a hit, into a buffer of the caller for the others and into a
-//! `Bytes` of its own for ours when it is asked to (`get` reads in place, as the others do).
+//! 11 runs, the caches taking turns, in nanoseconds per operation; a hit reads the value in place.
+//! `lru` and `schnellru` are exact LRUs; `moka` is concurrent and not exact. Ours also keeps a
+//! TTL, a version and a slot for each entry. `one table` is ours with all slots in one hash table,
+//! which shows what a table for each slot costs. The ratios are to the faster one of `lru` and
+//! `schnellru`.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -15,20 +16,24 @@ use std::time::Instant;
 use bytes::Bytes;
 use lariat::actors::lru::{Lru, LruConfig};
 use lariat::actors::op::Version;
-use lariat::actors::slot::slot_of;
+use lariat::actors::slot::{SLOTS, Slot, slot_of};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const RUNS: usize = 11;
 
-type Key = [u8; 16];
+/// A key and its slot, which whoever sent the request to the shard has worked out.
+struct Key {
+    bytes: [u8; 16],
+    slot: Slot,
+}
 
 fn key(i: u64) -> Key {
-    let mut key = *b"key:000000000000";
+    let mut bytes = *b"key:000000000000";
     let digits = format!("{i:012}");
-    key[4..].copy_from_slice(digits.as_bytes());
-    key
+    bytes[4..].copy_from_slice(digits.as_bytes());
+    Key { bytes, slot: slot_of(&bytes) }
 }
 
 /// xorshift64*, so that all caches see the same sequence.
@@ -84,12 +89,12 @@ struct Ours(Lru);
 
 impl Cache for Ours {
     fn get(&mut self, key: &Key) -> bool {
-        let view = self.0.get(slot_of(key), key, 1, &mut |_| {});
+        let view = self.0.get(key.slot, &key.bytes, 1, &mut |_| {});
         view.map(|view| black_box(view.value_slice()[0])).is_some()
     }
     fn put(&mut self, key: &Key, value: &Bytes) {
         let ttl = Some(1_000_000);
-        self.0.put(slot_of(key), key, value, None, ttl, Version(1), 1, &mut |_| {}).unwrap();
+        self.0.put(key.slot, &key.bytes, value, None, ttl, Version(1), 1, &mut |_| {}).unwrap();
     }
 }
 
@@ -99,10 +104,10 @@ struct LruCrate(lru::LruCache<Box<[u8]>, Box<[u8]>>);
 
 impl Cache for LruCrate {
     fn get(&mut self, key: &Key) -> bool {
-        self.0.get(&key[..]).map(|value| black_box(value[0])).is_some()
+        self.0.get(&key.bytes[..]).map(|value| black_box(value[0])).is_some()
     }
     fn put(&mut self, key: &Key, value: &Bytes) {
-        let (key, value): Boxed = (key[..].into(), value[..].into());
+        let (key, value): Boxed = (key.bytes[..].into(), value[..].into());
         self.0.put(key, value);
     }
 }
@@ -121,10 +126,10 @@ struct Schnell(schnellru::LruMap<Box<[u8]>, Box<[u8]>, schnellru::ByLength>);
 
 impl Cache for Schnell {
     fn get(&mut self, key: &Key) -> bool {
-        self.0.get(&Borrowed(&key[..])).map(|value| black_box(value[0])).is_some()
+        self.0.get(&Borrowed(&key.bytes[..])).map(|value| black_box(value[0])).is_some()
     }
     fn put(&mut self, key: &Key, value: &Bytes) {
-        let (key, value): Boxed = (key[..].into(), value[..].into());
+        let (key, value): Boxed = (key.bytes[..].into(), value[..].into());
         self.0.insert(key, value);
     }
 }
@@ -133,24 +138,40 @@ struct Moka(moka::sync::Cache<Box<[u8]>, Box<[u8]>>);
 
 impl Cache for Moka {
     fn get(&mut self, key: &Key) -> bool {
-        self.0.get(&key[..]).map(|value| black_box(value[0])).is_some()
+        self.0.get(&key.bytes[..]).map(|value| black_box(value[0])).is_some()
     }
     fn put(&mut self, key: &Key, value: &Bytes) {
-        let (key, value): Boxed = (key[..].into(), value[..].into());
+        let (key, value): Boxed = (key.bytes[..].into(), value[..].into());
         self.0.insert(key, value);
     }
 }
 
 fn caches(capacity: usize) -> Vec<(&'static str, Box<dyn Cache>)> {
-    let config = LruConfig { capacity: capacity as u64, max_bytes: 1 << 40, shards: 1, seed: 3 };
+    let ours = |shards| {
+        let capacity = capacity as u64;
+        Ours(Lru::new(LruConfig { capacity, max_bytes: 1 << 40, shards, seed: 3 }))
+    };
     let size = std::num::NonZeroUsize::new(capacity).unwrap();
     let length = schnellru::ByLength::new(capacity as u32);
     vec![
-        ("lariat", Box::new(Ours(Lru::new(config)))),
+        ("lariat", Box::new(ours(1))),
+        ("lariat, one table", Box::new(ours(usize::from(SLOTS)))),
         ("lru", Box::new(LruCrate(lru::LruCache::new(size)))),
         ("schnellru", Box::new(Schnell(schnellru::LruMap::new(length)))),
         ("moka", Box::new(Moka(moka::sync::Cache::new(capacity as u64)))),
     ]
+}
+
+/// What working out a slot takes, which no figure of the table includes.
+fn slot_cost() {
+    let keys: Vec<Key> = (0..1_000).map(key).collect();
+    let started = Instant::now();
+    for _ in 0..10_000 {
+        for key in &keys {
+            black_box(slot_of(black_box(&key.bytes)));
+        }
+    }
+    println!("slot of a 16 byte key: {:.1} ns", started.elapsed().as_nanos() as f64 / 1e7);
 }
 
 fn measure(cache: &mut dyn Cache, trace: &[Key], value: &Bytes, churn: bool) -> f64 {
@@ -168,13 +189,20 @@ fn measure(cache: &mut dyn Cache, trace: &[Key], value: &Bytes, churn: bool) -> 
 }
 
 fn main() {
+    // As the `lariat` binary does.
+    rustix::thread::disable_transparent_huge_pages(true).unwrap();
+    let only: Option<u64> = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
+    slot_cost();
     let value = Bytes::from(vec![b'v'; 64]);
-    println!("| workload | entries | lariat | lru | schnellru | moka | lariat / fastest exact |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| workload | entries | lariat | one table | lru | schnellru | moka | ratio | one table |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     for (name, churn) in [("hit", false), ("churn", true)] {
         for (law, draw) in [("zipf 0.99", zipf as fn(u64, usize) -> Vec<u64>), ("uniform", uniform)]
         {
-            for entries in [1_000u64, 100_000, 1_000_000] {
+            let sizes = [1_000u64, 100_000, 1_000_000];
+            for entries in sizes.into_iter().filter(|&size| only.is_none_or(|only| only == size)) {
                 let space = if churn { entries * 2 } else { entries };
                 let trace: Vec<Key> = draw(space, 1_000_000).into_iter().map(key).collect();
                 let mut all = caches(entries as usize);
@@ -193,14 +221,10 @@ fn main() {
                     times[times.len() / 2]
                 };
                 let m: Vec<f64> = times.iter_mut().map(median).collect();
-                println!(
-                    "| {name}, {law} | {entries} | {:.0} ns | {:.0} ns | {:.0} ns | {:.0} ns | {:.2} |",
-                    m[0],
-                    m[1],
-                    m[2],
-                    m[3],
-                    m[0] / m[1].min(m[2])
-                );
+                let times: Vec<String> = m.iter().map(|ns| format!("{ns:.0} ns")).collect();
+                let fastest = m[2].min(m[3]);
+                let (times, ratio, one) = (times.join(" | "), m[0] / fastest, m[1] / fastest);
+                println!("| {name}, {law} | {entries} | {times} | {ratio:.2} | {one:.2} |");
             }
         }
     }

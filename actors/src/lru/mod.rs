@@ -88,11 +88,16 @@ pub struct PutOutcome {
 pub struct Lru {
     capacity: u64,
     max_bytes: u64,
-    shards: usize,
+    /// Turns a slot into its place in `tables`.
+    every: Every,
     seed: u64,
     hasher: SeedableRandomState,
     slab: Slab,
-    tables: Vec<Table>,
+    /// The entries of each slot, by node.
+    tables: Vec<HashTable<u32>>,
+    /// For each table a number that changes whenever nodes may change places in it; part of a
+    /// [`ScanPosition`]. Kept apart so that a table takes half a cache line.
+    layouts: Vec<u32>,
     wheel: Wheel,
     /// The most and the least recently used node.
     head: u32,
@@ -101,12 +106,21 @@ pub struct Lru {
     bytes: u64,
 }
 
-/// The entries of one slot.
-#[derive(Debug, Default)]
-struct Table {
-    nodes: HashTable<u32>,
-    /// Changes whenever nodes may change places; part of a [`ScanPosition`].
-    layout: u32,
+/// Division of a slot by the number of shards, by multiplying with its rounded up reciprocal: exact,
+/// because slots and shards are both at most 2^14, and several times faster than dividing.
+#[derive(Clone, Copy, Debug)]
+struct Every {
+    reciprocal: u64,
+}
+
+impl Every {
+    fn new(shards: usize) -> Self {
+        Every { reciprocal: (1u64 << 32).div_ceil(shards as u64) }
+    }
+
+    fn place(self, slot: Slot) -> usize {
+        (u64::from(slot) * self.reciprocal >> 32) as usize
+    }
 }
 
 impl Lru {
@@ -116,11 +130,12 @@ impl Lru {
         Lru {
             capacity: config.capacity.min(u64::from(wheel::INDEX_MAX - 1)),
             max_bytes: config.max_bytes,
-            shards: config.shards,
+            every: Every::new(config.shards),
             seed: config.seed,
             hasher: SeedableRandomState::with_seed(config.seed, SharedSeed::global_random()),
             slab: Slab::new(),
-            tables: (0..slots).map(|_| Table::default()).collect(),
+            tables: (0..slots).map(|_| HashTable::new()).collect(),
+            layouts: vec![0; slots],
             wheel: Wheel::new(),
             head: NIL,
             tail: NIL,
@@ -146,7 +161,7 @@ impl Lru {
 
     /// Entries of one slot.
     pub fn slot_len(&self, slot: Slot) -> usize {
-        self.table(slot).nodes.len()
+        self.table(slot).len()
     }
 
     /// Reads an entry and makes it the most recently used.
@@ -309,12 +324,12 @@ impl Lru {
         let layout = self.layout(slot);
         let start = if from.layout == layout { from.bucket as usize } else { 0 };
         let mut visited = 0;
-        let places = if table.nodes.is_empty() { 0 } else { table.nodes.num_buckets() };
+        let places = if table.is_empty() { 0 } else { table.num_buckets() };
         for bucket in start..places {
             if visited == limit || bucket - start == buckets {
                 return Some(ScanPosition { layout, bucket: bucket as u64 });
             }
-            if let Some(&index) = table.nodes.get_bucket(bucket)
+            if let Some(&index) = table.get_bucket(bucket)
                 && !self.slab[index].is_expired(now)
             {
                 visited += 1;
@@ -327,10 +342,9 @@ impl Lru {
     /// Removes every entry of a slot; returns how many and what they were charged.
     pub fn clear_slot(&mut self, slot: Slot) -> (usize, u64) {
         let before = self.bytes;
-        let shards = self.shards;
-        let table = &mut self.tables[usize::from(slot) / shards];
-        table.layout = table.layout.wrapping_add(1);
-        let nodes = std::mem::take(&mut table.nodes);
+        let place = self.every.place(slot);
+        self.layouts[place] = self.layouts[place].wrapping_add(1);
+        let nodes = std::mem::take(&mut self.tables[place]);
         for &index in &nodes {
             self.release(index);
         }
@@ -340,7 +354,7 @@ impl Lru {
     /// A digest of a slot's live entries: equal for copies with the same keys, values, types and
     /// versions, whatever their order. Reads the whole slot.
     pub fn digest(&self, slot: Slot, now: Ms) -> u64 {
-        let live = self.table(slot).nodes.iter().map(|&index| &self.slab[index]);
+        let live = self.table(slot).iter().map(|&index| &self.slab[index]);
         live.filter(|node| !node.is_expired(now)).fold(0, |digest, node| {
             let mut hash = xxhash_rust::xxh3::Xxh3::with_seed(node.version.0);
             for part in [node.key(), node.value_slice(), node.content_type().unwrap_or(&[])] {
@@ -351,18 +365,18 @@ impl Lru {
         })
     }
 
-    fn table(&self, slot: Slot) -> &Table {
-        &self.tables[usize::from(slot) / self.shards]
+    fn table(&self, slot: Slot) -> &HashTable<u32> {
+        &self.tables[self.every.place(slot)]
     }
 
     /// Identity of a slot's layout: never 0, and different for other LRUs.
     fn layout(&self, slot: Slot) -> u64 {
-        (self.seed ^ u64::from(self.table(slot).layout)).max(1)
+        (self.seed ^ u64::from(self.layouts[self.every.place(slot)])).max(1)
     }
 
     fn find(&self, slot: Slot, key: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.table(slot).nodes.find(hash, |&index| self.slab[index].key() == key).copied()
+        self.table(slot).find(hash, |&index| self.slab[index].key() == key).copied()
     }
 
     /// Finds a live entry; one whose deadline has passed is removed.
@@ -384,25 +398,27 @@ impl Lru {
     fn index(&mut self, slot: Slot, index: u32) {
         let (slab, hasher) = (&self.slab, &self.hasher);
         let hash = |&index: &u32| hasher.hash_one(slab[index].key());
-        let table = &mut self.tables[usize::from(slot) / self.shards];
-        if table.nodes.len() == table.nodes.capacity() {
+        let place = self.every.place(slot);
+        let table = &mut self.tables[place];
+        if table.len() == table.capacity() {
             // The table is about to grow or to be rehashed in place.
-            table.layout = table.layout.wrapping_add(1);
+            self.layouts[place] = self.layouts[place].wrapping_add(1);
         }
-        table.nodes.insert_unique(hash(&index), index, hash);
+        table.insert_unique(hash(&index), index, hash);
     }
 
     fn unindex(&mut self, index: u32) {
         let (slab, hasher) = (&self.slab, &self.hasher);
         let hash = |&index: &u32| hasher.hash_one(slab[index].key());
-        let table = &mut self.tables[usize::from(slab[index].slot()) / self.shards];
-        if let Ok(entry) = table.nodes.find_entry(hash(&index), |&other| other == index) {
+        let place = self.every.place(slab[index].slot());
+        let table = &mut self.tables[place];
+        if let Ok(entry) = table.find_entry(hash(&index), |&other| other == index) {
             entry.remove();
         }
-        if table.nodes.len() * 4 < table.nodes.capacity() {
-            table.layout = table.layout.wrapping_add(1);
-            let keep = table.nodes.len() * 2;
-            table.nodes.shrink_to(keep, hash);
+        if table.len() * 4 < table.capacity() {
+            self.layouts[place] = self.layouts[place].wrapping_add(1);
+            let keep = table.len() * 2;
+            table.shrink_to(keep, hash);
         }
     }
 

@@ -9,13 +9,15 @@ const CHUNK: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Slab {
-    chunks: Vec<Vec<Node>>,
+    chunks: Vec<Box<[Node; CHUNK]>>,
+    /// Nodes handed out at least once.
+    used: usize,
     free: u32,
 }
 
 impl Slab {
     pub fn new() -> Self {
-        Slab { chunks: Vec::new(), free: NIL }
+        Slab { chunks: Vec::new(), used: 0, free: NIL }
     }
 
     /// The index of a node that is not in use.
@@ -25,13 +27,12 @@ impl Slab {
             self.free = self[index].next;
             return index;
         }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+        if self.used == self.chunks.len() * CHUNK {
+            let chunk: Vec<Node> = (0..CHUNK).map(|_| Node::free(NIL)).collect();
+            self.chunks.push(chunk.try_into().expect("a chunk has CHUNK nodes"));
         }
-        let chunks = self.chunks.len();
-        let last = self.chunks.last_mut().expect("a chunk was just made sure of");
-        last.push(Node::free(NIL));
-        ((chunks - 1) * CHUNK + last.len() - 1) as u32
+        self.used += 1;
+        (self.used - 1) as u32
     }
 
     /// Gives a node back.
@@ -46,7 +47,7 @@ impl Slab {
     /// Nodes in use and free.
     #[cfg(test)]
     pub fn allocated(&self) -> usize {
-        self.chunks.iter().map(Vec::len).sum()
+        self.used
     }
 }
 

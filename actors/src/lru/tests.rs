@@ -27,8 +27,8 @@ impl Lru {
         assert_eq!(self.bytes, bytes);
         let mut in_tables = HashSet::new();
         for (at, table) in self.tables.iter().enumerate() {
-            for &index in &table.nodes {
-                assert_eq!(usize::from(self.slab[index].slot()) / self.shards, at);
+            for &index in table {
+                assert_eq!(self.every.place(self.slab[index].slot()), at);
                 assert_eq!(self.find(self.slab[index].slot(), self.slab[index].key()), Some(index));
                 in_tables.insert(index);
             }
@@ -280,4 +280,14 @@ fn freed_nodes_are_used_again() {
     assert!(lru.slab.allocated() <= 101);
     lru.expire(1_000, usize::MAX, &mut |_| {});
     assert!(lru.is_empty());
+}
+
+#[test]
+fn the_place_of_a_slot_is_its_quotient() {
+    for shards in (1..200).chain([1_000, 4_096, 16_383, 16_384]) {
+        let every = Every::new(shards);
+        for slot in 0..SLOTS {
+            assert_eq!(every.place(slot), usize::from(slot) / shards, "{slot} / {shards}");
+        }
+    }
 }
