@@ -201,7 +201,7 @@ fn charge_of(block: usize, shared_value: usize) -> u64 {
     bytes
 }
 
-/// What an allocator hands out for `bytes`: multiples of 8 up to 64, then eight sizes for each
+/// What an allocator hands out for `bytes`: multiples of 8 up to 64, then four sizes for each
 /// doubling, as mimalloc and jemalloc have them.
 fn size_class(bytes: u64) -> u64 {
     if bytes <= 64 {
