@@ -128,7 +128,7 @@ impl Config {
             workers: 1,
             shards: 1,
             max_inflight_bytes: spec.max_inflight_bytes,
-            max_connections: spec.max_connections,
+            max_connections: 10_000,
             http: HttpConfig::default(),
             caches: spec.caches,
             origins: Vec::new(),
@@ -153,7 +153,6 @@ impl Config {
             workers: self.workers,
             shards: self.shards,
             max_inflight_bytes: self.max_inflight_bytes,
-            max_connections: self.max_connections,
             caches: self.caches.clone(),
         })
     }

@@ -7,7 +7,7 @@
 //! links to peers, an accept loop for peers, and the worker's shards: shard `s` on worker
 //! `s mod workers`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use crate::admission::Gate;
 use crate::client::{Client, Inflight, MemberState};
 use crate::map::{ClusterMap, Member, NodeIx};
+use crate::op::Ms;
 use crate::peer::inbound::Inbound;
 use crate::peer::link::{CloseLink, LinkConfig, PeerLink};
 use crate::peer::{self, Params};
@@ -36,6 +37,9 @@ use crate::wire::cache_hash;
 
 /// How long worker threads have to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Refused peers are logged once in this time, and always counted.
+const REFUSALS_LOGGED_EVERY_MS: Ms = 1_000;
 
 /// Where worker threads come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +184,6 @@ pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
         params: params(&spec, &shared),
         dial: spec.dial.clone(),
         listeners: Mutex::new(listeners),
-        max_connections: spec.max_connections,
         links: links.clone(),
         accepting: accepting.clone(),
     };
@@ -351,7 +354,6 @@ struct Plan {
     params: Params,
     dial: std::collections::HashMap<String, String>,
     listeners: Mutex<Vec<TcpListener>>,
-    max_connections: usize,
     links: Arc<Mutex<Vec<Addr<PeerLink>>>>,
     accepting: Arc<Mutex<Vec<tokio::sync::oneshot::Sender<()>>>>,
 }
@@ -416,7 +418,6 @@ fn connect(plan: &Plan, worker: &ArbiterHandle, router: Addr<Router>) {
     let (shared, params) = (plan.shared.clone(), plan.params.clone());
     let (supervisor, links, accepting) =
         (plan.supervisor.clone(), plan.links.clone(), plan.accepting.clone());
-    let max_connections = plan.max_connections;
     worker.spawn_fn(move || {
         let mine: Vec<Option<Addr<PeerLink>>> = targets
             .into_iter()
@@ -437,7 +438,7 @@ fn connect(plan: &Plan, worker: &ArbiterHandle, router: Addr<Router>) {
         if let Some(listener) = listener {
             let (stop, stopped) = tokio::sync::oneshot::channel();
             accepting.lock().expect("no holder of this lock panics").push(stop);
-            accept(shared, params, supervisor, router, listener, max_connections, stopped);
+            accept(shared, params, supervisor, router, listener, stopped);
         }
     });
 }
@@ -448,15 +449,21 @@ fn accept(
     supervisor: Addr<Supervisor>,
     router: Addr<Router>,
     listener: TcpListener,
-    max_connections: usize,
     stopped: tokio::sync::oneshot::Receiver<()>,
 ) {
     // The connections of each peer, newest last: one of an older start is closed by its socket.
     let served: Rc<RefCell<Vec<Addr<Inbound>>>> = Rc::default();
     let refused = shared.clone();
+    let last_told: Rc<Cell<Option<Ms>>> = Rc::default();
     let on_refused = move |error: &peer::AcceptError| {
         refused.counters.peer_handshakes_refused.add(1);
-        tracing::warn!(node = %refused.id, %error, "refused a connection from a peer");
+        // Whoever can reach the port must not be able to fill the log.
+        let now = refused.clock.now();
+        if last_told.get().is_none_or(|told| now >= told + REFUSALS_LOGGED_EVERY_MS) {
+            last_told.set(Some(now));
+            let refused_so_far = refused.counters.peer_handshakes_refused.get();
+            tracing::warn!(node = %refused.id, %error, refused_so_far, "refused a connection from a peer");
+        }
     };
     let on_connection = move |identity: peer::PeerIdentity, connection: peer::Connection| {
         let (shared, supervisor, router, served) =
@@ -472,7 +479,7 @@ fn accept(
             }
         });
     };
-    let listening = peer::listen(listener, params, max_connections, on_connection, on_refused);
+    let listening = peer::listen(listener, params, on_connection, on_refused);
     actix_rt::spawn(async move {
         // Ends when the sender is dropped: the node stops accepting.
         let _ = stopped.await;

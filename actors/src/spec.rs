@@ -24,8 +24,6 @@ pub struct NodeSpec {
     pub shards: usize,
     /// Bytes of bodies, responses and unacknowledged replication under way.
     pub max_inflight_bytes: u64,
-    /// Connections accepted by each listener.
-    pub max_connections: usize,
     /// The named caches; `default` is the first.
     pub caches: Vec<CacheSpec>,
 }
@@ -146,7 +144,6 @@ impl NodeSpec {
             workers: 1,
             shards: 1,
             max_inflight_bytes: 128 << 20,
-            max_connections: 10_000,
             caches: vec![CacheSpec::new("default")],
         }
     }

@@ -256,6 +256,7 @@ fn a_body_that_comes_too_slowly_is_given_up() {
 
 #[test]
 fn idle_connections_do_not_keep_others_out() {
+    crate::support::allow_open_files();
     let one = Cluster::start(1, |b| b);
     let door = one.http(0);
     let idle: Vec<TcpStream> = (0..2_000)

@@ -7,6 +7,7 @@ mod cli;
 mod cluster;
 mod embed;
 mod hostile_http;
+mod hostile_peer;
 mod http;
 mod links;
 mod nodes;

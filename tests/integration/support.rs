@@ -11,6 +11,7 @@ use lariat::actors::client::{CallOptions, Client};
 use lariat::actors::op::{Answer, Op, Precondition, Put, Request, Ttl};
 use lariat::actors::slot::{SLOTS, slot_of};
 use lariat::{Builder, CacheConfig, MemberSpec, Node};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -25,6 +26,12 @@ pub fn run(test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test);
+}
+
+/// Lets this process open as many files as it may, for tests with thousands of connections.
+pub fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
 /// Waits until something holds, at most [`PATIENCE`].

@@ -11,6 +11,7 @@ pub mod inbound;
 pub mod link;
 mod writer;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ use crate::wire::{self, Message, WireError};
 /// How long a handshake may take.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Handshakes under way at a time, per accept loop. Further connections wait to be accepted.
+/// Handshakes under way at a time, per accept loop. A further connection takes the place of the
+/// one that has been at it for longest, so that silent ones can't keep a peer out.
 pub const HANDSHAKES_MAX: usize = 256;
 
 /// Bytes that a reader asks the socket for at a time.
@@ -93,6 +95,9 @@ pub enum ConnectError {
     /// The other side was too slow.
     #[error("no handshake within {} s", HANDSHAKE_DEADLINE.as_secs())]
     Timeout,
+    /// Too many others were at their handshake.
+    #[error("{HANDSHAKES_MAX} later connections came before its handshake was done")]
+    Crowded,
 }
 
 /// Why an accepted connection was closed before it was served.
@@ -271,12 +276,10 @@ impl Drop for Listening {
 }
 
 /// Accepts peers on the current thread until dropped. Connections that were refused are reported
-/// to `on_refused`. `max_connections` bounds what was accepted and has not closed its handshake or
-/// been handed over.
+/// to `on_refused`. At most [`HANDSHAKES_MAX`] handshakes are under way.
 pub fn listen(
     listener: TcpListener,
     params: Params,
-    max_connections: usize,
     on_connection: impl Fn(PeerIdentity, Connection) + Clone + 'static,
     on_refused: impl Fn(&AcceptError) + Clone + 'static,
 ) -> Listening {
@@ -285,9 +288,8 @@ pub fn listen(
             Ok(listener) => listener,
             Err(error) => return on_refused(&error.into()),
         };
-        let places = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX.min(max_connections)));
+        let mut handshakes: VecDeque<tokio::task::JoinHandle<()>> = VecDeque::new();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -297,15 +299,21 @@ pub fn listen(
                     continue;
                 }
             };
+            handshakes.retain(|handshake| !handshake.is_finished());
+            if handshakes.len() == HANDSHAKES_MAX
+                && let Some(oldest) = handshakes.pop_front()
+            {
+                oldest.abort();
+                on_refused(&AcceptError::Crowded);
+            }
             let (params, on_connection, on_refused) =
                 (params.clone(), on_connection.clone(), on_refused.clone());
-            actix_rt::spawn(async move {
+            handshakes.push_back(actix_rt::spawn(async move {
                 match accept(stream, &params).await {
                     Ok((peer, connection)) => on_connection(peer, connection),
                     Err(error) => on_refused(&error),
                 }
-                drop(place);
-            });
+            }));
         }
     }))
 }

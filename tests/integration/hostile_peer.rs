@@ -1,0 +1,208 @@
+//! Hostile input on the peer port of real nodes, from strangers and from somebody who knows the
+//! secret: the connection is closed, nothing changes, and nodes and clients go on meanwhile.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use lariat::actors::codec;
+use lariat::actors::handshake::{Dialler, Identity};
+use lariat::actors::op::Reply;
+use lariat::actors::wire::{self, Message};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+use crate::support::{
+    Cluster, PATIENCE, SECRET, Shape, allow_open_files, call, counter, put_op, run, wait_until,
+};
+
+/// A connection to the peer port.
+struct Stranger(TcpStream);
+
+impl Stranger {
+    fn connect(cluster: &Cluster, node: usize) -> Stranger {
+        let map = cluster.client(node).map();
+        let peer = map.member(lariat::actors::map::NodeIx(node as u16)).peer.clone();
+        let stream = TcpStream::connect(peer).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Stranger(stream)
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        // The other side may have closed already, which is what the tests then look for.
+        let _ = self.0.write_all(bytes);
+    }
+
+    /// Asserts that the other side closes, after at most a refusal, and returns what it sent.
+    fn is_closed(mut self, what: &str) -> Vec<u8> {
+        let mut answer = Vec::new();
+        match self.0.read_to_end(&mut answer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("{what}: left open"),
+            // A reset is a close as well.
+            _ => answer,
+        }
+    }
+
+    fn frame(&mut self) -> Vec<u8> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).unwrap();
+        let mut frame = vec![0; u32::from_le_bytes(length) as usize];
+        self.0.read_exact(&mut frame).unwrap();
+        frame
+    }
+}
+
+fn framed(content: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    codec::put(&mut frame, |into| into.extend_from_slice(content));
+    frame
+}
+
+/// What node-2 would say of itself.
+fn identity(cluster: &Cluster) -> Identity {
+    let map = cluster.client(0).map();
+    Identity {
+        cluster: "test".into(),
+        id: "node-2".into(),
+        incarnation: map.member(map.find("node-2").unwrap()).incarnation,
+        digest: map.digest(),
+    }
+}
+
+/// Shakes hands with node-1; returns the connection and the two frames that were sent.
+fn shake(cluster: &Cluster, nonce: u8) -> (Stranger, [Vec<u8>; 2]) {
+    let mut stranger = Stranger::connect(cluster, 0);
+    let (dialler, hello) = Dialler::start(&identity(cluster), "node-1", SECRET, [nonce; 32]);
+    stranger.send(&framed(&hello));
+    let (_, proof) = dialler.challenged(&stranger.frame()).unwrap();
+    stranger.send(&framed(&proof));
+    dialler.welcomed(&stranger.frame()).unwrap();
+    (stranger, [framed(&hello), framed(&proof)])
+}
+
+/// Asserts that writes with all copies go through each node.
+async fn serves(cluster: &Cluster, round: usize) {
+    for node in 0..3 {
+        for other in 0..3 {
+            let key = cluster.key_at(other, &format!("others-{round}-{node}-"));
+            let answer = call(&cluster.client(node), &key, put_op("x")).await;
+            assert!(matches!(answer, Ok(Reply::Written(_))), "{node}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn strangers_on_the_peer_port_are_turned_away() {
+    run(async {
+        let cluster = Cluster::start(Shape::default()).await;
+        let me = identity(&cluster);
+        let hello = |me: &Identity, to| framed(&Dialler::start(me, to, SECRET, [7; 32]).1);
+        let good = hello(&me, "node-1");
+        let mut version = good.clone();
+        version[codec::LENGTH_BYTES + 5] = 99;
+        let (kept, [replayed_hello, replayed_proof]) = shake(&cluster, 1);
+        drop(kept);
+        let mut random = SmallRng::seed_from_u64(5);
+        let noise: Vec<u8> = (0..1 << 20).map(|_| random.random()).collect();
+        let other = |change: fn(&mut Identity)| {
+            let mut other = me.clone();
+            change(&mut other);
+            hello(&other, "node-1")
+        };
+        let rows: Vec<(&str, Vec<u8>)> = vec![
+            ("http", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+            ("a megabyte of noise", noise),
+            ("a frame over the limit", framed(&[1; 1025])),
+            ("the largest length", vec![0xFF; 4]),
+            ("an empty frame", framed(&[])),
+            ("a hello with a byte too many", framed(&[&good[4..], &[0]].concat())),
+            ("a hello cut short", framed(&good[4..good.len() - 1])),
+            ("another protocol version", version),
+            ("another cluster", other(|me| me.cluster = "else".into())),
+            ("an id that is no member", other(|me| me.id = "node-9".into())),
+            ("meant for another node", hello(&me, "node-3")),
+            ("an incarnation from the past", other(|me| me.incarnation -= 1)),
+            ("another placement", other(|me| me.digest ^= 1)),
+            ("a replayed handshake", [replayed_hello, replayed_proof].concat()),
+            ("a proof made without the secret", [&good[..], &framed(&[3; 33])].concat()),
+        ];
+        let refused = counter(&cluster.client(0), "peer_handshakes_refused");
+        let count = rows.len() as u64;
+        for (round, (what, bytes)) in rows.into_iter().enumerate() {
+            let mut stranger = Stranger::connect(&cluster, 0);
+            stranger.send(&bytes);
+            serves(&cluster, round).await;
+            let answer = stranger.is_closed(what);
+            assert!(answer.len() < 200, "{what}: {} bytes came back", answer.len());
+        }
+        let client = cluster.client(0);
+        wait_until("each is counted", || async {
+            counter(&client, "peer_handshakes_refused") == refused + count
+        })
+        .await;
+        cluster.wait_equal_copies().await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn nonsense_from_somebody_who_knows_the_secret_ends_the_connection() {
+    run(async {
+        let cluster = Cluster::start(Shape::default()).await;
+        let mut beat = Vec::new();
+        wire::encode(&Message::Beat { seq: 1 }, &mut beat);
+        let mut random = SmallRng::seed_from_u64(6);
+        let noise: Vec<u8> = (0..1 << 20).map(|_| random.random()).collect();
+        let over_the_limit = ((16u32 << 20) + (4 << 20) + 1).to_le_bytes().to_vec();
+        let rows: Vec<(&str, Vec<u8>)> = vec![
+            ("a frame over the limit", over_the_limit),
+            ("a kind of message that is not there", framed(&[250])),
+            ("a message with a byte too many", framed(&[&beat[..], &[0]].concat())),
+            ("a message cut short", framed(&beat[..beat.len() - 1])),
+            ("a megabyte of noise", noise),
+            ("an empty frame", framed(&[])),
+        ];
+        for (round, (what, bytes)) in rows.into_iter().enumerate() {
+            let (mut stranger, _) = shake(&cluster, round as u8);
+            stranger.send(&bytes);
+            serves(&cluster, round).await;
+            stranger.is_closed(what);
+        }
+        cluster.wait_equal_copies().await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn silent_and_slow_connections_do_not_keep_a_peer_out() {
+    run(async {
+        allow_open_files();
+        let mut cluster = Cluster::start(Shape::default()).await;
+        let mut idle: Vec<Stranger> = (0..2_000).map(|_| Stranger::connect(&cluster, 0)).collect();
+        serves(&cluster, 0).await;
+        // A peer that has to shake hands while all of them are there.
+        cluster.kill(1).await;
+        cluster.restart(1).await;
+        cluster.wait_connected().await;
+        assert_eq!(cluster.client(0).map().digest(), cluster.client(1).map().digest());
+        serves(&cluster, 1).await;
+        // A hello that comes a byte at a time is given up at the deadline of handshakes.
+        let mut slow = Stranger::connect(&cluster, 0);
+        let hello = framed(&Dialler::start(&identity(&cluster), "node-1", SECRET, [9; 32]).1);
+        let mut sent = 0;
+        wait_until("the slow one is given up", || {
+            sent += 1;
+            let next = hello.get(sent - 1).copied().unwrap_or(0);
+            let failed = slow.0.write_all(&[next]).is_err();
+            async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                failed
+            }
+        })
+        .await;
+        for (i, stranger) in idle.drain(..).enumerate() {
+            stranger.is_closed(&format!("silent connection {i}"));
+        }
+        serves(&cluster, 2).await;
+        cluster.stop().await;
+    });
+}
