@@ -24,13 +24,21 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
                            img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
                            form-action 'none'; frame-ancestors 'none'";
 
-/// The page of `/docs`. Its links are relative, so it works below any scope.
-const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Lariat: API</title>\
-<link rel=stylesheet href=\"docs/swagger-ui.css\"><div id=swagger-ui></div>\
-<script src=\"docs/swagger-ui-bundle.js\"></script><script src=\"docs/start.js\"></script></html>\n";
+/// The page of `/docs`, or of `/docs/` if that is what was asked for. Its links are relative, so it
+/// works below any scope.
+fn docs(path: &str) -> String {
+    let files = if path.ends_with('/') { "" } else { "docs/" };
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Lariat: API</title>\
+         <link rel=stylesheet href=\"{files}swagger-ui.css\"><div id=swagger-ui></div>\
+         <script src=\"{files}swagger-ui-bundle.js\"></script><script src=\"{files}start.js\"></script>\
+         </html>\n"
+    )
+}
 
 /// What starts Swagger UI; a file of its own because the policy allows no inline scripts.
-const START: &str = "window.ui = SwaggerUIBundle({ url: 'openapi.json', dom_id: '#swagger-ui', \
+const START: &str = "const api = new URL('../openapi.json', document.currentScript.src).href;\n\
+                     window.ui = SwaggerUIBundle({ url: api, dom_id: '#swagger-ui', \
                      deepLinking: true, validatorUrl: null });\n";
 
 /// Answers `GET /openapi.json`.
@@ -50,10 +58,10 @@ pub fn page(request: &HttpRequest, file: &str) -> Result<HttpResponse, Problem> 
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((CACHE_CONTROL, "no-cache"));
     match file {
-        "" => Ok(response.content_type("text/html; charset=utf-8").body(PAGE)),
+        "" => Ok(response.content_type("text/html; charset=utf-8").body(docs(request.path()))),
         "start.js" => Ok(response.content_type("text/javascript").body(START)),
         _ => {
-            // The configuration goes into a file that `PAGE` does not load.
+            // The configuration goes into a file that the page does not load.
             let config = Arc::new(utoipa_swagger_ui::Config::from("openapi.json"));
             let asset = utoipa_swagger_ui::serve(file, config).ok().flatten();
             let asset = asset.ok_or_else(|| {

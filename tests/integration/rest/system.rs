@@ -215,13 +215,15 @@ fn errors_are_explained_where_their_type_points() {
     let problem = http::json(door, "POST", "/v1/caches/default/batch", &json!({})).is(400).json();
     let anchor = problem["type"].as_str().unwrap().split_once('#').unwrap().1.to_string();
     assert!(page.contains(&format!("id=\"{anchor}\"")));
-    let docs = get(door, "/docs").is(200);
-    assert!(docs.text().contains("docs/swagger-ui-bundle.js"));
-    let policy = docs.header("content-security-policy").unwrap();
-    assert!(!policy.contains("http"), "the page loads from its own origin only: {policy}");
-    for file in ["swagger-ui.css", "swagger-ui-bundle.js", "start.js"] {
-        let answer = get(door, &format!("/docs/{file}")).is(200);
-        assert!(!answer.body.is_empty());
+    for (path, links) in [("/docs", "docs/"), ("/docs/", "")] {
+        let docs = get(door, path).is(200);
+        let policy = docs.header("content-security-policy").unwrap();
+        assert!(!policy.contains("http"), "the page loads from its own origin only: {policy}");
+        for file in ["swagger-ui.css", "swagger-ui-bundle.js", "start.js"] {
+            assert!(docs.text().contains(&format!("\"{links}{file}\"")), "{path} links {file}");
+            let answer = get(door, &format!("/docs/{file}")).is(200);
+            assert!(!answer.body.is_empty());
+        }
     }
     get(door, "/docs/nothing.js").problem(404, "not_found", None);
 }
