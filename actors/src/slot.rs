@@ -78,7 +78,7 @@ mod tests {
         let naive = |bytes: &[u8]| {
             (0..bytes.len() * 8).fold(0u16, |crc, bit| {
                 let next = u16::from(bytes[bit / 8] >> (7 - bit % 8) & 1) ^ crc >> 15;
-                crc << 1 ^ next * 0x1021
+                (crc << 1) ^ (next * 0x1021)
             })
         };
         let bytes: Vec<u8> = (0..200u32).map(|i| (i * i * 31 + i) as u8).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lariat::actors::codec;
 use lariat::actors::handshake::{Dialler, Identity};
-use lariat::actors::op::Reply;
+use lariat::actors::op::{Applied, Failure, Reply};
 use lariat::actors::wire::{self, Message};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -33,7 +33,7 @@ impl Stranger {
     }
 
     /// Asserts that the other side closes, after at most a refusal, and returns what it sent.
-    fn is_closed(mut self, what: &str) -> Vec<u8> {
+    fn closed(mut self, what: &str) -> Vec<u8> {
         let mut answer = Vec::new();
         match self.0.read_to_end(&mut answer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("{what}: left open"),
@@ -79,13 +79,19 @@ fn shake(cluster: &Cluster, nonce: u8) -> (Stranger, [Vec<u8>; 2]) {
     (stranger, [framed(&hello), framed(&proof)])
 }
 
-/// Asserts that writes with all copies go through each node.
+/// Asserts that writes with all copies go through each node, once its links are there.
 async fn serves(cluster: &Cluster, round: usize) {
     for node in 0..3 {
         for other in 0..3 {
             let key = cluster.key_at(other, &format!("others-{round}-{node}-"));
-            let answer = call(&cluster.client(node), &key, put_op("x")).await;
-            assert!(matches!(answer, Ok(Reply::Written(_))), "{node}: {answer:?}");
+            wait_until("a write goes through", || async {
+                match call(&cluster.client(node), &key, put_op("x")).await {
+                    Ok(Reply::Written(_)) => true,
+                    Err(Failure { applied: Applied::No, .. }) => false,
+                    other => panic!("{node}: {other:?}"),
+                }
+            })
+            .await;
         }
     }
 }
@@ -131,7 +137,7 @@ fn strangers_on_the_peer_port_are_turned_away() {
             let mut stranger = Stranger::connect(&cluster, 0);
             stranger.send(&bytes);
             serves(&cluster, round).await;
-            let answer = stranger.is_closed(what);
+            let answer = stranger.closed(what);
             assert!(answer.len() < 200, "{what}: {} bytes came back", answer.len());
         }
         let client = cluster.client(0);
@@ -165,7 +171,7 @@ fn nonsense_from_somebody_who_knows_the_secret_ends_the_connection() {
             let (mut stranger, _) = shake(&cluster, round as u8);
             stranger.send(&bytes);
             serves(&cluster, round).await;
-            stranger.is_closed(what);
+            stranger.closed(what);
         }
         cluster.wait_equal_copies().await;
         cluster.stop().await;
@@ -200,7 +206,7 @@ fn silent_and_slow_connections_do_not_keep_a_peer_out() {
         })
         .await;
         for (i, stranger) in idle.drain(..).enumerate() {
-            stranger.is_closed(&format!("silent connection {i}"));
+            stranger.closed(&format!("silent connection {i}"));
         }
         serves(&cluster, 2).await;
         cluster.stop().await;

@@ -119,7 +119,7 @@ impl Every {
     }
 
     fn place(self, slot: Slot) -> usize {
-        (u64::from(slot) * self.reciprocal >> 32) as usize
+        ((u64::from(slot) * self.reciprocal) >> 32) as usize
     }
 }
 

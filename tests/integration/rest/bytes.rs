@@ -44,12 +44,14 @@ fn paths_are_never_normalised() {
             assert_eq!(connection.send("GET", &path, &[], b"").is(200).text(), name);
         }
     });
-    let (_, one) = shared();
-    let dots = format!("{ENTRIES}/..");
-    put(one.http(0), &dots, b"dots").is(201);
-    assert_eq!(get(one.http(0), &format!("{ENTRIES}/~?key_base64=Li4")).is(200).body, b"dots");
-    put(one.http(0), &format!("{ENTRIES}/~"), b"tilde").is(201);
-    assert_eq!(get(one.http(0), &format!("{ENTRIES}/%7E")).is(200).body, b"tilde");
+    // A node of its own: another test uses the key `~` as well.
+    let one = Cluster::start(1, |b| b);
+    let door = one.http(0);
+    put(door, &format!("{ENTRIES}/.."), b"dots").is(201);
+    assert_eq!(get(door, &format!("{ENTRIES}/~?key_base64=Li4")).is(200).body, b"dots");
+    put(door, &format!("{ENTRIES}/~"), b"tilde").is(201);
+    assert_eq!(get(door, &format!("{ENTRIES}/%7E")).is(200).body, b"tilde");
+    one.stop();
 }
 
 #[test]
