@@ -5,11 +5,13 @@
 use std::path::{Path, PathBuf};
 
 /// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
-const PURE: [&str; 11] = [
+const PURE: [&str; 13] = [
     "apply",
     "clock",
     "codec",
+    "coordinator",
     "handshake",
+    "lease",
     "lru",
     "map",
     "op",

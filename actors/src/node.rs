@@ -276,6 +276,7 @@ fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         .map(|member| Member {
             id: member.id.clone(),
             incarnation: 0,
+            known: 0,
             http: member.http.clone(),
             peer: member.peer.clone(),
             weight: member.weight,

@@ -3,11 +3,25 @@
 //! The ring says where slots *should* be; the map says where they *are*. A map is a value: it is
 //! replaced as a whole and shared by reference.
 
+mod change;
+mod plan;
+mod row;
+#[cfg(test)]
+mod tests;
+
+pub use change::{Ask, Change, Summary};
+pub use plan::{Pace, plan};
+pub use row::{REPLICAS_MAX, Row};
+
+use serde::{Deserialize, Serialize};
+
 use crate::ring::{self, RingNode};
 use crate::slot::Slot;
 
 /// Index of a node in [`ClusterMap::members`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct NodeIx(pub u16);
 
 /// Members and rows at one epoch.
@@ -17,8 +31,12 @@ pub struct ClusterMap {
     pub cluster_id: u64,
     /// Version of the map.
     pub epoch: u64,
-    /// The members, in order of admission.
+    /// The nodes that were ever listed; those whose start is a member are present.
     pub members: Vec<Member>,
+    /// Points of a node of weight 1 on the ring.
+    pub virtual_nodes: u32,
+    /// Copies of each slot that are wanted, the primary's included.
+    pub copies: usize,
     /// One row a slot.
     pub rows: Vec<Row>,
 }
@@ -28,8 +46,10 @@ pub struct ClusterMap {
 pub struct Member {
     /// Its id.
     pub id: String,
-    /// Its start; 0 while none has been heard of.
+    /// Its start; 0 while no start of it is a member.
     pub incarnation: u64,
+    /// The newest start of it that was ever a member.
+    pub known: u64,
     /// Advertised HTTP address.
     pub http: String,
     /// Advertised peer address.
@@ -40,27 +60,19 @@ pub struct Member {
     pub zone: String,
 }
 
-/// Most copies of a slot besides the primary's.
-pub const REPLICAS_MAX: usize = 6;
+impl Member {
+    /// Is a start of it a member?
+    pub fn is_present(&self) -> bool {
+        self.incarnation != 0
+    }
 
-/// Where one slot is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The node that decides reads and writes.
-    pub primary: NodeIx,
-    /// What made it primary: writes are numbered under it. 0: no primary has started yet.
-    pub since: u64,
-    /// The epoch that last changed this row.
-    pub stamp: u64,
-    replica_count: u8,
-    replicas: [NodeIx; REPLICAS_MAX],
-}
+    fn on_ring(&self) -> RingNode {
+        RingNode { id: self.id.clone(), weight: self.weight, zone: self.zone.clone() }
+    }
 
-impl Row {
-    /// The nodes of the other copies, in the ring's order: a cache with fewer copies uses the
-    /// first of them.
-    pub fn replicas(&self) -> impl ExactSizeIterator<Item = NodeIx> + '_ {
-        self.replicas[..usize::from(self.replica_count)].iter().copied()
+    fn start(&mut self, incarnation: u64) {
+        self.incarnation = incarnation;
+        self.known = self.known.max(incarnation);
     }
 }
 
@@ -86,24 +98,40 @@ impl ClusterMap {
         virtual_nodes: u32,
         copies: usize,
     ) -> Self {
-        let nodes: Vec<RingNode> = members
-            .iter()
-            .map(|member| RingNode {
-                id: member.id.clone(),
-                weight: member.weight,
-                zone: member.zone.clone(),
-            })
-            .collect();
+        let nodes: Vec<RingNode> = members.iter().map(Member::on_ring).collect();
         let row = |placed: &Vec<u16>| {
-            let mut replicas = [NodeIx(0); REPLICAS_MAX];
-            for (replica, &node) in replicas.iter_mut().zip(&placed[1..]) {
-                *replica = NodeIx(node);
+            let mut row = Row::new(NodeIx(placed[0]), 0, false);
+            for &copy in &placed[1..] {
+                row.import(NodeIx(copy));
             }
-            let replica_count = (placed.len() - 1).min(REPLICAS_MAX) as u8;
-            Row { primary: NodeIx(placed[0]), since: 0, stamp: 0, replica_count, replicas }
+            row
         };
         let rows = ring::place(&nodes, virtual_nodes, copies).iter().map(row).collect();
-        ClusterMap { cluster_id, epoch: 0, members, rows }
+        ClusterMap { cluster_id, epoch: 0, members, virtual_nodes, copies, rows }
+    }
+
+    /// Where the ring puts each slot among the members that are present: the primary, then its
+    /// copies. Empty without members.
+    pub fn place(&self) -> Vec<Vec<NodeIx>> {
+        let present: Vec<NodeIx> = self.present().collect();
+        if present.is_empty() {
+            return Vec::new();
+        }
+        let nodes: Vec<RingNode> =
+            present.iter().map(|&node| self.member(node).on_ring()).collect();
+        let named = |placed: Vec<u16>| placed.iter().map(|&i| present[usize::from(i)]).collect();
+        ring::place(&nodes, self.virtual_nodes, self.copies).into_iter().map(named).collect()
+    }
+
+    /// The nodes of which a start is a member.
+    pub fn present(&self) -> impl Iterator<Item = NodeIx> + '_ {
+        let present = self.members.iter().enumerate().filter(|(_, member)| member.is_present());
+        present.map(|(node, _)| NodeIx(node as u16))
+    }
+
+    /// Slots with fewer copies in sync than are wanted.
+    pub fn under_replicated(&self) -> usize {
+        self.rows.iter().filter(|row| 1 + row.in_sync().len() < self.copies).count()
     }
 
     /// The map in which a member's start has become known; `None` when it is not newer than the
@@ -117,7 +145,7 @@ impl ClusterMap {
         }
         let mut next = self.clone();
         next.epoch += 1;
-        next.members[usize::from(node.0)].incarnation = incarnation;
+        next.members[usize::from(node.0)].start(incarnation);
         for row in next.rows.iter_mut().filter(|row| row.primary == node) {
             row.since = incarnation;
             row.stamp = next.epoch;
@@ -180,69 +208,9 @@ impl ClusterMap {
         }
         for row in &self.rows {
             hash.update(&row.primary.0.to_le_bytes());
-            hash.update(&[row.replica_count]);
+            hash.update(&[row.replicas().len() as u8]);
             row.replicas().for_each(|node| hash.update(&node.0.to_le_bytes()));
         }
         hash.digest()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn map(count: usize, copies: usize) -> ClusterMap {
-        let member = |i: usize| Member {
-            id: format!("node-{i}"),
-            incarnation: 0,
-            http: String::new(),
-            peer: String::new(),
-            weight: 1.0,
-            zone: String::new(),
-        };
-        ClusterMap::from_members(1, (0..count).map(member).collect(), 128, copies)
-    }
-
-    #[test]
-    fn a_start_makes_a_node_primary_of_its_slots_under_its_incarnation() {
-        let before = map(3, 2);
-        let after = before.with_incarnation(NodeIx(1), 500).unwrap();
-        assert_eq!(after.epoch, 1);
-        for (old, new) in before.rows.iter().zip(&after.rows) {
-            let expected = if old.primary == NodeIx(1) { (500, 1) } else { (0, 0) };
-            assert_eq!((new.since, new.stamp), expected);
-        }
-        assert_eq!(after.with_incarnation(NodeIx(1), 500), None, "the same start is no news");
-        assert_eq!(after.with_incarnation(NodeIx(1), 499), None, "an older start is no news");
-        assert_eq!(before.digest(), after.digest(), "starts do not change the placement");
-    }
-
-    #[test]
-    fn ranges_cover_every_slot_once() {
-        let map = map(3, 2);
-        let mut next = 0;
-        for range in map.ranges() {
-            assert_eq!(range.first, next);
-            for slot in range.first..=range.last {
-                assert_eq!(map.row(slot).primary, range.primary);
-            }
-            next = range.last + 1;
-        }
-        assert_eq!(next, crate::slot::SLOTS);
-    }
-
-    #[test]
-    fn every_slot_is_counted_for_its_nodes() {
-        let map = map(3, 2);
-        let counts: Vec<_> = (0..3).map(|node| map.slots_of(NodeIx(node))).collect();
-        assert_eq!(counts.iter().map(|c| c.0).sum::<usize>(), 16_384);
-        assert_eq!(counts.iter().map(|c| c.1).sum::<usize>(), 16_384);
-    }
-
-    #[test]
-    fn another_file_has_another_digest() {
-        assert_ne!(map(3, 2).digest(), map(3, 3).digest());
-        assert_ne!(map(3, 2).digest(), map(4, 2).digest());
     }
 }

@@ -1,0 +1,313 @@
+//! What the coordinator decides: which members it answers, which it takes out and when, and which
+//! changes it proposes next.
+//!
+//! The coordinator is the leader of the agreement. It answers heartbeats and proposes changes only
+//! while its quorum clock (the age of the oldest thing that a majority of the voters acknowledged)
+//! is below a lease: a follower grants no vote within a lease of the leader's last message, so
+//! while the clock is below it nobody else can have been elected.
+//!
+//! A member that is gone is taken out in two steps. It is answered no more and leaves the rows in
+//! which it is a copy at once. The slots of which it is primary follow when its last lease must be
+//! over: until then it may still serve them.
+
+use std::collections::VecDeque;
+
+use crate::lease::waited_out;
+use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, plan};
+use crate::op::Ms;
+use crate::slot::Slot;
+
+/// Requests for rows that are kept; whoever is turned away asks again.
+const ASKS_MAX: usize = 65_536;
+
+/// How long new imports wait for each other, so that many share a map.
+const PLAN_EVERY_MS: Ms = 100;
+
+/// Times of the protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// A lease.
+    pub lease_ms: Ms,
+    /// Silence after which a member is taken out.
+    pub failure_timeout_ms: Ms,
+}
+
+/// The state of one coordinator, from its election to its end.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    me: NodeIx,
+    times: Times,
+    members: Vec<Seen>,
+    asks: VecDeque<(Slot, u64, Ask)>,
+    joins: Vec<(NodeIx, u64)>,
+    planned_at: Ms,
+}
+
+/// What it knows of one member's start.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    incarnation: u64,
+    heard_at: Ms,
+    answered_at: Ms,
+    is_gone: bool,
+}
+
+/// What to do with a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answer it.
+    Answer,
+    /// Say nothing: the coordinator may have been replaced, or the member is being taken out.
+    Silence,
+    /// Tell the sender that its start is no member.
+    NotMember,
+}
+
+impl Coordinator {
+    /// A node has been elected.
+    ///
+    /// Silence counts from the election, and so do leases: the coordinator before may have answered
+    /// everybody until then, and not after.
+    pub fn new(me: NodeIx, times: Times, now: Ms, map: &ClusterMap) -> Self {
+        let seen = |member: &Member| Seen {
+            incarnation: member.incarnation,
+            heard_at: now,
+            answered_at: now,
+            is_gone: false,
+        };
+        let members = map.members.iter().map(seen).collect();
+        let (asks, joins) = (VecDeque::new(), Vec::new());
+        Coordinator { me, times, members, asks, joins, planned_at: 0 }
+    }
+
+    /// A heartbeat of a start of a node has arrived. `quorum_ms` is the quorum clock.
+    pub fn beat(
+        &mut self,
+        node: NodeIx,
+        incarnation: u64,
+        now: Ms,
+        quorum_ms: Ms,
+        map: &ClusterMap,
+    ) -> Verdict {
+        if map.members.get(usize::from(node.0)).is_none_or(|m| m.incarnation != incarnation) {
+            return Verdict::NotMember;
+        }
+        let may_speak = self.may_speak(quorum_ms);
+        let seen = self.seen(node, incarnation, now);
+        seen.heard_at = now;
+        if seen.is_gone || !may_speak {
+            return Verdict::Silence;
+        }
+        seen.answered_at = now;
+        Verdict::Answer
+    }
+
+    /// May it answer, propose, and serve its own slots?
+    pub fn may_speak(&self, quorum_ms: Ms) -> bool {
+        quorum_ms < self.times.lease_ms
+    }
+
+    /// The connection of a member's start closed and its port refuses: nobody is there.
+    pub fn refused(&mut self, node: NodeIx, incarnation: u64, now: Ms) {
+        self.seen(node, incarnation, now).is_gone = true;
+    }
+
+    /// A newer start of a node, or a node that is no member, wants to be one. That it runs proves
+    /// that an older start of it is gone; but a lease of that one may still be believed in.
+    pub fn join(&mut self, node: NodeIx, incarnation: u64, map: &ClusterMap) {
+        let member = map.member(node);
+        if incarnation <= member.known || self.joins.contains(&(node, incarnation)) {
+            return;
+        }
+        self.joins.retain(|(other, older)| *other != node || *older > incarnation);
+        self.joins.push((node, incarnation));
+    }
+
+    /// Somebody wants a row to change.
+    pub fn ask(&mut self, slot: Slot, stamp: u64, ask: Ask) {
+        if self.asks.len() < ASKS_MAX && !self.asks.contains(&(slot, stamp, ask)) {
+            self.asks.push_back((slot, stamp, ask));
+        }
+    }
+
+    /// What to propose now; empty while there is nothing, or while it may not speak. `lag_ms` is
+    /// by how much this node itself is late, which is no fault of the members.
+    ///
+    /// The same changes come again until the map has them: a proposal may get lost.
+    pub fn propose(&mut self, now: Ms, quorum_ms: Ms, lag_ms: Ms, map: &ClusterMap) -> Vec<Change> {
+        if !self.may_speak(quorum_ms) {
+            return Vec::new();
+        }
+        self.joins.retain(|(node, incarnation)| *incarnation > map.member(*node).known);
+        let mut changes = Vec::new();
+        let me = self.me;
+        for node in map.present().filter(|&node| node != me) {
+            changes.extend(self.take_out(node, now, lag_ms, map));
+        }
+        for &(node, incarnation) in &self.joins {
+            // An older start goes first, by the rules of its own lease.
+            if !map.member(node).is_present() {
+                changes.push(Change::Admit { node, incarnation });
+            }
+        }
+        let is_open = |&(slot, stamp, _): &(Slot, u64, Ask)| map.row(slot).stamp == stamp;
+        self.asks.retain(is_open);
+        changes.extend(self.asks.iter().map(|&(slot, stamp, ask)| Change::Row {
+            slot,
+            stamp,
+            ask,
+        }));
+        if now >= self.planned_at + PLAN_EVERY_MS {
+            self.planned_at = now;
+            changes.extend(plan(map, Pace::default()));
+        }
+        changes
+    }
+
+    fn take_out(&mut self, node: NodeIx, now: Ms, lag_ms: Ms, map: &ClusterMap) -> Option<Change> {
+        let incarnation = map.member(node).incarnation;
+        let replaced = self.joins.iter().any(|(other, _)| *other == node);
+        let timeout = self.times.failure_timeout_ms + lag_ms;
+        let wait = waited_out(self.times.lease_ms);
+        let seen = self.seen(node, incarnation, now);
+        seen.is_gone |= replaced || now > seen.heard_at + timeout;
+        if !seen.is_gone {
+            return None;
+        }
+        if now > seen.answered_at + wait {
+            return Some(Change::Remove { node, incarnation });
+        }
+        let is_copy = map.rows.iter().any(|row| row.replicas().any(|copy| copy == node));
+        is_copy.then_some(Change::Silence { node, incarnation })
+    }
+
+    /// A start that is seen for the first time counts as heard of and answered now: it may have been
+    /// both before this coordinator was elected.
+    fn seen(&mut self, node: NodeIx, incarnation: u64, now: Ms) -> &mut Seen {
+        let seen = &mut self.members[usize::from(node.0)];
+        if seen.incarnation != incarnation {
+            *seen = Seen { incarnation, heard_at: now, answered_at: now, is_gone: false };
+        }
+        seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TIMES: Times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
+
+    /// Three members, node 0 elected at 1,000, everybody heard and answered at 1,000.
+    fn start() -> (Coordinator, ClusterMap) {
+        let member = |i: u16| Member {
+            id: format!("node-{i}"),
+            incarnation: 0,
+            known: 0,
+            http: String::new(),
+            peer: String::new(),
+            weight: 1.0,
+            zone: String::new(),
+        };
+        let map = ClusterMap::from_members(0, (0..3).map(member).collect(), 16, 2);
+        let starts = (0..3).map(|node| (NodeIx(node), 10)).collect();
+        let map = map.apply(1, &[Change::Found { cluster_id: 7, starts }]).0;
+        let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 1_000, &map);
+        for node in 1..3 {
+            assert_eq!(coordinator.beat(NodeIx(node), 10, 1_000, 0, &map), Verdict::Answer);
+        }
+        coordinator.planned_at = u64::MAX - PLAN_EVERY_MS;
+        (coordinator, map)
+    }
+
+    #[test]
+    fn a_silent_member_leaves_as_a_copy_at_once_and_as_a_primary_after_its_lease() {
+        let (mut coordinator, mut map) = start();
+        let (node, incarnation) = (NodeIx(1), 10);
+        coordinator.beat(NodeIx(2), 10, 2_000, 0, &map);
+        assert_eq!(coordinator.propose(2_000, 0, 0, &map), [], "not silent for long enough");
+        let remove = Change::Remove { node, incarnation };
+        assert_eq!(coordinator.propose(2_001, 0, 0, &map), [remove.clone()]);
+        // It was answered only just now: its lease has to end first.
+        let (mut coordinator, _) = start();
+        coordinator.beat(node, 10, 1_900, 0, &map);
+        coordinator.beat(NodeIx(2), 10, 1_900, 0, &map);
+        coordinator.refused(node, incarnation, 1_900);
+        let silence = Change::Silence { node, incarnation };
+        assert_eq!(coordinator.propose(1_901, 0, 0, &map), [silence.clone()]);
+        map = map.apply(2, &[silence]).0;
+        assert_eq!(coordinator.propose(2_175, 0, 0, &map), [], "a lease and a tenth");
+        assert_eq!(coordinator.propose(2_176, 0, 0, &map), [remove]);
+        assert_eq!(coordinator.beat(node, 10, 2_177, 0, &map), Verdict::Silence);
+    }
+
+    #[test]
+    fn own_lag_is_no_fault_of_the_members() {
+        let (mut coordinator, map) = start();
+        assert_eq!(coordinator.propose(2_400, 0, 500, &map), []);
+        assert_eq!(coordinator.propose(2_501, 0, 500, &map).len(), 2);
+    }
+
+    #[test]
+    fn a_new_coordinator_gives_everybody_a_lease() {
+        let (_, map) = start();
+        let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 5_000, &map);
+        coordinator.planned_at = u64::MAX - PLAN_EVERY_MS;
+        coordinator.refused(NodeIx(1), 10, 5_000);
+        let removes = |changes: Vec<Change>| {
+            changes.iter().any(|change| matches!(change, Change::Remove { .. }))
+        };
+        assert!(!removes(coordinator.propose(5_275, 0, 0, &map)));
+        assert!(removes(coordinator.propose(5_276, 0, 0, &map)));
+    }
+
+    #[test]
+    fn without_a_quorum_it_answers_and_proposes_nothing() {
+        let (mut coordinator, map) = start();
+        coordinator.refused(NodeIx(1), 10, 1_000);
+        coordinator.join(NodeIx(2), 99, &map);
+        assert_eq!(coordinator.propose(9_000, 250, 0, &map), []);
+        assert_eq!(coordinator.beat(NodeIx(2), 10, 9_000, 250, &map), Verdict::Silence);
+        assert!(!coordinator.propose(9_000, 249, 0, &map).is_empty());
+    }
+
+    #[test]
+    fn a_restarted_node_is_admitted_when_its_older_start_is_out() {
+        let (mut coordinator, mut map) = start();
+        let node = NodeIx(1);
+        coordinator.join(node, 9, &map);
+        assert_eq!(coordinator.propose(1_100, 0, 0, &map), [], "an older start is nobody");
+        coordinator.join(node, 20, &map);
+        coordinator.join(node, 20, &map);
+        let silence = Change::Silence { node, incarnation: 10 };
+        assert_eq!(coordinator.propose(1_101, 0, 0, &map), [silence]);
+        let remove = Change::Remove { node, incarnation: 10 };
+        let proposed = coordinator.propose(1_276, 0, 0, &map);
+        assert!(proposed.contains(&remove), "{proposed:?}");
+        map = map.apply(2, &proposed).0;
+        assert_eq!(coordinator.beat(node, 20, 1_277, 0, &map), Verdict::NotMember);
+        let admit = Change::Admit { node, incarnation: 20 };
+        assert_eq!(coordinator.propose(1_277, 0, 0, &map), [admit.clone()]);
+        map = map.apply(3, &[admit]).0;
+        assert_eq!(coordinator.propose(1_278, 0, 0, &map), []);
+        assert_eq!(coordinator.beat(node, 20, 1_279, 0, &map), Verdict::Answer);
+        assert_eq!(coordinator.beat(node, 10, 1_279, 0, &map), Verdict::NotMember);
+    }
+
+    #[test]
+    fn requests_for_rows_come_again_until_the_row_has_changed() {
+        let (mut coordinator, mut map) = start();
+        let row = *map.row(3);
+        let ask = Ask::InSync(row.importing()[0]);
+        coordinator.ask(3, row.stamp, ask);
+        coordinator.ask(3, row.stamp, ask);
+        coordinator.ask(4, row.stamp + 1, ask);
+        let change = Change::Row { slot: 3, stamp: row.stamp, ask };
+        for now in [1_100, 1_101] {
+            assert_eq!(coordinator.propose(now, 0, 0, &map), [change.clone()]);
+        }
+        map = map.apply(2, &[change]).0;
+        assert_eq!(coordinator.propose(1_102, 0, 0, &map), []);
+    }
+}

@@ -1,0 +1,167 @@
+//! A member's lease: until when it may serve, by its own clock.
+//!
+//! A member sends the coordinator a heartbeat every `heartbeat_interval`. The answer to one renews
+//! the lease, counted from when that heartbeat was *sent*: the coordinator, which counts from when
+//! it answered, is always later. So once the coordinator has waited out a lease (and a tenth, for
+//! clocks that drift) since its last answer, the member has stopped serving by itself.
+//!
+//! An answer counts only once the member has applied the map that the coordinator had applied when
+//! it answered. A valid lease therefore also says: no map older than the answer is in use here.
+
+use std::collections::VecDeque;
+
+use crate::op::Ms;
+
+/// Heartbeats without an answer that are remembered. Older ones could not renew the lease any
+/// more.
+const OUTSTANDING_MAX: usize = 64;
+
+/// The lease of one member.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    length_ms: Ms,
+    until: Ms,
+    next_seq: u64,
+    /// Heartbeats without an answer: number and time of sending.
+    sent: VecDeque<(u64, Ms)>,
+    /// The newest answer that waits for its map: epoch and time the heartbeat was sent.
+    early: Option<(u64, Ms)>,
+}
+
+impl Lease {
+    /// A lease that has not begun.
+    pub fn new(length_ms: Ms) -> Self {
+        Lease { length_ms, until: 0, next_seq: 1, sent: VecDeque::new(), early: None }
+    }
+
+    /// A heartbeat is sent now; returns its number.
+    pub fn beat(&mut self, now: Ms) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        if self.sent.len() == OUTSTANDING_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((seq, now));
+        seq
+    }
+
+    /// The coordinator answered heartbeat `seq` when it had applied the map of `epoch`; `applied`
+    /// is the epoch of this member's own map.
+    pub fn answer(&mut self, seq: u64, epoch: u64, applied: u64) {
+        let Some(at) = self.sent.iter().position(|(sent, _)| *sent == seq) else { return };
+        let (_, sent_at) = self.sent[at];
+        self.sent.drain(..=at);
+        if self.early.is_none_or(|(_, other)| other < sent_at) {
+            self.early = Some((epoch, sent_at));
+        }
+        self.applied(applied);
+    }
+
+    /// The member has applied the map of this epoch.
+    pub fn applied(&mut self, applied: u64) {
+        if let Some((epoch, sent_at)) = self.early
+            && epoch <= applied
+        {
+            self.until = self.until.max(sent_at + self.length_ms);
+            self.early = None;
+        }
+    }
+
+    /// Until when the member may serve; exclusive.
+    pub fn until(&self) -> Ms {
+        self.until
+    }
+
+    /// May the member serve?
+    pub fn is_valid(&self, now: Ms) -> bool {
+        now < self.until
+    }
+
+    /// The member has a new start, or another coordinator: answers to earlier heartbeats do not
+    /// count, and neither does what is left of the lease if `ends`.
+    pub fn forget(&mut self, ends: bool) {
+        self.sent.clear();
+        self.early = None;
+        if ends {
+            self.until = 0;
+        }
+    }
+}
+
+/// How long somebody waits for another's lease: a tenth longer than it is.
+pub fn waited_out(lease_ms: Ms) -> Ms {
+    lease_ms + lease_ms.div_ceil(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_counts_from_when_the_heartbeat_was_sent() {
+        let mut lease = Lease::new(250);
+        let first = lease.beat(1_000);
+        let second = lease.beat(1_060);
+        assert!(!lease.is_valid(1_060), "nothing was answered");
+        lease.answer(first, 0, 0);
+        assert_eq!(lease.until(), 1_250);
+        lease.answer(second, 0, 0);
+        assert!(lease.is_valid(1_309) && !lease.is_valid(1_310));
+    }
+
+    #[test]
+    fn late_doubled_and_unknown_answers_do_not_count() {
+        let mut lease = Lease::new(250);
+        let first = lease.beat(1_000);
+        let second = lease.beat(1_060);
+        lease.answer(second, 0, 0);
+        for seq in [first, second, 99] {
+            lease.answer(seq, 0, 0);
+            assert_eq!(lease.until(), 1_310);
+        }
+        let third = lease.beat(1_120);
+        lease.forget(true);
+        lease.answer(third, 0, 0);
+        assert_eq!(lease.until(), 0);
+    }
+
+    #[test]
+    fn an_answer_counts_once_its_map_is_applied() {
+        let mut lease = Lease::new(250);
+        let first = lease.beat(1_000);
+        lease.answer(first, 8, 7);
+        assert!(!lease.is_valid(1_001), "the map of epoch 8 is missing");
+        lease.applied(7);
+        assert!(!lease.is_valid(1_001));
+        lease.applied(8);
+        assert_eq!(lease.until(), 1_250);
+    }
+
+    #[test]
+    fn an_answer_that_waits_for_its_map_gives_way_to_a_newer_one() {
+        let mut lease = Lease::new(250);
+        let (first, second) = (lease.beat(1_000), lease.beat(1_060));
+        lease.answer(first, 8, 7);
+        lease.answer(second, 9, 7);
+        lease.applied(8);
+        assert_eq!(lease.until(), 0, "only the newer answer is kept");
+        lease.applied(9);
+        assert_eq!(lease.until(), 1_310);
+    }
+
+    #[test]
+    fn heartbeats_that_are_never_answered_are_forgotten() {
+        let mut lease = Lease::new(250);
+        let first = lease.beat(1);
+        for now in 0..OUTSTANDING_MAX as u64 {
+            lease.beat(now);
+        }
+        lease.answer(first, 0, 0);
+        assert_eq!((lease.until(), lease.sent.len()), (0, OUTSTANDING_MAX));
+    }
+
+    #[test]
+    fn whoever_waits_for_a_lease_waits_a_tenth_longer() {
+        assert_eq!((waited_out(250), waited_out(251), waited_out(1)), (275, 277, 2));
+    }
+}

@@ -1,0 +1,252 @@
+//! What can happen to a map, as one pure function: (map, changes) -> map.
+//!
+//! Changes are agreed on in one order by all members, and the epoch of the map that they make is
+//! the index of the agreed entry. A change that no longer fits the map (it names an older start of
+//! a node, or a row that has changed since) does nothing: whoever wanted it sees the newer map and
+//! asks again if it still wants it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterMap, Member, NodeIx, Row};
+use crate::slot::Slot;
+
+/// Something that happens to a map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// The first map: these starts of nodes are its members, and all slots start empty where the
+    /// ring puts them. Does nothing to a map that has members.
+    Found {
+        /// Identity of the new cluster.
+        cluster_id: u64,
+        /// The members and their starts.
+        starts: Vec<(NodeIx, u64)>,
+    },
+    /// A node's start becomes a member. An older start of it goes with all it held.
+    Admit {
+        /// The node.
+        node: NodeIx,
+        /// Its start.
+        incarnation: u64,
+    },
+    /// A start of a node is gone, with all it held.
+    Remove {
+        /// The node.
+        node: NodeIx,
+        /// The start that is gone.
+        incarnation: u64,
+    },
+    /// A start of a node is silent: it leaves the rows in which it is a copy. Nobody has to wait
+    /// for its lease, because copies serve only reads that may be stale.
+    Silence {
+        /// The node.
+        node: NodeIx,
+        /// The start that is silent.
+        incarnation: u64,
+    },
+    /// One row changes, if it is still the one that was named.
+    Row {
+        /// The slot.
+        slot: Slot,
+        /// The row's stamp when this was asked for.
+        stamp: u64,
+        /// What changes.
+        ask: Ask,
+    },
+}
+
+/// A change to one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// A copy is to be filled.
+    Import(NodeIx),
+    /// An importing copy has everything.
+    InSync(NodeIx),
+    /// A copy does not follow or is not wanted any more.
+    Out(NodeIx),
+    /// The primary hands the slot to a copy in sync and becomes a copy itself.
+    Give(NodeIx),
+    /// The primary does not hand the slot over after all.
+    Keep,
+    /// A node has not what the row says it has.
+    Lost(NodeIx),
+}
+
+/// What a set of changes did, for counters and the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Slots that went to another primary which has their data.
+    pub promoted: u32,
+    /// Slots whose last copy is gone.
+    pub lost: u32,
+    /// Copies that became complete.
+    pub completed: u32,
+    /// Copies that left a row.
+    pub left: u32,
+}
+
+impl ClusterMap {
+    /// The map after these changes, at `epoch`, and what they did.
+    pub fn apply(&self, epoch: u64, changes: &[Change]) -> (ClusterMap, Summary) {
+        let mut next = Applying { map: self.clone(), ring: None, summary: Summary::default() };
+        next.map.epoch = epoch;
+        for change in changes {
+            match change {
+                Change::Found { cluster_id, starts } => next.found(*cluster_id, starts),
+                Change::Admit { node, incarnation } => next.admit(*node, *incarnation),
+                Change::Remove { node, incarnation } => next.remove(*node, *incarnation),
+                Change::Silence { node, incarnation } => next.silence(*node, *incarnation),
+                Change::Row { slot, stamp, ask } => next.row(*slot, *stamp, *ask),
+            }
+        }
+        (next.map, next.summary)
+    }
+}
+
+struct Applying {
+    map: ClusterMap,
+    /// Where the ring puts the slots of the present members; made when first needed.
+    ring: Option<Vec<Vec<NodeIx>>>,
+    summary: Summary,
+}
+
+impl Applying {
+    fn found(&mut self, cluster_id: u64, starts: &[(NodeIx, u64)]) {
+        if self.map.members.iter().any(Member::is_present) {
+            return;
+        }
+        self.map.cluster_id = cluster_id;
+        for &(node, incarnation) in starts {
+            if let Some(member) = self.map.members.get_mut(usize::from(node.0)) {
+                member.start(incarnation);
+            }
+        }
+        let (epoch, placed) = (self.map.epoch, self.map.place());
+        for (row, wanted) in self.map.rows.iter_mut().zip(&placed) {
+            let Some((&primary, copies)) = wanted.split_first() else { return };
+            *row = Row::new(primary, epoch, true);
+            for &copy in copies {
+                row.import(copy);
+            }
+        }
+    }
+
+    fn admit(&mut self, node: NodeIx, incarnation: u64) {
+        let Some(member) = self.map.members.get_mut(usize::from(node.0)) else { return };
+        if incarnation <= member.known {
+            return;
+        }
+        let was_present = member.is_present();
+        member.start(incarnation);
+        self.ring = None;
+        if was_present {
+            self.forget(node);
+        }
+    }
+
+    fn remove(&mut self, node: NodeIx, incarnation: u64) {
+        let Some(member) = self.map.members.get_mut(usize::from(node.0)) else { return };
+        if !member.is_present() || member.incarnation != incarnation {
+            return;
+        }
+        member.incarnation = 0;
+        self.ring = None;
+        self.forget(node);
+    }
+
+    fn silence(&mut self, node: NodeIx, incarnation: u64) {
+        let Some(member) = self.map.members.get(usize::from(node.0)) else { return };
+        if !member.is_present() || member.incarnation != incarnation {
+            return;
+        }
+        let epoch = self.map.epoch;
+        for row in &mut self.map.rows {
+            if row.remove(node) {
+                row.stamp = epoch;
+                self.summary.left += 1;
+            }
+        }
+    }
+
+    fn row(&mut self, slot: Slot, stamp: u64, ask: Ask) {
+        let Some(row) = self.map.rows.get_mut(usize::from(slot)) else { return };
+        if row.stamp != stamp {
+            return;
+        }
+        let epoch = self.map.epoch;
+        let members = &self.map.members;
+        let is_member =
+            |node: NodeIx| members.get(usize::from(node.0)).is_some_and(Member::is_present);
+        let changed = match ask {
+            Ask::Import(node) => is_member(node) && row.import(node),
+            Ask::InSync(node) => {
+                let completed = row.complete(node);
+                self.summary.completed += u32::from(completed);
+                completed
+            }
+            Ask::Out(node) => {
+                let left = row.remove(node);
+                self.summary.left += u32::from(left);
+                left
+            }
+            Ask::Give(node) => row.in_sync().contains(&node) && give(row, node, epoch),
+            Ask::Keep => true,
+            Ask::Lost(node) if row.primary == node => return self.succeed(slot),
+            Ask::Lost(node) => row.remove(node),
+        };
+        if changed {
+            row.stamp = epoch;
+        }
+    }
+
+    /// A start of `node` is gone with all it held.
+    fn forget(&mut self, node: NodeIx) {
+        let epoch = self.map.epoch;
+        for slot in 0..self.map.rows.len() as Slot {
+            let row = &mut self.map.rows[usize::from(slot)];
+            if row.primary == node {
+                self.succeed(slot);
+            } else if row.remove(node) {
+                row.stamp = epoch;
+                self.summary.left += 1;
+            }
+        }
+    }
+
+    /// A slot's primary has lost it: the first copy in sync follows; without one the slot starts
+    /// empty where the ring puts it, at the same node if that is still a member.
+    fn succeed(&mut self, slot: Slot) {
+        let epoch = self.map.epoch;
+        let row = self.map.rows[usize::from(slot)];
+        let next = match row.in_sync().first() {
+            Some(&heir) => {
+                self.summary.promoted += 1;
+                let mut next = row;
+                next.remove(heir);
+                (next.primary, next.since, next.stamp, next.empty) = (heir, epoch, epoch, false);
+                next
+            }
+            None => {
+                self.summary.lost += 1;
+                // Without any member the row stays with whoever had it and serves nobody.
+                let wanted = self.ring().get(usize::from(slot)).and_then(|row| row.first());
+                Row::new(wanted.copied().unwrap_or(row.primary), epoch, true)
+            }
+        };
+        self.map.rows[usize::from(slot)] = next;
+    }
+
+    fn ring(&mut self) -> &[Vec<NodeIx>] {
+        let map = &self.map;
+        self.ring.get_or_insert_with(|| map.place())
+    }
+}
+
+fn give(row: &mut Row, to: NodeIx, epoch: u64) -> bool {
+    let from = row.primary;
+    row.remove(to);
+    (row.primary, row.since, row.empty) = (to, epoch, false);
+    row.import(from);
+    // What the old primary has is what every copy in sync has: it waited for that.
+    row.complete(from);
+    true
+}
