@@ -11,6 +11,7 @@ pub mod clock;
 pub mod codec;
 pub mod coordinator;
 pub mod handshake;
+pub mod holding;
 pub mod lease;
 pub mod lru;
 pub mod map;

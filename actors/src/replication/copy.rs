@@ -11,6 +11,9 @@ pub struct Copy {
     pub n: u64,
     /// Has the import ended?
     pub complete: bool,
+    /// The stamp of the row under which it was last opened or imported: a map whose row is older
+    /// says nothing about it.
+    pub stamp: u64,
 }
 
 /// Why a copy did not apply a message. The copy keeps what it has.
@@ -22,6 +25,8 @@ pub enum Refusal {
     Lower,
     /// The message belongs to an import that this copy never heard the beginning of.
     Unknown,
+    /// A promoted primary has applied other writes than this copy.
+    Differs,
 }
 
 impl Copy {
@@ -30,7 +35,27 @@ impl Copy {
         if (since, import) <= (self.since, self.import) {
             return Err(Refusal::Lower);
         }
-        *self = Copy { since, import, n: n0, complete: false };
+        *self = Copy { since, import, n: n0, complete: false, stamp: self.stamp };
+        Ok(())
+    }
+
+    /// A promoted primary opens this copy: it held the slot under `old_since` up to write `old_n`.
+    /// A copy with exactly the same goes on under the new `since` from 0.
+    ///
+    /// # Errors
+    /// [`Refusal::Differs`] when it has something else: it keeps what it has and follows nobody.
+    pub fn open(&mut self, since: u64, old_since: u64, old_n: u64) -> Result<(), Refusal> {
+        if since < self.since || (since == self.since && self.import > 0) {
+            return Err(Refusal::Lower);
+        }
+        if since == self.since {
+            // The answer to an earlier Open was lost.
+            return Ok(());
+        }
+        if (self.since, self.n, self.complete) != (old_since, old_n, true) {
+            return Err(Refusal::Differs);
+        }
+        *self = Copy { since, import: 0, n: 0, complete: true, stamp: self.stamp };
         Ok(())
     }
 

@@ -15,6 +15,7 @@
 
 mod copy;
 mod effect;
+pub mod fan;
 mod stream;
 
 #[cfg(test)]
