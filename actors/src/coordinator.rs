@@ -89,13 +89,15 @@ impl Coordinator {
         quorum_ms: Ms,
         map: &ClusterMap,
     ) -> Verdict {
+        if !self.may_speak(quorum_ms) {
+            return Verdict::Silence;
+        }
         if map.members.get(usize::from(node.0)).is_none_or(|m| m.incarnation != incarnation) {
             return Verdict::NotMember;
         }
-        let may_speak = self.may_speak(quorum_ms);
         let seen = self.seen(node, incarnation, now);
         seen.heard_at = now;
-        if seen.is_gone || !may_speak {
+        if seen.is_gone {
             return Verdict::Silence;
         }
         seen.answered_at = now;

@@ -29,21 +29,31 @@ pub struct RingNode {
 
 /// For each slot the nodes that should hold it, primary first, as indexes into the given nodes.
 pub fn place(nodes: &[RingNode], virtual_nodes: u32, copies: usize) -> Vec<Vec<u16>> {
+    place_slots(nodes, virtual_nodes, copies, SLOTS)
+}
+
+/// As [`place`], for another number of slots than a cluster has: simulations do with a few.
+pub fn place_slots(
+    nodes: &[RingNode],
+    virtual_nodes: u32,
+    copies: usize,
+    slots: u16,
+) -> Vec<Vec<u16>> {
     let copies = copies.min(nodes.len());
     let points = points(nodes, virtual_nodes);
     let total: f64 = nodes.iter().map(|node| node.weight).sum();
     let room = |copies_each: usize| -> Vec<u32> {
-        let slots = f64::from(SLOTS) * copies_each as f64;
-        let share = |node: &RingNode| slots * node.weight / total * BOUND_PERCENT / 100.0;
+        let places = f64::from(slots) * copies_each as f64;
+        let share = |node: &RingNode| places * node.weight / total * BOUND_PERCENT / 100.0;
         // A node holds a slot once, whatever its weight.
-        nodes.iter().map(|node| (share(node).ceil() as u32).min(u32::from(SLOTS))).collect()
+        nodes.iter().map(|node| (share(node).ceil() as u32).min(u32::from(slots))).collect()
     };
     let mut primary_room = room(1);
     let mut replica_room = room(copies.saturating_sub(1));
-    let mut rows = Vec::with_capacity(usize::from(SLOTS));
+    let mut rows = Vec::with_capacity(usize::from(slots));
     let mut first = 0;
-    for slot in 0..u64::from(SLOTS) {
-        let position = slot << 50;
+    for slot in 0..slots {
+        let position = ((u128::from(slot) << 64) / u128::from(slots)) as u64;
         while first < points.len() && points[first].0 < position {
             first += 1;
         }

@@ -120,7 +120,9 @@ impl ClusterMap {
         let nodes: Vec<RingNode> =
             present.iter().map(|&node| self.member(node).on_ring()).collect();
         let named = |placed: Vec<u16>| placed.iter().map(|&i| present[usize::from(i)]).collect();
-        ring::place(&nodes, self.virtual_nodes, self.copies).into_iter().map(named).collect()
+        let slots = self.rows.len() as u16;
+        let placed = ring::place_slots(&nodes, self.virtual_nodes, self.copies, slots);
+        placed.into_iter().map(named).collect()
     }
 
     /// The nodes of which a start is a member.

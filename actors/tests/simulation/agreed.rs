@@ -1,0 +1,53 @@
+//! The agreement, as one log: entries are added by the leader and read late by everybody else.
+//!
+//! What Raft gives is taken as given: one leader a term, a leader that has every entry, and no
+//! vote within a lease (and a tenth) of the leader's last message. What is not given is time.
+
+use std::sync::Arc;
+
+use lariat_actors::map::{Change, ClusterMap, NodeIx, Summary};
+
+/// Most voters.
+const VOTERS_MAX: usize = 5;
+
+#[derive(Debug)]
+pub struct Agreed {
+    /// The map after each entry; the epoch is the index.
+    maps: Vec<Arc<ClusterMap>>,
+    /// Who leads: node, start, term.
+    pub leader: Option<(NodeIx, u64, u64)>,
+    pub term: u64,
+}
+
+impl Agreed {
+    pub fn new(map: ClusterMap) -> Self {
+        Agreed { maps: vec![Arc::new(map)], leader: None, term: 0 }
+    }
+
+    pub fn last(&self) -> u64 {
+        self.maps.len() as u64 - 1
+    }
+
+    pub fn map(&self, epoch: u64) -> &Arc<ClusterMap> {
+        &self.maps[epoch as usize]
+    }
+
+    pub fn latest(&self) -> &Arc<ClusterMap> {
+        self.map(self.last())
+    }
+
+    pub fn append(&mut self, changes: &[Change]) -> Summary {
+        let (map, summary) = self.latest().apply(self.last() + 1, changes);
+        self.maps.push(Arc::new(map));
+        summary
+    }
+}
+
+/// The members that vote.
+pub fn voters(map: &ClusterMap) -> Vec<NodeIx> {
+    map.present().take(VOTERS_MAX).collect()
+}
+
+pub fn majority(voters: usize) -> usize {
+    voters / 2 + 1
+}

@@ -1,0 +1,542 @@
+//! The data side of the nodes: requests, replication, imports, what new rows mean.
+
+use lariat_actors::holding::{Holding, Step, may_decide, may_follow, on_row};
+use lariat_actors::map::{Ask, NodeIx};
+use lariat_actors::op::Ms;
+use lariat_actors::replication::fan::{Fan, Out};
+use lariat_actors::replication::{Copy, Refusal};
+
+use super::network::{Follow, Message};
+use super::node::{Effect, Kind, Op, Pending, Waiting, apply};
+use super::world::{Bug, Event, World};
+
+/// Keys of a slot.
+const KEYS: u8 = 3;
+
+impl World {
+    // Connections.
+
+    /// Dials every node without a connection, now and then.
+    pub fn dial(&mut self, node: NodeIx) {
+        for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
+            let is_open = self.network.connection(node, peer).id != 0;
+            if is_open || !self.random.percent(40) || !self.network.connects(node, peer) {
+                continue;
+            }
+            if !self.node(peer).is_alive {
+                let clock = self.clock(node);
+                let me = self.node(node);
+                let known = me.map.member(peer).incarnation;
+                if let (Some(leading), true) = (&mut me.leading, known != 0) {
+                    leading.coordinator.refused(peer, known, clock);
+                }
+                continue;
+            }
+            if self.node(peer).paused_until > self.now {
+                continue;
+            }
+            self.network.dial(node, peer);
+            let start = self.node(peer).incarnation;
+            let same =
+                std::mem::replace(&mut self.node(node).linked[usize::from(peer.0)], start) == start;
+            for slot in 0..self.shape.slots {
+                let mut out = Vec::new();
+                if let Some(fan) = &mut self.node(node).slots[usize::from(slot)].fan {
+                    fan.link_up(peer, same, &mut out);
+                }
+                self.emit(node, slot, out);
+            }
+        }
+    }
+
+    pub fn break_connections(&mut self, a: NodeIx, b: NodeIx, noticed_max: Ms) {
+        for (dialler, acceptor) in [(a, b), (b, a)] {
+            let noticed = self.random.between(1, noticed_max);
+            let connection = self.network.connection(dialler, acceptor);
+            if connection.id != 0 && !connection.is_doomed {
+                connection.is_doomed = true;
+                let id = connection.id;
+                self.after(noticed, Event::Lost { dialler, acceptor, id });
+            }
+        }
+    }
+
+    pub fn connection_lost(&mut self, dialler: NodeIx, acceptor: NodeIx, id: u64) {
+        let connection = self.network.connection(dialler, acceptor);
+        if connection.id != id {
+            return;
+        }
+        connection.id = 0;
+        let retries_writes = self.has_bug(Bug::PutTriedAgainAfterMaybe);
+        let me = self.node(dialler);
+        for slot in &mut me.slots {
+            if let Some(fan) = &mut slot.fan {
+                fan.link_lost(acceptor);
+            }
+        }
+        let mut unknown = 0;
+        me.pending.retain(|_, pending| {
+            if !pending.is_sent || pending.at != Some(acceptor) {
+                return true;
+            }
+            let again = pending.op.kind == Kind::Read || retries_writes;
+            if again {
+                (pending.is_sent, pending.at) = (false, None);
+            }
+            unknown += u64::from(!again);
+            again
+        });
+        self.report.maybe += unknown;
+    }
+
+    /// Sends over the connection that `dialler`, one of both, has dialled.
+    fn send_over(&mut self, dialler: NodeIx, from: NodeIx, to: NodeIx, message: Message) {
+        let acceptor = if from == dialler { to } else { from };
+        if self.network.is_cut(from, to) {
+            self.break_connections(from, to, 1_000);
+        }
+        let slow = if self.random.percent(3) { 40 } else { 3 };
+        let arrives = self.now + self.random.between(1, slow);
+        let direction = usize::from(from != dialler);
+        let connection = self.network.connection(dialler, acceptor);
+        if connection.id == 0 || connection.is_doomed {
+            return;
+        }
+        connection.arrives[direction] = connection.arrives[direction].max(arrives);
+        let (delay, id) = (connection.arrives[direction] - self.now, connection.id);
+        self.after(delay, Event::Deliver { from, to, over: Some((dialler, id)), message });
+    }
+
+    pub fn deliver(
+        &mut self,
+        from: NodeIx,
+        to: NodeIx,
+        over: Option<(NodeIx, u64)>,
+        message: Message,
+    ) -> Result<(), String> {
+        if !self.node(to).is_alive {
+            return Ok(());
+        }
+        let Some((dialler, id)) = over else { return self.hear(from, to, message) };
+        let acceptor = if from == dialler { to } else { from };
+        let connection = self.network.connection(dialler, acceptor);
+        if connection.id != id || connection.is_doomed {
+            return Ok(());
+        }
+        match message {
+            Message::Do(op) => self.decide(to, op, Some(from)),
+            Message::Done { op, answer } => {
+                self.done(to, op, answer);
+                Ok(())
+            }
+            Message::Follow { slot, since, stamp, what } => {
+                self.follow(from, to, slot, since, stamp, what)
+            }
+            Message::Ack { slot, since, import, n, complete } => {
+                let clock = self.clock(to);
+                let mut confirmed = Vec::new();
+                if let Some(fan) = &mut self.node(to).slots[usize::from(slot)].fan {
+                    let at = (since, import, n);
+                    fan.acked(from, at, complete, clock, |key| confirmed.push(key));
+                }
+                confirmed.into_iter().for_each(|key| self.confirm(to, key));
+                Ok(())
+            }
+            Message::Nack { slot, since, import, .. } => {
+                if let Some(fan) = &mut self.node(to).slots[usize::from(slot)].fan {
+                    fan.refused(from, since, import);
+                }
+                Ok(())
+            }
+            other => self.hear(from, to, other),
+        }
+    }
+
+    // Requests.
+
+    /// A client asks a node.
+    pub fn ask(&mut self, via: NodeIx, op: Op) -> Result<(), String> {
+        self.node(via).pending.insert(op.id, Pending { op, is_sent: false, at: None });
+        self.route(via, op.id)
+    }
+
+    fn route(&mut self, node: NodeIx, id: u64) -> Result<(), String> {
+        let Some(pending) = self.node(node).pending.get(&id).copied() else { return Ok(()) };
+        let primary = self.node(node).map.row(pending.op.slot).primary;
+        if primary == node {
+            return self.decide(node, pending.op, None);
+        }
+        if self.network.connection(node, primary).id != 0 {
+            let pending = self.node(node).pending.get_mut(&id).unwrap();
+            (pending.is_sent, pending.at) = (true, Some(primary));
+            let op = pending.op;
+            self.send_over(node, node, primary, Message::Do(op));
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, node: NodeIx, op: Op, from: Option<NodeIx>) -> Result<(), String> {
+        let (clock, until) = (self.clock(node), self.lease_until(node));
+        let old_map = self.has_bug(Bug::MapReadBeforeLease);
+        let at = usize::from(op.slot);
+        self.next_wait += 1;
+        let key = self.next_wait;
+        let me = self.node(node);
+        let map = match &me.map_before {
+            Some(before) if old_map => before.clone(),
+            _ => me.map.clone(),
+        };
+        let row = map.row(op.slot);
+        let slot = &mut me.slots[at];
+        let Ok(since) = may_decide(&slot.holding, row, node, clock, until, true) else {
+            if let Some(from) = from {
+                self.send_over(from, node, from, Message::Done { op: op.id, answer: None });
+            }
+            return Ok(());
+        };
+        let fan = slot.fan.as_mut().expect("a primary has a fan");
+        if op.kind == Kind::Read {
+            let (n, data) = (fan.n(), slot.data.clone());
+            self.oracle.serve(op.slot, since, n, &data)?;
+            self.answer(node, op.id, from, true);
+            return Ok(());
+        }
+        let mut value = slot.data.get(&op.key).cloned().unwrap_or_default();
+        value.push(op.id);
+        let value = (op.kind == Kind::Append).then_some(value);
+        let effect = Effect { key: op.key, value };
+        apply(&mut slot.data, &effect);
+        let mut out = Vec::new();
+        let open = fan.needed();
+        let n = fan.write(&effect, Some(key), clock, &mut out);
+        let data = slot.data.clone();
+        if let (None, Some(pending)) = (from, me.pending.get_mut(&op.id)) {
+            (pending.is_sent, pending.at) = (true, Some(node));
+        }
+        self.emit(node, op.slot, out);
+        self.oracle.serve(op.slot, since, n, &data)?;
+        if open == 0 {
+            self.oracle.acknowledge(op.slot, (since, n));
+            self.answer(node, op.id, from, true);
+        } else {
+            let waiting = Waiting { op: op.id, slot: op.slot, since, n, open, from };
+            self.node(node).waiting.insert(key, waiting);
+        }
+        Ok(())
+    }
+
+    /// One of the copies that a write waits for has it, or is a copy no more.
+    fn confirm(&mut self, node: NodeIx, key: u64) {
+        let Some(waiting) = self.node(node).waiting.get_mut(&key) else { return };
+        waiting.open -= 1;
+        if waiting.open == 0 {
+            let done = *waiting;
+            self.node(node).waiting.remove(&key);
+            self.oracle.acknowledge(done.slot, (done.since, done.n));
+            self.answer(node, done.op, done.from, true);
+        }
+    }
+
+    /// Tells whoever asked: done, or maybe.
+    fn answer(&mut self, node: NodeIx, op: u64, from: Option<NodeIx>, yes: bool) {
+        match from {
+            Some(from) => {
+                self.send_over(from, node, from, Message::Done { op, answer: Some(yes) });
+            }
+            None => self.done(node, op, Some(yes)),
+        }
+    }
+
+    fn done(&mut self, node: NodeIx, op: u64, answer: Option<bool>) {
+        match answer {
+            None => {
+                if let Some(pending) = self.node(node).pending.get_mut(&op) {
+                    (pending.is_sent, pending.at) = (false, None);
+                }
+            }
+            Some(yes) => {
+                let known = self.node(node).pending.remove(&op).is_some();
+                self.report.maybe += u64::from(known && !yes);
+            }
+        }
+    }
+
+    pub fn give_up(&mut self, node: NodeIx, op: u64) -> Result<(), String> {
+        let Some(pending) = self.node(node).pending.remove(&op) else { return Ok(()) };
+        if pending.is_sent {
+            self.report.maybe += 1;
+            return Ok(());
+        }
+        self.report.refused += 1;
+        if pending.op.kind == Kind::Append { self.oracle.refuse(op) } else { Ok(()) }
+    }
+
+    // Replication.
+
+    /// Sends what a fan wants sent.
+    fn emit(&mut self, node: NodeIx, slot: u16, out: Vec<(NodeIx, Out<Effect>)>) {
+        let me = self.node(node);
+        let incarnation = me.incarnation;
+        let Some((since, stamp)) =
+            me.slots[usize::from(slot)].fan.as_ref().map(|fan| (fan.since(), fan.stamp()))
+        else {
+            return;
+        };
+        for (to, what) in out {
+            let what = match what {
+                Out::Open { old_since, old_n } => Follow::Open { old_since, old_n },
+                Out::Begin { import, n0 } => Follow::Begin { import, n0 },
+                Out::Write { import, n, effect } => Follow::Write { import, n, effect },
+                Out::Fetch { import } => {
+                    let fetch =
+                        Event::Fetch { node, incarnation, slot, since, to, import, from: 0 };
+                    let delay = self.random.between(0, 4);
+                    self.after(delay, fetch);
+                    continue;
+                }
+            };
+            self.send_over(node, node, to, Message::Follow { slot, since, stamp, what });
+        }
+    }
+
+    pub fn fetch(
+        &mut self,
+        node: NodeIx,
+        slot: u16,
+        since: u64,
+        to: NodeIx,
+        import: u64,
+        from: u8,
+    ) {
+        let clock = self.clock(node);
+        let until = from + 1 + self.random.below(u64::from(KEYS)) as u8;
+        let me = self.node(node);
+        let incarnation = me.incarnation;
+        let held = &mut me.slots[usize::from(slot)];
+        let Some(fan) = &mut held.fan else { return };
+        if fan.since() != since
+            || held.holding != (Holding::Primary { since })
+            || !fan.wants_chunk(to, import, clock)
+        {
+            return;
+        }
+        let range = held.data.range(from..until);
+        let entries = range.map(|(key, value)| (*key, value.clone())).collect();
+        let (after, last, stamp) = (fan.n(), until >= KEYS, fan.stamp());
+        let what = Follow::Chunk { import, after, entries, last };
+        self.send_over(node, node, to, Message::Follow { slot, since, stamp, what });
+        if !last {
+            let delay = self.random.between(1, 10);
+            self.after(
+                delay,
+                Event::Fetch { node, incarnation, slot, since, to, import, from: until },
+            );
+        }
+    }
+
+    fn follow(
+        &mut self,
+        from: NodeIx,
+        to: NodeIx,
+        slot: u16,
+        since: u64,
+        stamp: u64,
+        what: Follow,
+    ) -> Result<(), String> {
+        let compares = !self.has_bug(Bug::PromotedWithoutComparing);
+        let takes_late = self.has_bug(Bug::LateImportAccepted);
+        let claims = self.has_bug(Bug::CopyCallsItselfInSync);
+        let me = self.node(to);
+        let map = me.map.clone();
+        let row = map.row(slot);
+        let held = &mut me.slots[usize::from(slot)];
+        let mut copy = match held.holding {
+            Holding::None => Copy::default(),
+            Holding::Copy(copy) => copy,
+            Holding::Primary { .. } => {
+                // It has not heard yet that it is the primary no more.
+                let import = 0;
+                let why = Refusal::Lower;
+                self.send_over(from, to, from, Message::Nack { slot, since, import, why });
+                return Ok(());
+            }
+        };
+        let (import, verdict) = match what {
+            Follow::Open { old_since, old_n } => {
+                let open =
+                    may_follow(row, to, stamp).and_then(|()| copy.open(since, old_since, old_n));
+                let open = if compares || since <= copy.since {
+                    open
+                } else {
+                    copy = Copy { since, import: 0, n: 0, complete: true, stamp };
+                    Ok(())
+                };
+                if open.is_ok() {
+                    copy.stamp = stamp;
+                }
+                (0, open.map(|()| true))
+            }
+            Follow::Begin { import, n0 } => {
+                let begin = may_follow(row, to, stamp).and_then(|()| copy.begin(since, import, n0));
+                let begin = if begin.is_err() && takes_late && since == copy.since {
+                    copy = Copy { since, import, n: n0, complete: false, stamp };
+                    Ok(())
+                } else {
+                    begin
+                };
+                if begin.is_ok() {
+                    copy.stamp = stamp;
+                    held.data.clear();
+                }
+                (import, begin.map(|()| false))
+            }
+            Follow::Chunk { import, after, entries, last } => {
+                let chunk = copy.chunk(since, import, after, last);
+                if chunk.is_ok() {
+                    held.data.extend(entries);
+                }
+                (import, chunk.map(|()| true))
+            }
+            Follow::Write { import, n, effect } => {
+                let write = copy.write(since, import, n);
+                if write == Ok(true) {
+                    apply(&mut held.data, &effect);
+                }
+                (import, write.map(|_| true))
+            }
+        };
+        if copy != Copy::default() {
+            held.holding = Holding::Copy(copy);
+        }
+        let data = held.data.clone();
+        let message = match verdict {
+            Ok(false) if claims => {
+                self.ask_coordinator(to, slot, stamp, Ask::InSync(to));
+                return Ok(());
+            }
+            Ok(false) => return Ok(()),
+            Ok(true) => {
+                if copy.complete && !claims {
+                    self.oracle.copy(slot, since, copy.n, &data)?;
+                }
+                Message::Ack { slot, since, import, n: copy.n, complete: copy.complete }
+            }
+            Err(why) => Message::Nack { slot, since, import, why },
+        };
+        self.send_over(from, to, from, message);
+        Ok(())
+    }
+
+    // Rows.
+
+    /// The shards of a node hear of its newest map.
+    pub fn rows(&mut self, node: NodeIx) -> Result<(), String> {
+        let clock = self.clock(node);
+        self.node(node).map_before = None;
+        if !self.node(node).is_member() {
+            // The rows that name the node mean an older start of it.
+            return Ok(());
+        }
+        let map = self.node(node).map.clone();
+        for (index, row) in map.rows.iter().enumerate() {
+            let slot = index as u16;
+            let me = self.node(node);
+            let begun = me.begun[index];
+            let held = &mut me.slots[index];
+            let mut dropped = None;
+            match on_row(&held.holding, row, node, begun) {
+                Step::Stay | Step::Lost => continue,
+                Step::Retarget => {}
+                Step::Promote { old_since, old_n } => {
+                    let old = (old_since, old_n);
+                    let data = held.data.clone();
+                    held.holding = Holding::Primary { since: row.since };
+                    dropped = held.fan.replace(Fan::new(row.since, Some(old)));
+                    self.oracle.promote(slot, row.since, old, &data)?;
+                }
+                Step::StartEmpty => {
+                    held.data.clear();
+                    held.holding = Holding::Primary { since: row.since };
+                    dropped = held.fan.replace(Fan::new(row.since, None));
+                    me.begun[index] = row.since;
+                    self.oracle.start_empty(slot, row.since)?;
+                }
+                Step::StepDown => {
+                    let n = held.fan.as_ref().map_or(0, Fan::n);
+                    let since = held.fan.as_ref().map_or(0, Fan::since);
+                    let copy = Copy { since, import: 0, n, complete: true, stamp: row.stamp };
+                    held.holding = Holding::Copy(copy);
+                    dropped = held.fan.take();
+                }
+                Step::Drop => {
+                    held.data.clear();
+                    held.holding = Holding::None;
+                    dropped = held.fan.take();
+                }
+            }
+            for key in dropped.into_iter().flat_map(Fan::into_waiting) {
+                self.unknown(node, key);
+            }
+            let links: Vec<bool> = (0..self.shape.nodes)
+                .map(|peer| self.network.connection(node, NodeIx(peer)).id != 0)
+                .collect();
+            let (mut released, mut out) = (Vec::new(), Vec::new());
+            if let Some(fan) = &mut self.node(node).slots[index].fan {
+                let is_up = |peer: NodeIx| links[usize::from(peer.0)];
+                fan.adopt(row, clock, is_up, |key| released.push(key), &mut out);
+            }
+            released.into_iter().for_each(|key| self.confirm(node, key));
+            self.emit(node, slot, out);
+        }
+        Ok(())
+    }
+
+    /// The slot was taken from this node while a write waited.
+    fn unknown(&mut self, node: NodeIx, key: u64) {
+        if let Some(waiting) = self.node(node).waiting.remove(&key) {
+            self.answer(node, waiting.op, waiting.from, false);
+        }
+    }
+
+    pub fn data_tick(&mut self, node: NodeIx) -> Result<(), String> {
+        let clock = self.clock(node);
+        let timeout = self.times.failure_timeout_ms;
+        let me = self.node(node);
+        let parked: Vec<u64> =
+            me.pending.values().filter(|p| !p.is_sent).map(|p| p.op.id).collect();
+        let mut asks = Vec::new();
+        let map = me.map.clone();
+        for (index, row) in map.rows.iter().enumerate() {
+            let held = &me.slots[index];
+            let slot = index as u16;
+            let is_member = me.is_member();
+            if is_member && on_row(&held.holding, row, node, me.begun[index]) == Step::Lost {
+                asks.push((slot, row.stamp, Ask::Lost(node)));
+            }
+            if let (Some(fan), Holding::Primary { .. }) = (&held.fan, held.holding) {
+                asks.extend(
+                    fan.asks(clock, timeout).into_iter().map(|(stamp, ask)| (slot, stamp, ask)),
+                );
+            }
+        }
+        for (slot, stamp, ask) in asks {
+            self.ask_coordinator(node, slot, stamp, ask);
+        }
+        parked.into_iter().try_for_each(|id| self.route(node, id))
+    }
+
+    /// A shard ends; what it passed on is still under way. A new one holds nothing.
+    pub fn crash_shard(&mut self, node: NodeIx) {
+        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
+        let me = self.node(node);
+        let map = me.map.clone();
+        for (row, held) in map.rows.iter().zip(&mut me.slots) {
+            held.data.clear();
+            let was_primary = matches!(held.holding, Holding::Primary { .. });
+            held.holding = match keeps && was_primary && row.primary == node {
+                true => Holding::Primary { since: row.since },
+                false => Holding::None,
+            };
+        }
+    }
+}

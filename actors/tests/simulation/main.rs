@@ -1,0 +1,144 @@
+//! The failover protocol under seeds, virtual time and faults.
+//!
+//! The rules are the crate's own: map changes, coordinator, lease, what a row means for a shard,
+//! and a slot's fan of writes. What is modelled here is what lies between them: clocks, links,
+//! the agreement as one agreed log with readers that lag and leaders that change, and an oracle
+//! that knows everything and checks the invariants at every step.
+//!
+//! `LARIAT_SEEDS=N cargo test --release -p lariat-actors --test simulation` runs more seeds;
+//! `LARIAT_SEED=S` runs one and prints what happened.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod agreed;
+mod control;
+mod data;
+mod faults;
+mod network;
+mod node;
+mod oracle;
+mod random;
+mod world;
+
+use faults::Faults;
+use world::{Bug, Report, Shape, World};
+
+/// Runs one seed to its end.
+fn run(
+    shape: Shape,
+    faults: Faults,
+    bug: Option<Bug>,
+    seed: u64,
+    tell: bool,
+) -> Result<Report, String> {
+    let mut world = World::new(shape, faults, bug, seed, tell);
+    world.run()
+}
+
+fn seeds(default: u64) -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    match (number("LARIAT_SEED"), number("LARIAT_SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, count) => (0..count.unwrap_or(default)).collect(),
+    }
+}
+
+/// Runs many seeds; none may break an invariant. Returns their sums.
+fn all_hold(name: &str, shape: Shape, faults: Faults, count: u64) -> Report {
+    let mut sum = Report::default();
+    let seeds = seeds(count);
+    let tell = seeds.len() == 1;
+    for seed in seeds {
+        match run(shape, faults, None, seed, tell) {
+            Ok(report) => sum.add(&report),
+            Err(why) => panic!("{name}: seed {seed}: {why}\nagain with LARIAT_SEED={seed}"),
+        }
+    }
+    println!("{name}: {sum:?}");
+    sum
+}
+
+#[test]
+fn a_quiet_cluster_loses_nothing() {
+    let sum = all_hold("quiet", Shape::default(), Faults::none(), 20);
+    assert_eq!((sum.lost, sum.removed, sum.maybe), (0, 0, 0), "{sum:?}");
+    assert!(sum.acknowledged > 1_000, "{sum:?}");
+}
+
+#[test]
+fn kills_one_at_a_time_lose_no_acknowledged_write() {
+    let sum = all_hold("kills", Shape::default(), Faults { kills: 3, ..Faults::none() }, 200);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.removed > 0 && sum.promoted > 0, "the fault did not happen: {sum:?}");
+}
+
+/// Every fault there is but the death of two at once.
+const MANY: Faults = Faults {
+    kills: 2,
+    pauses: 2,
+    partitions: 2,
+    breaks: 3,
+    shard_crashes: 1,
+    loss_percent: 2,
+    late_percent: 2,
+    drift: true,
+    ..Faults::none()
+};
+
+#[test]
+fn processes_that_stand_still_and_wake_up_serve_nothing_stale() {
+    let faults = Faults { pauses: 4, drift: true, ..Faults::none() };
+    let sum = all_hold("pauses", Shape::default(), faults, 150);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.removed > 0 && sum.promoted > 0, "the fault did not happen: {sum:?}");
+}
+
+#[test]
+fn partitions_cost_no_acknowledged_write() {
+    let faults = Faults { partitions: 4, ..Faults::none() };
+    let sum = all_hold("partitions", Shape::default(), faults, 150);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.removed > 0 && sum.elections > 150, "the fault did not happen: {sum:?}");
+}
+
+#[test]
+fn broken_connections_cost_nothing() {
+    let faults = Faults { breaks: 12, ..Faults::none() };
+    let sum = all_hold("breaks", Shape::default(), faults, 150);
+    assert_eq!((sum.lost, sum.removed), (0, 0), "{sum:?}");
+}
+
+#[test]
+fn a_crashed_shard_costs_no_acknowledged_write() {
+    let faults = Faults { shard_crashes: 4, ..Faults::none() };
+    let sum = all_hold("shard crashes", Shape::default(), faults, 150);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.promoted > 0, "the fault did not happen: {sum:?}");
+}
+
+#[test]
+fn lost_late_and_doubled_control_messages_cost_nothing() {
+    let faults =
+        Faults { loss_percent: 10, late_percent: 10, drift: true, kills: 1, ..Faults::none() };
+    let sum = all_hold("lossy", Shape::default(), faults, 100);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+}
+
+#[test]
+fn all_faults_one_after_the_other_lose_no_acknowledged_write() {
+    for (nodes, copies) in [(3, 2), (3, 3), (5, 2), (5, 3), (10, 3)] {
+        let shape = Shape { nodes, copies, slots: 12, length_ms: 20_000, ..Shape::default() };
+        let sum = all_hold(&format!("{nodes} nodes, {copies} copies"), shape, MANY, 60);
+        assert_eq!(sum.lost, 0, "{sum:?}");
+        assert!(sum.removed > 0 && sum.promoted > 0, "the faults did not happen: {sum:?}");
+    }
+}
+
+#[test]
+fn all_faults_at_once_break_no_invariant() {
+    let faults = Faults { one_at_a_time: false, double_kills: 1, ..MANY };
+    for (nodes, copies) in [(5, 2), (5, 3)] {
+        let shape = Shape { nodes, copies, slots: 12, length_ms: 20_000, ..Shape::default() };
+        all_hold(&format!("at once, {nodes} nodes, {copies} copies"), shape, faults, 100);
+    }
+}

@@ -1,0 +1,147 @@
+//! What nodes say to each other, and the connections that carry it.
+
+use lariat_actors::map::{Ask, NodeIx};
+use lariat_actors::op::Ms;
+use lariat_actors::replication::Refusal;
+
+use super::node::{Effect, Op};
+
+/// A message. Control messages may be lost, doubled and reordered; what goes over a connection
+/// arrives in order or not at all, and nothing after the first loss.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// The leader's heartbeat: everything up to `commit` is agreed.
+    Lead {
+        term: u64,
+        commit: u64,
+        sent: Ms,
+    },
+    Led {
+        term: u64,
+        incarnation: u64,
+        sent: Ms,
+    },
+    /// A newer term is known.
+    Stale {
+        term: u64,
+    },
+    Beat {
+        incarnation: u64,
+        seq: u64,
+    },
+    Answer {
+        incarnation: u64,
+        seq: u64,
+        epoch: u64,
+    },
+    NotMember {
+        incarnation: u64,
+    },
+    Join {
+        incarnation: u64,
+    },
+    Ask {
+        slot: u16,
+        stamp: u64,
+        ask: Ask,
+    },
+    // Over connections:
+    Do(Op),
+    /// The sender of `Do` learns what became of it; `None`: not the owner.
+    Done {
+        op: u64,
+        answer: Option<bool>,
+    },
+    Follow {
+        slot: u16,
+        since: u64,
+        stamp: u64,
+        what: Follow,
+    },
+    Ack {
+        slot: u16,
+        since: u64,
+        import: u64,
+        n: u64,
+        complete: bool,
+    },
+    Nack {
+        slot: u16,
+        since: u64,
+        import: u64,
+        why: Refusal,
+    },
+}
+
+/// What a primary tells a copy.
+#[derive(Clone, Debug)]
+pub enum Follow {
+    Open { old_since: u64, old_n: u64 },
+    Begin { import: u64, n0: u64 },
+    Chunk { import: u64, after: u64, entries: Vec<(u8, Vec<u64>)>, last: bool },
+    Write { import: u64, n: u64, effect: Effect },
+}
+
+/// The connection that one node dialled to another.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Connection {
+    /// Its number; 0 while there is none.
+    pub id: u64,
+    /// Nothing arrives over it any more, but neither end knows.
+    pub is_doomed: bool,
+    /// When the last message of each direction arrives: dialler to acceptor, and back.
+    pub arrives: [Ms; 2],
+}
+
+#[derive(Debug)]
+pub struct Network {
+    nodes: usize,
+    connections: Vec<Connection>,
+    /// Are packets from one node to another lost?
+    cut: Vec<bool>,
+    next_id: u64,
+}
+
+impl Network {
+    pub fn new(nodes: usize) -> Self {
+        Network {
+            nodes,
+            connections: vec![Connection::default(); nodes * nodes],
+            cut: vec![false; nodes * nodes],
+            next_id: 1,
+        }
+    }
+
+    fn at(&self, from: NodeIx, to: NodeIx) -> usize {
+        usize::from(from.0) * self.nodes + usize::from(to.0)
+    }
+
+    pub fn connection(&mut self, dialler: NodeIx, acceptor: NodeIx) -> &mut Connection {
+        let at = self.at(dialler, acceptor);
+        &mut self.connections[at]
+    }
+
+    pub fn is_cut(&self, from: NodeIx, to: NodeIx) -> bool {
+        self.cut[self.at(from, to)]
+    }
+
+    pub fn cut(&mut self, from: NodeIx, to: NodeIx, cut: bool) {
+        let at = self.at(from, to);
+        self.cut[at] = cut;
+    }
+
+    pub fn heal(&mut self) {
+        self.cut.fill(false);
+    }
+
+    /// Can both talk to each other?
+    pub fn connects(&self, a: NodeIx, b: NodeIx) -> bool {
+        !self.is_cut(a, b) && !self.is_cut(b, a)
+    }
+
+    pub fn dial(&mut self, dialler: NodeIx, acceptor: NodeIx) {
+        let id = self.next_id;
+        self.next_id += 1;
+        *self.connection(dialler, acceptor) = Connection { id, ..Connection::default() };
+    }
+}

@@ -1,0 +1,168 @@
+//! One node: its clock, its lease, what it holds, and whether it leads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lariat_actors::coordinator::Coordinator;
+use lariat_actors::holding::Holding;
+use lariat_actors::lease::Lease;
+use lariat_actors::map::{ClusterMap, NodeIx};
+use lariat_actors::op::Ms;
+use lariat_actors::replication::fan::{Fan, Weigh};
+
+/// The entries of a slot: what was appended to each key.
+pub type Data = BTreeMap<u8, Vec<u64>>;
+
+/// What a write did: the key's new value, or that it is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    pub key: u8,
+    pub value: Option<Vec<u64>>,
+}
+
+impl Weigh for Effect {
+    fn weight(&self) -> u64 {
+        8
+    }
+}
+
+pub fn apply(data: &mut Data, effect: &Effect) {
+    match &effect.value {
+        Some(value) => drop(data.insert(effect.key, value.clone())),
+        None => drop(data.remove(&effect.key)),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Append,
+    Delete,
+    Read,
+}
+
+/// A request of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Op {
+    pub id: u64,
+    pub slot: u16,
+    pub key: u8,
+    pub kind: Kind,
+    /// Virtual time at which the client gives up.
+    pub deadline: Ms,
+}
+
+/// What the node that a client asked knows of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    pub op: Op,
+    /// May a primary have got it?
+    pub is_sent: bool,
+    /// The node it was sent to.
+    pub at: Option<NodeIx>,
+}
+
+/// An applied write that waits for copies.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    pub op: u64,
+    pub slot: u16,
+    pub since: u64,
+    pub n: u64,
+    pub open: usize,
+    /// Who forwarded it.
+    pub from: Option<NodeIx>,
+}
+
+#[derive(Debug, Default)]
+pub struct Slot {
+    pub holding: Holding,
+    pub data: Data,
+    pub fan: Option<Fan<Effect, u64>>,
+}
+
+#[derive(Debug)]
+pub struct Leading {
+    pub term: u64,
+    pub coordinator: Coordinator,
+    /// When what each node acknowledged last was sent, by this node's clock.
+    pub acked: Vec<Option<Ms>>,
+    pub is_proposing: bool,
+    pub led_at: Ms,
+}
+
+#[derive(Debug)]
+pub struct Node {
+    pub ix: NodeIx,
+    pub incarnation: u64,
+    pub is_alive: bool,
+    pub paused_until: Ms,
+    /// What the clock shows beyond the virtual time, and how much faster it runs, in 1/1000.
+    pub clock_offset: Ms,
+    pub clock_permille: i64,
+    pub epoch: u64,
+    pub map: Arc<ClusterMap>,
+    /// The map that the shards still have.
+    pub map_before: Option<Arc<ClusterMap>>,
+    pub lease: Lease,
+    pub beat_at: Ms,
+    pub leading: Option<Leading>,
+    /// The newest term and who leads it.
+    pub term: u64,
+    pub leader: Option<NodeIx>,
+    pub heard_leader_at: Ms,
+    pub election_wait: Ms,
+    pub slots: Vec<Slot>,
+    pub begun: Vec<u64>,
+    /// The start of each node that the last connection was to.
+    pub linked: Vec<u64>,
+    pub pending: BTreeMap<u64, Pending>,
+    pub waiting: BTreeMap<u64, Waiting>,
+    pub was_member: bool,
+}
+
+impl Node {
+    pub fn new(ix: NodeIx, incarnation: u64, map: Arc<ClusterMap>, lease_ms: Ms) -> Self {
+        let (slots, nodes) = (map.rows.len(), map.members.len());
+        Node {
+            ix,
+            incarnation,
+            is_alive: true,
+            paused_until: 0,
+            clock_offset: 10_000,
+            clock_permille: 0,
+            epoch: 0,
+            map,
+            map_before: None,
+            lease: Lease::new(lease_ms),
+            beat_at: 0,
+            leading: None,
+            term: 0,
+            leader: None,
+            heard_leader_at: 0,
+            election_wait: 0,
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            begun: vec![0; slots],
+            linked: vec![0; nodes],
+            pending: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            was_member: false,
+        }
+    }
+
+    /// What its clock shows at a virtual time.
+    pub fn clock(&self, now: Ms) -> Ms {
+        let drift = now as i64 * self.clock_permille / 1_000;
+        (now + self.clock_offset).saturating_add_signed(drift)
+    }
+
+    pub fn is_member(&self) -> bool {
+        self.map.member(self.ix).incarnation == self.incarnation
+    }
+
+    /// Everything in memory is gone; the process is another one.
+    pub fn restart(&mut self, incarnation: u64, unfounded: Arc<ClusterMap>, lease_ms: Ms) {
+        let (offset, permille) = (self.clock_offset, self.clock_permille);
+        *self = Node::new(self.ix, incarnation, unfounded, lease_ms);
+        (self.clock_offset, self.clock_permille) = (offset, permille);
+    }
+}

@@ -1,0 +1,146 @@
+//! The oracle: it sees every decision at once and says which invariant one breaks.
+//!
+//! Every `since` of a slot is a chain of numbered states that continues another chain at one
+//! number, or starts empty. An acknowledged write is where it was decided; it is alive for a
+//! `since` if the way back from there passes it.
+
+use std::collections::BTreeMap;
+
+use super::node::Data;
+
+type Where = (u64, u64);
+
+#[derive(Debug, Default)]
+pub struct Oracle {
+    slots: BTreeMap<u16, Slot>,
+    refused: Vec<u64>,
+    pub acknowledged: u64,
+    pub lost: u64,
+    pub lost_slots: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// The newest `since` that served.
+    serving: u64,
+    states: BTreeMap<Where, Data>,
+    /// What each `since` continues; `None` when it started empty.
+    parents: BTreeMap<u64, Option<Where>>,
+    acknowledged: Vec<Where>,
+}
+
+impl Slot {
+    /// Is what was decided at `there` part of the chain that stands at `here`?
+    fn is_alive(&self, here: Where, there: Where) -> bool {
+        let mut at = here;
+        loop {
+            if at.0 == there.0 {
+                return there.1 <= at.1;
+            }
+            match self.parents.get(&at.0) {
+                Some(Some(parent)) => at = *parent,
+                _ => return false,
+            }
+        }
+    }
+}
+
+impl Oracle {
+    fn slot(&mut self, slot: u16) -> &mut Slot {
+        self.slots.entry(slot).or_default()
+    }
+
+    /// A slot starts empty because its last copy was lost.
+    pub fn start_empty(&mut self, slot: u16, since: u64) -> Result<(), String> {
+        let state = self.slot(slot);
+        if state.parents.insert(since, None).is_some() {
+            return Err(format!("slot {slot} began empty twice under {since}"));
+        }
+        state.states.insert((since, 0), Data::default());
+        let lost = state.acknowledged.len() as u64;
+        state.acknowledged.clear();
+        self.lost += lost;
+        self.lost_slots += u64::from(lost > 0);
+        Ok(())
+    }
+
+    /// A copy becomes the primary with what it has.
+    pub fn promote(
+        &mut self,
+        slot: u16,
+        since: u64,
+        old: Where,
+        data: &Data,
+    ) -> Result<(), String> {
+        let state = self.slot(slot);
+        let expected = state.states.get(&old);
+        if expected != Some(data) {
+            return Err(format!(
+                "slot {slot}: promoted at {old:?} with {data:?}, expected {expected:?}"
+            ));
+        }
+        if state.parents.insert(since, Some(old)).is_some() {
+            return Err(format!("slot {slot} has two primaries under {since}"));
+        }
+        state.states.insert((since, 0), data.clone());
+        if let Some(dead) =
+            state.acknowledged.iter().find(|&&there| !state.is_alive((since, 0), there))
+        {
+            return Err(format!(
+                "slot {slot}: acknowledged write {dead:?} is lost under {since}, which continues {old:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A primary serves a read, or applies a write as number `n` with this result.
+    pub fn serve(&mut self, slot: u16, since: u64, n: u64, data: &Data) -> Result<(), String> {
+        let state = self.slot(slot);
+        if since < state.serving {
+            return Err(format!("slot {slot} is served under {since} after {}", state.serving));
+        }
+        state.serving = since;
+        if let Some(other) = state.states.insert((since, n), data.clone())
+            && other != *data
+        {
+            return Err(format!("slot {slot}: two states at ({since}, {n})"));
+        }
+        let dead = state.acknowledged.iter().find(|&&there| !state.is_alive((since, n), there));
+        if let Some(dead) = dead {
+            return Err(format!(
+                "slot {slot}: served at ({since}, {n}) without acknowledged write {dead:?}"
+            ));
+        }
+        let seen = data.values().flatten().find(|id| self.refused.contains(id));
+        match seen {
+            Some(id) => Err(format!("slot {slot}: write {id} was answered 'no' and is readable")),
+            None => Ok(()),
+        }
+    }
+
+    /// A complete copy stands at number `n`.
+    pub fn copy(&mut self, slot: u16, since: u64, n: u64, data: &Data) -> Result<(), String> {
+        match self.slot(slot).states.get(&(since, n)) {
+            Some(expected) if expected == data => Ok(()),
+            expected => Err(format!(
+                "slot {slot}: a copy at ({since}, {n}) has {data:?}, the primary had {expected:?}"
+            )),
+        }
+    }
+
+    pub fn acknowledge(&mut self, slot: u16, there: Where) {
+        self.acknowledged += 1;
+        self.slot(slot).acknowledged.push(there);
+    }
+
+    pub fn refuse(&mut self, id: u64) -> Result<(), String> {
+        self.refused.push(id);
+        let applied = |state: &Slot| {
+            state.states.values().any(|data| data.values().flatten().any(|i| *i == id))
+        };
+        match self.slots.values().any(applied) {
+            true => Err(format!("write {id} is answered 'no' and was applied")),
+            false => Ok(()),
+        }
+    }
+}

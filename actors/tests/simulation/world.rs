@@ -1,0 +1,472 @@
+//! The world: virtual time, the queue of events, clients, and the faults of a run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lariat_actors::coordinator::Times;
+use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
+use lariat_actors::op::Ms;
+
+use super::agreed::Agreed;
+use super::faults::{Fault, Faults, schedule};
+use super::network::{Message, Network};
+use super::node::{Kind, Node, Op};
+use super::oracle::Oracle;
+use super::random::Random;
+
+/// How big a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub nodes: u16,
+    pub copies: usize,
+    pub slots: u16,
+    pub length_ms: Ms,
+    /// Time between two requests of all clients together.
+    pub request_every_ms: Ms,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape { nodes: 3, copies: 2, slots: 8, length_ms: 12_000, request_every_ms: 8 }
+    }
+}
+
+/// A mistake that is planted on purpose, to see it caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    LeaseFromReceipt,
+    CopyCallsItselfInSync,
+    FreshShardKeepsItsRows,
+    PutTriedAgainAfterMaybe,
+    WokenCoordinatorAnswers,
+    PromotedWithoutComparing,
+    ForgetsProposedCopy,
+    LateImportAccepted,
+    MapReadBeforeLease,
+    NoWaitForTheLease,
+    VotesAtOnce,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    pub acknowledged: u64,
+    pub refused: u64,
+    pub maybe: u64,
+    pub lost: u64,
+    pub lost_slots: u64,
+    pub removed: u64,
+    pub promoted: u64,
+    pub elections: u64,
+    pub epochs: u64,
+}
+
+impl Report {
+    pub fn add(&mut self, other: &Report) {
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.maybe += other.maybe;
+        self.lost += other.lost;
+        self.lost_slots += other.lost_slots;
+        self.removed += other.removed;
+        self.promoted += other.promoted;
+        self.elections += other.elections;
+        self.epochs += other.epochs;
+    }
+}
+
+#[derive(Debug)]
+pub enum Event {
+    /// `over` names the connection, by its dialler and number; control messages have none.
+    Deliver {
+        from: NodeIx,
+        to: NodeIx,
+        over: Option<(NodeIx, u64)>,
+        message: Message,
+    },
+    Tick {
+        node: NodeIx,
+    },
+    Request,
+    Lost {
+        dialler: NodeIx,
+        acceptor: NodeIx,
+        id: u64,
+    },
+    Commit {
+        node: NodeIx,
+        incarnation: u64,
+        term: u64,
+        changes: Vec<Change>,
+    },
+    Fetch {
+        node: NodeIx,
+        incarnation: u64,
+        slot: u16,
+        since: u64,
+        to: NodeIx,
+        import: u64,
+        from: u8,
+    },
+    GiveUp {
+        node: NodeIx,
+        incarnation: u64,
+        op: u64,
+    },
+    /// The shards of a node hear of its newest map.
+    Rows {
+        node: NodeIx,
+        incarnation: u64,
+    },
+    NextFault,
+    Heal,
+    Restart {
+        node: NodeIx,
+    },
+}
+
+/// How often a node looks after what has no event of its own.
+const TICK_MS: Ms = 10;
+
+/// How long a client waits.
+const PATIENCE_MS: Ms = 3_000;
+
+pub struct World {
+    pub shape: Shape,
+    pub faults: Faults,
+    pub bug: Option<Bug>,
+    pub times: Times,
+    pub now: Ms,
+    pub nodes: Vec<Node>,
+    pub network: Network,
+    pub agreed: Agreed,
+    pub unfounded: Arc<ClusterMap>,
+    pub oracle: Oracle,
+    pub random: Random,
+    pub report: Report,
+    pub tell: bool,
+    queue: BTreeMap<(Ms, u64), Event>,
+    next_event: u64,
+    next_op: u64,
+    next_incarnation: u64,
+    pub next_wait: u64,
+    plan: Vec<Fault>,
+}
+
+impl World {
+    pub fn new(shape: Shape, faults: Faults, bug: Option<Bug>, seed: u64, tell: bool) -> Self {
+        let mut random = Random::new(seed);
+        let member = |i: u16| Member {
+            id: format!("node-{i}"),
+            incarnation: 0,
+            known: 0,
+            http: String::new(),
+            peer: String::new(),
+            weight: 1.0,
+            zone: String::new(),
+        };
+        let members: Vec<Member> = (0..shape.nodes).map(member).collect();
+        let mut unfounded = ClusterMap::from_members(0, members, 16, shape.copies);
+        unfounded.rows.truncate(usize::from(shape.slots));
+        let mut agreed = Agreed::new(unfounded.clone());
+        let starts = (0..shape.nodes).map(|node| (NodeIx(node), 1 + u64::from(node))).collect();
+        agreed.append(&[Change::Found { cluster_id: 1, starts }]);
+        let unfounded = Arc::new(unfounded);
+        let times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
+        let nodes: Vec<Node> = (0..shape.nodes)
+            .map(|i| {
+                let mut node =
+                    Node::new(NodeIx(i), 1 + u64::from(i), unfounded.clone(), times.lease_ms);
+                node.clock_offset = random.between(5_000, 1_000_000);
+                if faults.drift {
+                    node.clock_permille = random.between(0, 20) as i64 - 10;
+                }
+                node
+            })
+            .collect();
+        let plan = schedule(&faults, &mut random);
+        let mut world = World {
+            shape,
+            faults,
+            bug,
+            times,
+            now: 0,
+            nodes,
+            network: Network::new(usize::from(shape.nodes)),
+            agreed,
+            unfounded,
+            oracle: Oracle::default(),
+            random,
+            report: Report::default(),
+            tell,
+            queue: BTreeMap::new(),
+            next_event: 0,
+            next_op: 1,
+            next_incarnation: 1 + u64::from(shape.nodes),
+            next_wait: 1,
+            plan,
+        };
+        for node in 0..shape.nodes {
+            // Everybody knows the first map.
+            world.adopt(NodeIx(node), 1);
+            let after = world.random.below(TICK_MS);
+            world.after(after, Event::Tick { node: NodeIx(node) });
+        }
+        world.after(1_000, Event::Request);
+        world.after(1_500, Event::NextFault);
+        world
+    }
+
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        if self.tell {
+            println!("{:>6} {}", self.now, what());
+        }
+    }
+
+    pub fn after(&mut self, delay: Ms, event: Event) {
+        self.next_event += 1;
+        self.queue.insert((self.now + delay, self.next_event), event);
+    }
+
+    pub fn node(&mut self, node: NodeIx) -> &mut Node {
+        &mut self.nodes[usize::from(node.0)]
+    }
+
+    /// What a node's clock shows now.
+    pub fn clock(&self, node: NodeIx) -> Ms {
+        self.nodes[usize::from(node.0)].clock(self.now)
+    }
+
+    pub fn has_bug(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Runs to the end; everything is healed for the last part, in which the cluster has to become
+    /// whole again.
+    pub fn run(&mut self) -> Result<Report, String> {
+        let end = self.shape.length_ms + 8_000;
+        while let Some(((at, _), event)) = self.queue.pop_first() {
+            if at > end {
+                break;
+            }
+            self.now = at;
+            let told = self.tell.then(|| format!("{event:?}"));
+            self.handle(event).map_err(|why| {
+                format!(
+                    "at {at} ms: {why}{}",
+                    told.map_or(String::new(), |t| format!("\nafter {t}"))
+                )
+            })?;
+        }
+        self.check_whole()?;
+        self.report.acknowledged = self.oracle.acknowledged;
+        (self.report.lost, self.report.lost_slots) = (self.oracle.lost, self.oracle.lost_slots);
+        self.report.epochs = self.agreed.last();
+        Ok(self.report)
+    }
+
+    fn is_over(&self) -> bool {
+        self.now > self.shape.length_ms
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), String> {
+        // A process that stands still does what it has to when it wakes up.
+        let busy = match &event {
+            Event::Deliver { to, .. } => Some(*to),
+            Event::Tick { node } | Event::Commit { node, .. } | Event::Fetch { node, .. } => {
+                Some(*node)
+            }
+            Event::GiveUp { node, .. } | Event::Rows { node, .. } => Some(*node),
+            _ => None,
+        };
+        if let Some(node) = busy {
+            let until = self.node(node).paused_until;
+            if until > self.now {
+                self.after(until - self.now, event);
+                return Ok(());
+            }
+        }
+        match event {
+            Event::Deliver { from, to, over, message } => self.deliver(from, to, over, message),
+            Event::Tick { node } => {
+                self.after(TICK_MS, Event::Tick { node });
+                if !self.node(node).is_alive {
+                    return Ok(());
+                }
+                self.dial(node);
+                self.control_tick(node)?;
+                self.data_tick(node)
+            }
+            Event::Request => self.request(),
+            Event::Lost { dialler, acceptor, id } => {
+                self.connection_lost(dialler, acceptor, id);
+                Ok(())
+            }
+            Event::Commit { node, incarnation, term, changes } => {
+                self.commit(node, incarnation, term, &changes)
+            }
+            Event::Fetch { node, incarnation, slot, since, to, import, from } => {
+                if self.is_running(node, incarnation) {
+                    self.fetch(node, slot, since, to, import, from);
+                }
+                Ok(())
+            }
+            Event::GiveUp { node, incarnation, op } => {
+                if self.is_running(node, incarnation) {
+                    self.give_up(node, op)?;
+                }
+                Ok(())
+            }
+            Event::Rows { node, incarnation } => {
+                if self.is_running(node, incarnation) {
+                    self.rows(node)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::NextFault => {
+                self.next_fault();
+                Ok(())
+            }
+            Event::Heal => {
+                self.network.heal();
+                Ok(())
+            }
+            Event::Restart { node } => {
+                self.start_again(node);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn is_running(&mut self, node: NodeIx, incarnation: u64) -> bool {
+        let node = self.node(node);
+        node.is_alive && node.incarnation == incarnation
+    }
+
+    fn request(&mut self) -> Result<(), String> {
+        let every = self.shape.request_every_ms;
+        let next = self.random.between(1, every * 2 - 1);
+        self.after(next, Event::Request);
+        let op = Op {
+            id: self.next_op,
+            slot: self.random.below(u64::from(self.shape.slots)) as u16,
+            key: self.random.below(3) as u8,
+            kind: match self.random.below(10) {
+                0..=4 => Kind::Append,
+                5 => Kind::Delete,
+                _ => Kind::Read,
+            },
+            deadline: self.now + PATIENCE_MS,
+        };
+        self.next_op += 1;
+        let via = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
+        let (is_alive, incarnation) = (self.node(via).is_alive, self.node(via).incarnation);
+        if is_alive && self.node(via).paused_until <= self.now {
+            self.after(PATIENCE_MS, Event::GiveUp { node: via, incarnation, op: op.id });
+            self.ask(via, op)?;
+        }
+        Ok(())
+    }
+
+    fn start_again(&mut self, node: NodeIx) {
+        if self.node(node).is_alive {
+            return;
+        }
+        self.rejoin(node);
+        self.say(|| format!("{node:?} starts again"));
+    }
+
+    /// The node is somebody else from now on and holds nothing.
+    pub fn rejoin(&mut self, node: NodeIx) {
+        self.next_incarnation += 1;
+        let (incarnation, unfounded) = (self.next_incarnation, self.unfounded.clone());
+        let lease = self.times.lease_ms;
+        self.node(node).restart(incarnation, unfounded, lease);
+    }
+
+    /// The process ends: its connections break, its clients learn nothing.
+    pub fn kill(&mut self, node: NodeIx) {
+        self.say(|| format!("{node:?} dies"));
+        let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
+        self.report.maybe += maybe;
+        self.node(node).is_alive = false;
+        self.node(node).paused_until = 0;
+        for peer in 0..self.shape.nodes {
+            self.break_connections(node, NodeIx(peer), 3);
+        }
+    }
+
+    fn next_fault(&mut self) {
+        if self.is_over() || self.plan.is_empty() {
+            return;
+        }
+        let latest = self.agreed.latest().clone();
+        let is_whole = latest.under_replicated() == 0
+            && latest.present().count() == usize::from(self.shape.nodes)
+            && self.nodes.iter().all(|node| node.is_alive && node.is_member());
+        if self.faults.one_at_a_time && !is_whole {
+            self.after(50, Event::NextFault);
+            return;
+        }
+        let node = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
+        let other = NodeIx((node.0 + 1) % self.shape.nodes);
+        let fault = self.plan.remove(0);
+        self.say(|| format!("fault: {fault:?} at {node:?}"));
+        let mut lasts = self.random.between(10, 2_500);
+        match fault {
+            Fault::Kill | Fault::DoubleKill => {
+                self.kill(node);
+                self.after(lasts, Event::Restart { node });
+                if fault == Fault::DoubleKill {
+                    self.kill(other);
+                    self.after(lasts / 2, Event::Restart { node: other });
+                }
+            }
+            Fault::Pause => {
+                lasts = self.random.between(10, 4_000);
+                self.node(node).paused_until = self.now + lasts;
+            }
+            Fault::Partition => {
+                let both = self.random.percent(60);
+                for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
+                    // Sometimes one link only: a bridge.
+                    if self.random.percent(75) {
+                        self.network.cut(node, peer, true);
+                        self.network.cut(peer, node, both);
+                        self.break_connections(node, peer, 1_500);
+                    }
+                }
+                self.after(lasts, Event::Heal);
+            }
+            Fault::Break => self.break_connections(node, other, 50),
+            Fault::ShardCrash => self.crash_shard(node),
+        }
+        let next = self.random.between(1, 1_500);
+        self.after(lasts + next, Event::NextFault);
+    }
+
+    /// In the end every node is a member, every slot has its copies, and all copies are equal.
+    fn check_whole(&mut self) -> Result<(), String> {
+        let latest = self.agreed.latest().clone();
+        for i in 0..self.nodes.len() {
+            let node = &self.nodes[i];
+            if !node.is_alive || node.epoch != self.agreed.last() || !node.is_member() {
+                return Err(format!("in the end {:?} is no member of the newest map", node.ix));
+            }
+        }
+        if latest.under_replicated() > 0 {
+            return Err(format!("in the end {} slots miss copies", latest.under_replicated()));
+        }
+        for (slot, row) in latest.rows.iter().enumerate() {
+            let of = |node: NodeIx| &self.nodes[usize::from(node.0)].slots[slot];
+            let primary = of(row.primary);
+            if let Some(copy) = row.in_sync().iter().find(|&&copy| of(copy).data != primary.data)
+                && self.nodes.iter().all(|node| node.waiting.is_empty())
+            {
+                return Err(format!("in the end slot {slot} differs at {copy:?}"));
+            }
+        }
+        Ok(())
+    }
+}
