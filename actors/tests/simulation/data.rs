@@ -485,7 +485,15 @@ impl World {
                 let is_up = |peer: NodeIx| links[usize::from(peer.0)];
                 fan.adopt(row, clock, is_up, |key| released.push(key), &mut out);
             }
-            released.into_iter().for_each(|key| self.confirm(node, key));
+            // The row that lost the copy may be older than one that took the slot from this node: only
+            // a lease says that it is not.
+            let may_say_yes = clock < self.lease_until(node);
+            for key in released {
+                match may_say_yes {
+                    true => self.confirm(node, key),
+                    false => self.unknown(node, key),
+                }
+            }
             self.emit(node, slot, out);
         }
         Ok(())

@@ -7,7 +7,7 @@ use lariat_actors::coordinator::Times;
 use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
 use lariat_actors::op::Ms;
 
-use super::agreed::Agreed;
+use super::agreed::{Agreed, majority, voters};
 use super::faults::{Fault, Faults, schedule};
 use super::network::{Message, Network};
 use super::node::{Kind, Node, Op};
@@ -418,7 +418,13 @@ impl World {
             Fault::Kill | Fault::DoubleKill => {
                 self.kill(node);
                 self.after(lasts, Event::Restart { node });
-                if fault == Fault::DoubleKill {
+                // The agreement needs a majority of its voters.
+                let voters = voters(&latest);
+                let alive = voters.iter().filter(|voter| {
+                    let node = &self.nodes[usize::from(voter.0)];
+                    node.is_alive && node.incarnation == latest.member(**voter).incarnation
+                });
+                if fault == Fault::DoubleKill && alive.count() > majority(voters.len()) {
                     self.kill(other);
                     self.after(lasts / 2, Event::Restart { node: other });
                 }
@@ -442,7 +448,9 @@ impl World {
             Fault::Break => self.break_connections(node, other, 50),
             Fault::ShardCrash => self.crash_shard(node),
         }
-        let next = self.random.between(1, 1_500);
+        // The map says that all is well until a failure timeout after it is not.
+        let least = if self.faults.one_at_a_time { self.times.failure_timeout_ms + 500 } else { 1 };
+        let next = self.random.between(least, least + 1_500);
         self.after(lasts + next, Event::NextFault);
     }
 
