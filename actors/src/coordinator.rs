@@ -81,10 +81,14 @@ impl Coordinator {
     }
 
     /// A heartbeat of a start of a node has arrived. `quorum_ms` is the quorum clock.
+    ///
+    /// Only a member that says `has_lease` counts as heard of: one whose heartbeats arrive while
+    /// the answers get lost cannot serve, and is as good as silent.
     pub fn beat(
         &mut self,
         node: NodeIx,
         incarnation: u64,
+        has_lease: bool,
         now: Ms,
         quorum_ms: Ms,
         map: &ClusterMap,
@@ -96,7 +100,9 @@ impl Coordinator {
             return Verdict::NotMember;
         }
         let seen = self.seen(node, incarnation, now);
-        seen.heard_at = now;
+        if has_lease {
+            seen.heard_at = now;
+        }
         if seen.is_gone {
             return Verdict::Silence;
         }
@@ -152,8 +158,14 @@ impl Coordinator {
                 changes.push(Change::Admit { node, incarnation });
             }
         }
-        let is_open = |&(slot, stamp, _): &(Slot, u64, Ask)| map.row(slot).stamp == stamp;
-        self.asks.retain(is_open);
+        let members = &self.members;
+        let is_gone = |node: NodeIx| members[usize::from(node.0)].is_gone;
+        self.asks.retain(|&(slot, stamp, ask)| {
+            let row = map.row(slot);
+            // A primary that is cut off finds all its copies silent, and they will be needed.
+            let blames = matches!(ask, Ask::Out(_)) && is_gone(row.primary);
+            row.stamp == stamp && !blames
+        });
         changes.extend(self.asks.iter().map(|&(slot, stamp, ask)| Change::Row {
             slot,
             stamp,
@@ -161,7 +173,7 @@ impl Coordinator {
         }));
         if now >= self.planned_at + PLAN_EVERY_MS {
             self.planned_at = now;
-            changes.extend(plan(map, Pace::default()));
+            changes.extend(plan(map, Pace::default(), is_gone));
         }
         changes
     }
@@ -217,7 +229,7 @@ mod tests {
         let map = map.apply(1, &[Change::Found { cluster_id: 7, starts }]).0;
         let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 1_000, &map);
         for node in 1..3 {
-            assert_eq!(coordinator.beat(NodeIx(node), 10, 1_000, 0, &map), Verdict::Answer);
+            assert_eq!(coordinator.beat(NodeIx(node), 10, true, 1_000, 0, &map), Verdict::Answer);
         }
         coordinator.planned_at = u64::MAX - PLAN_EVERY_MS;
         (coordinator, map)
@@ -227,21 +239,32 @@ mod tests {
     fn a_silent_member_leaves_as_a_copy_at_once_and_as_a_primary_after_its_lease() {
         let (mut coordinator, mut map) = start();
         let (node, incarnation) = (NodeIx(1), 10);
-        coordinator.beat(NodeIx(2), 10, 2_000, 0, &map);
+        coordinator.beat(NodeIx(2), 10, true, 2_000, 0, &map);
         assert_eq!(coordinator.propose(2_000, 0, 0, &map), [], "not silent for long enough");
         let remove = Change::Remove { node, incarnation };
         assert_eq!(coordinator.propose(2_001, 0, 0, &map), [remove.clone()]);
         // It was answered only just now: its lease has to end first.
         let (mut coordinator, _) = start();
-        coordinator.beat(node, 10, 1_900, 0, &map);
-        coordinator.beat(NodeIx(2), 10, 1_900, 0, &map);
+        coordinator.beat(node, 10, true, 1_900, 0, &map);
+        coordinator.beat(NodeIx(2), 10, true, 1_900, 0, &map);
         coordinator.refused(node, incarnation, 1_900);
         let silence = Change::Silence { node, incarnation };
         assert_eq!(coordinator.propose(1_901, 0, 0, &map), [silence.clone()]);
         map = map.apply(2, &[silence]).0;
         assert_eq!(coordinator.propose(2_175, 0, 0, &map), [], "a lease and a tenth");
         assert_eq!(coordinator.propose(2_176, 0, 0, &map), [remove]);
-        assert_eq!(coordinator.beat(node, 10, 2_177, 0, &map), Verdict::Silence);
+        assert_eq!(coordinator.beat(node, 10, true, 2_177, 0, &map), Verdict::Silence);
+    }
+
+    #[test]
+    fn a_member_that_hears_no_answer_is_as_good_as_silent() {
+        let (mut coordinator, map) = start();
+        for now in (1_060..2_001).step_by(60) {
+            assert_eq!(coordinator.beat(NodeIx(1), 10, false, now, 0, &map), Verdict::Answer);
+            coordinator.beat(NodeIx(2), 10, true, now, 0, &map);
+        }
+        let silence = Change::Silence { node: NodeIx(1), incarnation: 10 };
+        assert_eq!(coordinator.propose(2_001, 0, 0, &map), [silence]);
     }
 
     #[test]
@@ -270,7 +293,7 @@ mod tests {
         coordinator.refused(NodeIx(1), 10, 1_000);
         coordinator.join(NodeIx(2), 99, &map);
         assert_eq!(coordinator.propose(9_000, 250, 0, &map), []);
-        assert_eq!(coordinator.beat(NodeIx(2), 10, 9_000, 250, &map), Verdict::Silence);
+        assert_eq!(coordinator.beat(NodeIx(2), 10, true, 9_000, 250, &map), Verdict::Silence);
         assert!(!coordinator.propose(9_000, 249, 0, &map).is_empty());
     }
 
@@ -288,13 +311,13 @@ mod tests {
         let proposed = coordinator.propose(1_276, 0, 0, &map);
         assert!(proposed.contains(&remove), "{proposed:?}");
         map = map.apply(2, &proposed).0;
-        assert_eq!(coordinator.beat(node, 20, 1_277, 0, &map), Verdict::NotMember);
+        assert_eq!(coordinator.beat(node, 20, true, 1_277, 0, &map), Verdict::NotMember);
         let admit = Change::Admit { node, incarnation: 20 };
         assert_eq!(coordinator.propose(1_277, 0, 0, &map), [admit.clone()]);
         map = map.apply(3, &[admit]).0;
         assert_eq!(coordinator.propose(1_278, 0, 0, &map), []);
-        assert_eq!(coordinator.beat(node, 20, 1_279, 0, &map), Verdict::Answer);
-        assert_eq!(coordinator.beat(node, 10, 1_279, 0, &map), Verdict::NotMember);
+        assert_eq!(coordinator.beat(node, 20, true, 1_279, 0, &map), Verdict::Answer);
+        assert_eq!(coordinator.beat(node, 10, true, 1_279, 0, &map), Verdict::NotMember);
     }
 
     #[test]

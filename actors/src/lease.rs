@@ -21,6 +21,7 @@ const OUTSTANDING_MAX: usize = 64;
 pub struct Lease {
     length_ms: Ms,
     until: Ms,
+    since: Ms,
     next_seq: u64,
     /// Heartbeats without an answer: number and time of sending.
     sent: VecDeque<(u64, Ms)>,
@@ -31,7 +32,7 @@ pub struct Lease {
 impl Lease {
     /// A lease that has not begun.
     pub fn new(length_ms: Ms) -> Self {
-        Lease { length_ms, until: 0, next_seq: 1, sent: VecDeque::new(), early: None }
+        Lease { length_ms, until: 0, since: 0, next_seq: 1, sent: VecDeque::new(), early: None }
     }
 
     /// A heartbeat is sent now; returns its number.
@@ -47,21 +48,24 @@ impl Lease {
 
     /// The coordinator answered heartbeat `seq` when it had applied the map of `epoch`; `applied`
     /// is the epoch of this member's own map.
-    pub fn answer(&mut self, seq: u64, epoch: u64, applied: u64) {
+    pub fn answer(&mut self, seq: u64, epoch: u64, applied: u64, now: Ms) {
         let Some(at) = self.sent.iter().position(|(sent, _)| *sent == seq) else { return };
         let (_, sent_at) = self.sent[at];
         self.sent.drain(..=at);
         if self.early.is_none_or(|(_, other)| other < sent_at) {
             self.early = Some((epoch, sent_at));
         }
-        self.applied(applied);
+        self.applied(applied, now);
     }
 
     /// The member has applied the map of this epoch.
-    pub fn applied(&mut self, applied: u64) {
+    pub fn applied(&mut self, applied: u64, now: Ms) {
         if let Some((epoch, sent_at)) = self.early
             && epoch <= applied
         {
+            if !self.is_valid(now) {
+                self.since = now;
+            }
             self.until = self.until.max(sent_at + self.length_ms);
             self.early = None;
         }
@@ -70,6 +74,12 @@ impl Lease {
     /// Until when the member may serve; exclusive.
     pub fn until(&self) -> Ms {
         self.until
+    }
+
+    /// Since when the member has had a lease without a break. Before that it may have been cut off
+    /// itself, and can tell nothing from another's silence.
+    pub fn since(&self) -> Ms {
+        self.since
     }
 
     /// May the member serve?
@@ -103,10 +113,22 @@ mod tests {
         let first = lease.beat(1_000);
         let second = lease.beat(1_060);
         assert!(!lease.is_valid(1_060), "nothing was answered");
-        lease.answer(first, 0, 0);
+        lease.answer(first, 0, 0, 1_100);
         assert_eq!(lease.until(), 1_250);
-        lease.answer(second, 0, 0);
+        lease.answer(second, 0, 0, 1_100);
         assert!(lease.is_valid(1_309) && !lease.is_valid(1_310));
+    }
+
+    #[test]
+    fn a_lease_that_was_out_is_a_new_one() {
+        let mut lease = Lease::new(250);
+        for (sent, answered, since) in
+            [(10, 15, 15), (70, 75, 15), (400, 405, 405), (460, 654, 405)]
+        {
+            let seq = lease.beat(sent);
+            lease.answer(seq, 0, 0, answered);
+            assert_eq!(lease.since(), since, "sent at {sent}");
+        }
     }
 
     #[test]
@@ -114,14 +136,14 @@ mod tests {
         let mut lease = Lease::new(250);
         let first = lease.beat(1_000);
         let second = lease.beat(1_060);
-        lease.answer(second, 0, 0);
+        lease.answer(second, 0, 0, 1_100);
         for seq in [first, second, 99] {
-            lease.answer(seq, 0, 0);
+            lease.answer(seq, 0, 0, 1_100);
             assert_eq!(lease.until(), 1_310);
         }
         let third = lease.beat(1_120);
         lease.forget(true);
-        lease.answer(third, 0, 0);
+        lease.answer(third, 0, 0, 1_100);
         assert_eq!(lease.until(), 0);
     }
 
@@ -129,11 +151,11 @@ mod tests {
     fn an_answer_counts_once_its_map_is_applied() {
         let mut lease = Lease::new(250);
         let first = lease.beat(1_000);
-        lease.answer(first, 8, 7);
+        lease.answer(first, 8, 7, 1_100);
         assert!(!lease.is_valid(1_001), "the map of epoch 8 is missing");
-        lease.applied(7);
+        lease.applied(7, 1_100);
         assert!(!lease.is_valid(1_001));
-        lease.applied(8);
+        lease.applied(8, 1_100);
         assert_eq!(lease.until(), 1_250);
     }
 
@@ -141,11 +163,11 @@ mod tests {
     fn an_answer_that_waits_for_its_map_gives_way_to_a_newer_one() {
         let mut lease = Lease::new(250);
         let (first, second) = (lease.beat(1_000), lease.beat(1_060));
-        lease.answer(first, 8, 7);
-        lease.answer(second, 9, 7);
-        lease.applied(8);
+        lease.answer(first, 8, 7, 1_100);
+        lease.answer(second, 9, 7, 1_100);
+        lease.applied(8, 1_100);
         assert_eq!(lease.until(), 0, "only the newer answer is kept");
-        lease.applied(9);
+        lease.applied(9, 1_100);
         assert_eq!(lease.until(), 1_310);
     }
 
@@ -156,7 +178,7 @@ mod tests {
         for now in 0..OUTSTANDING_MAX as u64 {
             lease.beat(now);
         }
-        lease.answer(first, 0, 0);
+        lease.answer(first, 0, 0, 1_100);
         assert_eq!((lease.until(), lease.sent.len()), (0, OUTSTANDING_MAX));
     }
 

@@ -18,8 +18,9 @@ impl Default for Pace {
 
 /// The next steps from where the slots are to where the ring wants them: missing copies are to be
 /// imported, and a copy that the ring does not want goes once those that it wants are complete.
-/// Empty when nothing is left to do, or when all that is left waits for imports under way.
-pub fn plan(map: &ClusterMap, pace: Pace) -> Vec<Change> {
+/// Empty when nothing is left to do, or when all that is left waits for imports under way. Nodes
+/// that are being taken out are neither filled nor filled from.
+pub fn plan(map: &ClusterMap, pace: Pace, is_gone: impl Fn(NodeIx) -> bool) -> Vec<Change> {
     let wanted = map.place();
     let mut load = vec![0; map.members.len()];
     for row in &map.rows {
@@ -38,7 +39,8 @@ pub fn plan(map: &ClusterMap, pace: Pace) -> Vec<Change> {
         let missing = wanted.iter().copied().find(|&node| wants(node) && !row.names(node));
         if let Some(node) = missing {
             let busy = |node: NodeIx| load[usize::from(node.0)] >= pace.importing_max;
-            if !busy(node) && !busy(row.primary) {
+            let is_usable = |node: NodeIx| !busy(node) && !is_gone(node);
+            if is_usable(node) && is_usable(row.primary) {
                 load[usize::from(node.0)] += 1;
                 load[usize::from(row.primary.0)] += 1;
                 changes.push(ask(Ask::Import(node)));

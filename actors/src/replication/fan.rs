@@ -309,11 +309,14 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
         wanted
     }
 
-    /// What to ask the coordinator for, with the stamp to name. Asked again until a row answers.
-    pub fn asks(&self, now: Ms, failure_timeout_ms: Ms) -> Vec<(u64, Ask)> {
+    /// What to ask the coordinator for, with the stamp to name. Asked again until a row answers, and
+    /// only with a lease: without one this node may be the one that is cut off. For the same
+    /// reason the silence of a copy counts from `lease_since` at the earliest.
+    pub fn asks(&self, now: Ms, lease_since: Ms, failure_timeout_ms: Ms) -> Vec<(u64, Ask)> {
         let ask = |side: &Side<E, P>| {
             let is_quiet = side.unacked.is_empty() && side.phase == Phase::Live;
-            let is_stuck = !is_quiet && now > side.progress_at + failure_timeout_ms;
+            let silent_since = side.progress_at.max(lease_since);
+            let is_stuck = !is_quiet && now > silent_since + failure_timeout_ms;
             if side.phase == Phase::Failed || is_stuck {
                 return Some(Ask::Out(side.node));
             }

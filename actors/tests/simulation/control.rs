@@ -80,7 +80,8 @@ impl World {
             me.beat_at = clock;
             let incarnation = me.incarnation;
             let message = if me.is_member() {
-                Message::Beat { incarnation, seq: me.lease.beat(clock) }
+                let has_lease = me.lease.is_valid(clock);
+                Message::Beat { incarnation, seq: me.lease.beat(clock), has_lease }
             } else {
                 Message::Join { incarnation }
             };
@@ -243,7 +244,7 @@ impl World {
                     (me.term, me.leading, me.leader) = (term, None, None);
                 }
             }
-            Message::Beat { incarnation, seq } => {
+            Message::Beat { incarnation, seq, has_lease } => {
                 let mut quorum = self.quorum_ms(to);
                 if self.has_bug(Bug::WokenCoordinatorAnswers) {
                     quorum = 0;
@@ -251,7 +252,7 @@ impl World {
                 let me = self.node(to);
                 let (map, epoch) = (me.map.clone(), me.epoch);
                 let Some(leading) = &mut me.leading else { return Ok(()) };
-                match leading.coordinator.beat(from, incarnation, clock, quorum, &map) {
+                match leading.coordinator.beat(from, incarnation, has_lease, clock, quorum, &map) {
                     Verdict::Answer => {
                         self.send(to, from, Message::Answer { incarnation, seq, epoch });
                     }
@@ -265,7 +266,7 @@ impl World {
                 if me.incarnation == incarnation {
                     let seq = if from_receipt { me.lease.beat(clock) } else { seq };
                     let applied = me.epoch;
-                    me.lease.answer(seq, epoch, applied);
+                    me.lease.answer(seq, epoch, applied, clock);
                 }
             }
             Message::NotMember { incarnation } => {
@@ -307,13 +308,13 @@ impl World {
         if epoch <= self.node(node).epoch {
             return;
         }
-        let map = self.agreed.map(epoch).clone();
+        let (map, clock) = (self.agreed.map(epoch).clone(), self.clock(node));
         let me = self.node(node);
         let before = std::mem::replace(&mut me.map, map);
         // The older map stays in view until the shards have the newer one.
         me.map_before.get_or_insert(before);
         me.epoch = epoch;
-        me.lease.applied(epoch);
+        me.lease.applied(epoch, clock);
         if me.is_member() {
             me.was_member = true;
         } else if me.was_member {

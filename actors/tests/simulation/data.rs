@@ -509,6 +509,7 @@ impl World {
     pub fn data_tick(&mut self, node: NodeIx) -> Result<(), String> {
         let clock = self.clock(node);
         let timeout = self.times.failure_timeout_ms;
+        let has_lease = clock < self.lease_until(node);
         let me = self.node(node);
         let parked: Vec<u64> =
             me.pending.values().filter(|p| !p.is_sent).map(|p| p.op.id).collect();
@@ -521,9 +522,13 @@ impl World {
             if is_member && on_row(&held.holding, row, node, me.begun[index]) == Step::Lost {
                 asks.push((slot, row.stamp, Ask::Lost(node)));
             }
-            if let (Some(fan), Holding::Primary { .. }) = (&held.fan, held.holding) {
+            // A primary without a lease may be the one that is cut off: it blames nobody.
+            if let (Some(fan), Holding::Primary { .. }, true) = (&held.fan, held.holding, has_lease)
+            {
                 asks.extend(
-                    fan.asks(clock, timeout).into_iter().map(|(stamp, ask)| (slot, stamp, ask)),
+                    fan.asks(clock, me.lease.since(), timeout)
+                        .into_iter()
+                        .map(|(stamp, ask)| (slot, stamp, ask)),
                 );
             }
         }

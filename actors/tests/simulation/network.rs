@@ -28,6 +28,7 @@ pub enum Message {
     Beat {
         incarnation: u64,
         seq: u64,
+        has_lease: bool,
     },
     Answer {
         incarnation: u64,
