@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 
 /// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "apply",
     "clock",
     "codec",
     "coordinator",
     "handshake",
+    "holding",
     "lease",
     "lru",
     "map",

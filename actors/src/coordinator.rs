@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use crate::lease::waited_out;
-use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, plan};
+use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Standing, plan};
 use crate::op::Ms;
 use crate::slot::Slot;
 
@@ -41,6 +41,8 @@ pub struct Coordinator {
     asks: VecDeque<(Slot, u64, Ask)>,
     joins: Vec<(NodeIx, u64)>,
     planned_at: Ms,
+    /// Has it been unable to speak since it proposed last?
+    was_mute: bool,
 }
 
 /// What it knows of one member's start.
@@ -59,8 +61,8 @@ pub enum Verdict {
     Answer,
     /// Say nothing: the coordinator may have been replaced, or the member is being taken out.
     Silence,
-    /// Tell the sender that its start is no member.
-    NotMember,
+    /// Tell the sender that its start is no member and never will be again.
+    Gone,
 }
 
 impl Coordinator {
@@ -77,7 +79,7 @@ impl Coordinator {
         };
         let members = map.members.iter().map(seen).collect();
         let (asks, joins) = (VecDeque::new(), Vec::new());
-        Coordinator { me, times, members, asks, joins, planned_at: 0 }
+        Coordinator { me, times, members, asks, joins, planned_at: 0, was_mute: false }
     }
 
     /// A heartbeat of a start of a node has arrived. `quorum_ms` is the quorum clock.
@@ -96,8 +98,10 @@ impl Coordinator {
         if !self.may_speak(quorum_ms) {
             return Verdict::Silence;
         }
-        if map.members.get(usize::from(node.0)).is_none_or(|m| m.incarnation != incarnation) {
-            return Verdict::NotMember;
+        match map.standing(node, incarnation) {
+            Standing::Member => {}
+            Standing::NotYet => return Verdict::Silence,
+            Standing::Gone => return Verdict::Gone,
         }
         let seen = self.seen(node, incarnation, now);
         if has_lease {
@@ -122,13 +126,30 @@ impl Coordinator {
 
     /// A newer start of a node, or a node that is no member, wants to be one. That it runs proves
     /// that an older start of it is gone; but a lease of that one may still be believed in.
-    pub fn join(&mut self, node: NodeIx, incarnation: u64, map: &ClusterMap) {
-        let member = map.member(node);
-        if incarnation <= member.known || self.joins.contains(&(node, incarnation)) {
-            return;
+    ///
+    /// [`Verdict::Gone`] when this start was a member before: it may have been admitted and taken
+    /// out again without ever having heard of it.
+    pub fn join(
+        &mut self,
+        node: NodeIx,
+        incarnation: u64,
+        quorum_ms: Ms,
+        map: &ClusterMap,
+    ) -> Verdict {
+        if !self.may_speak(quorum_ms) {
+            return Verdict::Silence;
+        }
+        match map.standing(node, incarnation) {
+            Standing::Gone => return Verdict::Gone,
+            Standing::Member => return Verdict::Silence,
+            Standing::NotYet if self.joins.contains(&(node, incarnation)) => {
+                return Verdict::Silence;
+            }
+            Standing::NotYet => {}
         }
         self.joins.retain(|(other, older)| *other != node || *older > incarnation);
         self.joins.push((node, incarnation));
+        Verdict::Silence
     }
 
     /// Somebody wants a row to change.
@@ -144,7 +165,12 @@ impl Coordinator {
     /// The same changes come again until the map has them: a proposal may get lost.
     pub fn propose(&mut self, now: Ms, quorum_ms: Ms, lag_ms: Ms, map: &ClusterMap) -> Vec<Change> {
         if !self.may_speak(quorum_ms) {
+            self.was_mute = true;
             return Vec::new();
+        }
+        if std::mem::take(&mut self.was_mute) {
+            // It was cut off itself: whom it has not heard since may have talked to it in vain.
+            self.members.iter_mut().for_each(|seen| seen.heard_at = now);
         }
         self.joins.retain(|(node, incarnation)| *incarnation > map.member(*node).known);
         let mut changes = Vec::new();
@@ -242,14 +268,14 @@ mod tests {
         coordinator.beat(NodeIx(2), 10, true, 2_000, 0, &map);
         assert_eq!(coordinator.propose(2_000, 0, 0, &map), [], "not silent for long enough");
         let remove = Change::Remove { node, incarnation };
-        assert_eq!(coordinator.propose(2_001, 0, 0, &map), [remove.clone()]);
+        assert_eq!(coordinator.propose(2_001, 0, 0, &map), std::slice::from_ref(&remove));
         // It was answered only just now: its lease has to end first.
         let (mut coordinator, _) = start();
         coordinator.beat(node, 10, true, 1_900, 0, &map);
         coordinator.beat(NodeIx(2), 10, true, 1_900, 0, &map);
         coordinator.refused(node, incarnation, 1_900);
         let silence = Change::Silence { node, incarnation };
-        assert_eq!(coordinator.propose(1_901, 0, 0, &map), [silence.clone()]);
+        assert_eq!(coordinator.propose(1_901, 0, 0, &map), std::slice::from_ref(&silence));
         map = map.apply(2, &[silence]).0;
         assert_eq!(coordinator.propose(2_175, 0, 0, &map), [], "a lease and a tenth");
         assert_eq!(coordinator.propose(2_176, 0, 0, &map), [remove]);
@@ -265,6 +291,15 @@ mod tests {
         }
         let silence = Change::Silence { node: NodeIx(1), incarnation: 10 };
         assert_eq!(coordinator.propose(2_001, 0, 0, &map), [silence]);
+    }
+
+    #[test]
+    fn a_coordinator_that_was_cut_off_itself_blames_nobody_for_it() {
+        let (mut coordinator, map) = start();
+        assert_eq!(coordinator.propose(1_500, 300, 0, &map), []);
+        assert_eq!(coordinator.propose(4_000, 0, 0, &map), []);
+        assert_eq!(coordinator.propose(5_000, 0, 0, &map), []);
+        assert_eq!(coordinator.propose(5_001, 0, 0, &map).len(), 2);
     }
 
     #[test]
@@ -291,9 +326,9 @@ mod tests {
     fn without_a_quorum_it_answers_and_proposes_nothing() {
         let (mut coordinator, map) = start();
         coordinator.refused(NodeIx(1), 10, 1_000);
-        coordinator.join(NodeIx(2), 99, &map);
-        assert_eq!(coordinator.propose(9_000, 250, 0, &map), []);
+        coordinator.join(NodeIx(2), 99, 0, &map);
         assert_eq!(coordinator.beat(NodeIx(2), 10, true, 9_000, 250, &map), Verdict::Silence);
+        assert_eq!(coordinator.propose(9_000, 250, 0, &map), []);
         assert!(!coordinator.propose(9_000, 249, 0, &map).is_empty());
     }
 
@@ -301,23 +336,23 @@ mod tests {
     fn a_restarted_node_is_admitted_when_its_older_start_is_out() {
         let (mut coordinator, mut map) = start();
         let node = NodeIx(1);
-        coordinator.join(node, 9, &map);
+        assert_eq!(coordinator.join(node, 9, 0, &map), Verdict::Gone);
         assert_eq!(coordinator.propose(1_100, 0, 0, &map), [], "an older start is nobody");
-        coordinator.join(node, 20, &map);
-        coordinator.join(node, 20, &map);
+        coordinator.join(node, 20, 0, &map);
+        coordinator.join(node, 20, 0, &map);
         let silence = Change::Silence { node, incarnation: 10 };
         assert_eq!(coordinator.propose(1_101, 0, 0, &map), [silence]);
         let remove = Change::Remove { node, incarnation: 10 };
         let proposed = coordinator.propose(1_276, 0, 0, &map);
         assert!(proposed.contains(&remove), "{proposed:?}");
         map = map.apply(2, &proposed).0;
-        assert_eq!(coordinator.beat(node, 20, true, 1_277, 0, &map), Verdict::NotMember);
+        assert_eq!(coordinator.beat(node, 20, true, 1_277, 0, &map), Verdict::Silence);
         let admit = Change::Admit { node, incarnation: 20 };
-        assert_eq!(coordinator.propose(1_277, 0, 0, &map), [admit.clone()]);
+        assert_eq!(coordinator.propose(1_277, 0, 0, &map), std::slice::from_ref(&admit));
         map = map.apply(3, &[admit]).0;
         assert_eq!(coordinator.propose(1_278, 0, 0, &map), []);
         assert_eq!(coordinator.beat(node, 20, true, 1_279, 0, &map), Verdict::Answer);
-        assert_eq!(coordinator.beat(node, 10, true, 1_279, 0, &map), Verdict::NotMember);
+        assert_eq!(coordinator.beat(node, 10, true, 1_279, 0, &map), Verdict::Gone);
     }
 
     #[test]
@@ -330,7 +365,7 @@ mod tests {
         coordinator.ask(4, row.stamp + 1, ask);
         let change = Change::Row { slot: 3, stamp: row.stamp, ask };
         for now in [1_100, 1_101] {
-            assert_eq!(coordinator.propose(now, 0, 0, &map), [change.clone()]);
+            assert_eq!(coordinator.propose(now, 0, 0, &map), std::slice::from_ref(&change));
         }
         map = map.apply(2, &[change]).0;
         assert_eq!(coordinator.propose(1_102, 0, 0, &map), []);

@@ -76,6 +76,18 @@ impl Member {
     }
 }
 
+/// What a start of a node is to a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is a member.
+    Member,
+    /// It was never one.
+    NotYet,
+    /// It was one, or an older start than one that was. It never will be again: whoever learns
+    /// that of itself is a restarted node from then on.
+    Gone,
+}
+
 /// Slots that follow each other and stand on the same nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -153,6 +165,15 @@ impl ClusterMap {
             row.stamp = next.epoch;
         }
         Some(next)
+    }
+
+    /// What a start of a node is to this map.
+    pub fn standing(&self, node: NodeIx, incarnation: u64) -> Standing {
+        match self.members.get(usize::from(node.0)) {
+            Some(member) if member.incarnation == incarnation => Standing::Member,
+            Some(member) if member.known >= incarnation => Standing::Gone,
+            _ => Standing::NotYet,
+        }
     }
 
     /// The row of a slot.

@@ -1,14 +1,16 @@
 //! The control side of the nodes: heartbeats, elections, the agreed map, proposals.
 
 use lariat_actors::coordinator::{Coordinator, Verdict};
+use lariat_actors::holding::Holding;
 use lariat_actors::lease::waited_out;
-use lariat_actors::map::{Ask, Change, NodeIx};
+use lariat_actors::map::{Ask, Change, NodeIx, Standing};
 use lariat_actors::op::Ms;
 
 use super::agreed::{majority, voters};
 use super::network::Message;
 use super::node::Leading;
-use super::world::{Bug, Event, World};
+use super::report::Bug;
+use super::world::{Event, World};
 
 /// How often the leader says that it leads.
 const LEAD_EVERY_MS: Ms = 40;
@@ -146,12 +148,32 @@ impl World {
             self.report.removed += changes.iter().filter(removes).count() as u64;
             let epoch = self.agreed.last();
             self.say(|| format!("epoch {epoch} by {node:?}: {changes:?}"));
+            self.check_in_sync(changes)?;
             self.adopt(node, epoch);
         }
         if let Some(leading) = &mut self.node(node).leading
             && leading.term == term
         {
             leading.is_proposing = false;
+        }
+        Ok(())
+    }
+
+    /// What the map begins to call in sync has everything.
+    fn check_in_sync(&mut self, changes: &[Change]) -> Result<(), String> {
+        let map = self.agreed.latest().clone();
+        for change in changes {
+            let Change::Row { slot, ask: Ask::InSync(node), .. } = *change else { continue };
+            let row = map.row(slot);
+            if !row.in_sync().contains(&node) || row.stamp != map.epoch {
+                continue;
+            }
+            if let Holding::Copy(copy) = self.node(node).slots[usize::from(slot)].holding
+                && copy.since == row.since
+                && !copy.complete
+            {
+                return Err(format!("slot {slot}: {node:?} is called in sync and is not complete"));
+            }
         }
         Ok(())
     }
@@ -256,7 +278,7 @@ impl World {
                     Verdict::Answer => {
                         self.send(to, from, Message::Answer { incarnation, seq, epoch });
                     }
-                    Verdict::NotMember => self.send(to, from, Message::NotMember { incarnation }),
+                    Verdict::Gone => self.send(to, from, Message::NotMember { incarnation }),
                     Verdict::Silence => {}
                 }
             }
@@ -271,15 +293,17 @@ impl World {
             }
             Message::NotMember { incarnation } => {
                 let me = self.node(to);
-                if me.incarnation == incarnation && me.was_member {
+                if me.incarnation == incarnation {
                     self.come_back(to);
                 }
             }
             Message::Join { incarnation } => {
+                let quorum = self.quorum_ms(to);
                 let me = self.node(to);
                 let map = me.map.clone();
-                if let Some(leading) = &mut me.leading {
-                    leading.coordinator.join(from, incarnation, &map);
+                let Some(leading) = &mut me.leading else { return Ok(()) };
+                if leading.coordinator.join(from, incarnation, quorum, &map) == Verdict::Gone {
+                    self.send(to, from, Message::NotMember { incarnation });
                 }
             }
             Message::Ask { slot, stamp, ask } => self.take_ask(to, slot, stamp, ask),
@@ -310,14 +334,10 @@ impl World {
         }
         let (map, clock) = (self.agreed.map(epoch).clone(), self.clock(node));
         let me = self.node(node);
-        let before = std::mem::replace(&mut me.map, map);
-        // The older map stays in view until the shards have the newer one.
-        me.map_before.get_or_insert(before);
+        me.map = map;
         me.epoch = epoch;
         me.lease.applied(epoch, clock);
-        if me.is_member() {
-            me.was_member = true;
-        } else if me.was_member {
+        if me.map.standing(node, me.incarnation) == Standing::Gone {
             self.come_back(node);
             return;
         }

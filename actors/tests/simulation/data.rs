@@ -2,156 +2,18 @@
 
 use lariat_actors::holding::{Holding, Step, may_decide, may_follow, on_row};
 use lariat_actors::map::{Ask, NodeIx};
-use lariat_actors::op::Ms;
+use lariat_actors::replication::Copy;
 use lariat_actors::replication::fan::{Fan, Out};
-use lariat_actors::replication::{Copy, Refusal};
 
 use super::network::{Follow, Message};
 use super::node::{Effect, Kind, Op, Pending, Waiting, apply};
-use super::world::{Bug, Event, World};
+use super::report::Bug;
+use super::world::{Event, World};
 
 /// Keys of a slot.
 const KEYS: u8 = 3;
 
 impl World {
-    // Connections.
-
-    /// Dials every node without a connection, now and then.
-    pub fn dial(&mut self, node: NodeIx) {
-        for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
-            let is_open = self.network.connection(node, peer).id != 0;
-            if is_open || !self.random.percent(40) || !self.network.connects(node, peer) {
-                continue;
-            }
-            if !self.node(peer).is_alive {
-                let clock = self.clock(node);
-                let me = self.node(node);
-                let known = me.map.member(peer).incarnation;
-                if let (Some(leading), true) = (&mut me.leading, known != 0) {
-                    leading.coordinator.refused(peer, known, clock);
-                }
-                continue;
-            }
-            if self.node(peer).paused_until > self.now {
-                continue;
-            }
-            self.network.dial(node, peer);
-            let start = self.node(peer).incarnation;
-            let same =
-                std::mem::replace(&mut self.node(node).linked[usize::from(peer.0)], start) == start;
-            for slot in 0..self.shape.slots {
-                let mut out = Vec::new();
-                if let Some(fan) = &mut self.node(node).slots[usize::from(slot)].fan {
-                    fan.link_up(peer, same, &mut out);
-                }
-                self.emit(node, slot, out);
-            }
-        }
-    }
-
-    pub fn break_connections(&mut self, a: NodeIx, b: NodeIx, noticed_max: Ms) {
-        for (dialler, acceptor) in [(a, b), (b, a)] {
-            let noticed = self.random.between(1, noticed_max);
-            let connection = self.network.connection(dialler, acceptor);
-            if connection.id != 0 && !connection.is_doomed {
-                connection.is_doomed = true;
-                let id = connection.id;
-                self.after(noticed, Event::Lost { dialler, acceptor, id });
-            }
-        }
-    }
-
-    pub fn connection_lost(&mut self, dialler: NodeIx, acceptor: NodeIx, id: u64) {
-        let connection = self.network.connection(dialler, acceptor);
-        if connection.id != id {
-            return;
-        }
-        connection.id = 0;
-        let retries_writes = self.has_bug(Bug::PutTriedAgainAfterMaybe);
-        let me = self.node(dialler);
-        for slot in &mut me.slots {
-            if let Some(fan) = &mut slot.fan {
-                fan.link_lost(acceptor);
-            }
-        }
-        let mut unknown = 0;
-        me.pending.retain(|_, pending| {
-            if !pending.is_sent || pending.at != Some(acceptor) {
-                return true;
-            }
-            let again = pending.op.kind == Kind::Read || retries_writes;
-            if again {
-                (pending.is_sent, pending.at) = (false, None);
-            }
-            unknown += u64::from(!again);
-            again
-        });
-        self.report.maybe += unknown;
-    }
-
-    /// Sends over the connection that `dialler`, one of both, has dialled.
-    fn send_over(&mut self, dialler: NodeIx, from: NodeIx, to: NodeIx, message: Message) {
-        let acceptor = if from == dialler { to } else { from };
-        if self.network.is_cut(from, to) {
-            self.break_connections(from, to, 1_000);
-        }
-        let slow = if self.random.percent(3) { 40 } else { 3 };
-        let arrives = self.now + self.random.between(1, slow);
-        let direction = usize::from(from != dialler);
-        let connection = self.network.connection(dialler, acceptor);
-        if connection.id == 0 || connection.is_doomed {
-            return;
-        }
-        connection.arrives[direction] = connection.arrives[direction].max(arrives);
-        let (delay, id) = (connection.arrives[direction] - self.now, connection.id);
-        self.after(delay, Event::Deliver { from, to, over: Some((dialler, id)), message });
-    }
-
-    pub fn deliver(
-        &mut self,
-        from: NodeIx,
-        to: NodeIx,
-        over: Option<(NodeIx, u64)>,
-        message: Message,
-    ) -> Result<(), String> {
-        if !self.node(to).is_alive {
-            return Ok(());
-        }
-        let Some((dialler, id)) = over else { return self.hear(from, to, message) };
-        let acceptor = if from == dialler { to } else { from };
-        let connection = self.network.connection(dialler, acceptor);
-        if connection.id != id || connection.is_doomed {
-            return Ok(());
-        }
-        match message {
-            Message::Do(op) => self.decide(to, op, Some(from)),
-            Message::Done { op, answer } => {
-                self.done(to, op, answer);
-                Ok(())
-            }
-            Message::Follow { slot, since, stamp, what } => {
-                self.follow(from, to, slot, since, stamp, what)
-            }
-            Message::Ack { slot, since, import, n, complete } => {
-                let clock = self.clock(to);
-                let mut confirmed = Vec::new();
-                if let Some(fan) = &mut self.node(to).slots[usize::from(slot)].fan {
-                    let at = (since, import, n);
-                    fan.acked(from, at, complete, clock, |key| confirmed.push(key));
-                }
-                confirmed.into_iter().for_each(|key| self.confirm(to, key));
-                Ok(())
-            }
-            Message::Nack { slot, since, import, .. } => {
-                if let Some(fan) = &mut self.node(to).slots[usize::from(slot)].fan {
-                    fan.refused(from, since, import);
-                }
-                Ok(())
-            }
-            other => self.hear(from, to, other),
-        }
-    }
-
     // Requests.
 
     /// A client asks a node.
@@ -160,7 +22,7 @@ impl World {
         self.route(via, op.id)
     }
 
-    fn route(&mut self, node: NodeIx, id: u64) -> Result<(), String> {
+    pub fn route(&mut self, node: NodeIx, id: u64) -> Result<(), String> {
         let Some(pending) = self.node(node).pending.get(&id).copied() else { return Ok(()) };
         let primary = self.node(node).map.row(pending.op.slot).primary;
         if primary == node {
@@ -175,17 +37,13 @@ impl World {
         Ok(())
     }
 
-    fn decide(&mut self, node: NodeIx, op: Op, from: Option<NodeIx>) -> Result<(), String> {
+    pub fn decide(&mut self, node: NodeIx, op: Op, from: Option<NodeIx>) -> Result<(), String> {
         let (clock, until) = (self.clock(node), self.lease_until(node));
-        let old_map = self.has_bug(Bug::MapReadBeforeLease);
         let at = usize::from(op.slot);
         self.next_wait += 1;
         let key = self.next_wait;
         let me = self.node(node);
-        let map = match &me.map_before {
-            Some(before) if old_map => before.clone(),
-            _ => me.map.clone(),
-        };
+        let map = me.map.clone();
         let row = map.row(op.slot);
         let slot = &mut me.slots[at];
         let Ok(since) = may_decide(&slot.holding, row, node, clock, until, true) else {
@@ -226,7 +84,7 @@ impl World {
     }
 
     /// One of the copies that a write waits for has it, or is a copy no more.
-    fn confirm(&mut self, node: NodeIx, key: u64) {
+    pub fn confirm(&mut self, node: NodeIx, key: u64) {
         let Some(waiting) = self.node(node).waiting.get_mut(&key) else { return };
         waiting.open -= 1;
         if waiting.open == 0 {
@@ -247,7 +105,7 @@ impl World {
         }
     }
 
-    fn done(&mut self, node: NodeIx, op: u64, answer: Option<bool>) {
+    pub fn done(&mut self, node: NodeIx, op: u64, answer: Option<bool>) {
         match answer {
             None => {
                 if let Some(pending) = self.node(node).pending.get_mut(&op) {
@@ -274,7 +132,7 @@ impl World {
     // Replication.
 
     /// Sends what a fan wants sent.
-    fn emit(&mut self, node: NodeIx, slot: u16, out: Vec<(NodeIx, Out<Effect>)>) {
+    pub fn emit(&mut self, node: NodeIx, slot: u16, out: Vec<(NodeIx, Out<Effect>)>) {
         let me = self.node(node);
         let incarnation = me.incarnation;
         let Some((since, stamp)) =
@@ -326,7 +184,8 @@ impl World {
         let what = Follow::Chunk { import, after, entries, last };
         self.send_over(node, node, to, Message::Follow { slot, since, stamp, what });
         if !last {
-            let delay = self.random.between(1, 10);
+            let slow = if self.random.percent(10) { 400 } else { 10 };
+            let delay = self.random.between(1, slow);
             self.after(
                 delay,
                 Event::Fetch { node, incarnation, slot, since, to, import, from: until },
@@ -334,7 +193,7 @@ impl World {
         }
     }
 
-    fn follow(
+    pub fn follow(
         &mut self,
         from: NodeIx,
         to: NodeIx,
@@ -356,11 +215,11 @@ impl World {
             Holding::Primary { .. } => {
                 // It has not heard yet that it is the primary no more.
                 let import = 0;
-                let why = Refusal::Lower;
-                self.send_over(from, to, from, Message::Nack { slot, since, import, why });
+                self.send_over(from, to, from, Message::Nack { slot, since, import });
                 return Ok(());
             }
         };
+        let mut wipes = false;
         let (import, verdict) = match what {
             Follow::Open { old_since, old_n } => {
                 let open =
@@ -378,13 +237,14 @@ impl World {
             }
             Follow::Begin { import, n0 } => {
                 let begin = may_follow(row, to, stamp).and_then(|()| copy.begin(since, import, n0));
-                let begin = if begin.is_err() && takes_late && since == copy.since {
+                let begin = if begin.is_err() && takes_late && import > 0 {
                     copy = Copy { since, import, n: n0, complete: false, stamp };
                     Ok(())
                 } else {
                     begin
                 };
                 if begin.is_ok() {
+                    wipes = held.holding != Holding::None;
                     copy.stamp = stamp;
                     held.data.clear();
                 }
@@ -409,6 +269,10 @@ impl World {
             held.holding = Holding::Copy(copy);
         }
         let data = held.data.clone();
+        let latest = self.agreed.latest().row(slot);
+        if wipes && latest.since == since && latest.in_sync().contains(&to) {
+            return Err(format!("slot {slot}: an import wipes {to:?}, which is in sync"));
+        }
         let message = match verdict {
             Ok(false) if claims => {
                 self.ask_coordinator(to, slot, stamp, Ask::InSync(to));
@@ -421,7 +285,7 @@ impl World {
                 }
                 Message::Ack { slot, since, import, n: copy.n, complete: copy.complete }
             }
-            Err(why) => Message::Nack { slot, since, import, why },
+            Err(_) => Message::Nack { slot, since, import },
         };
         self.send_over(from, to, from, message);
         Ok(())
@@ -432,7 +296,6 @@ impl World {
     /// The shards of a node hear of its newest map.
     pub fn rows(&mut self, node: NodeIx) -> Result<(), String> {
         let clock = self.clock(node);
-        self.node(node).map_before = None;
         if !self.node(node).is_member() {
             // The rows that name the node mean an older start of it.
             return Ok(());

@@ -13,6 +13,9 @@ pub struct Faults {
     pub pauses: u64,
     /// Packets between two sides of the cluster are lost, one way or both.
     pub partitions: u64,
+    /// Do partitions leave bridges: nodes that still reach both sides? A coordinator on one takes
+    /// out everybody whom it cannot reach, which may be two at once.
+    pub bridges: bool,
     /// A connection breaks and comes back.
     pub breaks: u64,
     /// A shard loses what it holds.
@@ -34,6 +37,7 @@ impl Faults {
             double_kills: 0,
             pauses: 0,
             partitions: 0,
+            bridges: false,
             breaks: 0,
             shard_crashes: 0,
             loss_percent: 0,

@@ -14,14 +14,17 @@ mod agreed;
 mod control;
 mod data;
 mod faults;
+mod links;
 mod network;
 mod node;
 mod oracle;
 mod random;
+mod report;
 mod world;
 
 use faults::Faults;
-use world::{Bug, Report, Shape, World};
+use report::{Bug, Report};
+use world::{Shape, World};
 
 /// Runs one seed to its end.
 fn run(
@@ -95,7 +98,7 @@ fn processes_that_stand_still_and_wake_up_serve_nothing_stale() {
 
 #[test]
 fn partitions_cost_no_acknowledged_write() {
-    let faults = Faults { partitions: 4, ..Faults::none() };
+    let faults = Faults { partitions: 4, bridges: true, ..Faults::none() };
     let sum = all_hold("partitions", Shape::default(), faults, 150);
     assert_eq!(sum.lost, 0, "{sum:?}");
     assert!(sum.removed > 0 && sum.elections > 150, "the fault did not happen: {sum:?}");
@@ -136,9 +139,32 @@ fn all_faults_one_after_the_other_lose_no_acknowledged_write() {
 
 #[test]
 fn all_faults_at_once_break_no_invariant() {
-    let faults = Faults { one_at_a_time: false, double_kills: 1, ..MANY };
+    let faults = Faults { one_at_a_time: false, double_kills: 1, bridges: true, ..MANY };
     for (nodes, copies) in [(5, 2), (5, 3)] {
         let shape = Shape { nodes, copies, slots: 12, length_ms: 20_000, ..Shape::default() };
         all_hold(&format!("at once, {nodes} nodes, {copies} copies"), shape, faults, 100);
+    }
+}
+
+#[test]
+fn planted_mistakes_are_caught() {
+    let faults =
+        Faults { pauses: 4, kills: 3, partitions: 3, shard_crashes: 2, bridges: true, ..MANY };
+    let shape = Shape { nodes: 5, copies: 3, slots: 12, length_ms: 25_000, request_every_ms: 4 };
+    // Imports are under way only while something is amiss.
+    let restless = Faults { breaks: 30, kills: 6, one_at_a_time: false, ..faults };
+    for bug in Bug::ALL {
+        let caught = (0..600).find_map(|seed| {
+            let late = bug == Bug::LateImportAccepted;
+            match run(shape, if late { restless } else { faults }, Some(bug), seed, false) {
+                Err(why) => Some((seed, why)),
+                Ok(report) if report.lost > 0 && !late => {
+                    Some((seed, format!("{} acknowledged writes lost", report.lost)))
+                }
+                Ok(_) => None,
+            }
+        });
+        let Some((seed, why)) = caught else { panic!("{bug:?} was not caught") };
+        println!("{bug:?}: seed {seed}: {}", why.lines().next().unwrap_or_default());
     }
 }

@@ -2,7 +2,6 @@
 
 use lariat_actors::map::{Ask, NodeIx};
 use lariat_actors::op::Ms;
-use lariat_actors::replication::Refusal;
 
 use super::node::{Effect, Op};
 
@@ -70,7 +69,6 @@ pub enum Message {
         slot: u16,
         since: u64,
         import: u64,
-        why: Refusal,
     },
 }
 

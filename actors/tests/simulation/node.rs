@@ -47,8 +47,6 @@ pub struct Op {
     pub slot: u16,
     pub key: u8,
     pub kind: Kind,
-    /// Virtual time at which the client gives up.
-    pub deadline: Ms,
 }
 
 /// What the node that a client asked knows of the request.
@@ -101,8 +99,6 @@ pub struct Node {
     pub clock_permille: i64,
     pub epoch: u64,
     pub map: Arc<ClusterMap>,
-    /// The map that the shards still have.
-    pub map_before: Option<Arc<ClusterMap>>,
     pub lease: Lease,
     pub beat_at: Ms,
     pub leading: Option<Leading>,
@@ -117,7 +113,6 @@ pub struct Node {
     pub linked: Vec<u64>,
     pub pending: BTreeMap<u64, Pending>,
     pub waiting: BTreeMap<u64, Waiting>,
-    pub was_member: bool,
 }
 
 impl Node {
@@ -132,7 +127,6 @@ impl Node {
             clock_permille: 0,
             epoch: 0,
             map,
-            map_before: None,
             lease: Lease::new(lease_ms),
             beat_at: 0,
             leading: None,
@@ -145,7 +139,6 @@ impl Node {
             linked: vec![0; nodes],
             pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            was_member: false,
         }
     }
 

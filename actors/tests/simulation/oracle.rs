@@ -111,6 +111,10 @@ impl Oracle {
                 "slot {slot}: served at ({since}, {n}) without acknowledged write {dead:?}"
             ));
         }
+        let doubled = |ids: &Vec<u64>| (1..ids.len()).any(|i| ids[..i].contains(&ids[i]));
+        if data.values().any(doubled) {
+            return Err(format!("slot {slot}: a write was applied twice: {data:?}"));
+        }
         let seen = data.values().flatten().find(|id| self.refused.contains(id));
         match seen {
             Some(id) => Err(format!("slot {slot}: write {id} was answered 'no' and is readable")),

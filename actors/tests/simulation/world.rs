@@ -13,6 +13,7 @@ use super::network::{Message, Network};
 use super::node::{Kind, Node, Op};
 use super::oracle::Oracle;
 use super::random::Random;
+use super::report::{Bug, Report};
 
 /// How big a run is.
 #[derive(Clone, Copy, Debug)]
@@ -31,50 +32,6 @@ impl Default for Shape {
     }
 }
 
-/// A mistake that is planted on purpose, to see it caught.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
-    LeaseFromReceipt,
-    CopyCallsItselfInSync,
-    FreshShardKeepsItsRows,
-    PutTriedAgainAfterMaybe,
-    WokenCoordinatorAnswers,
-    PromotedWithoutComparing,
-    ForgetsProposedCopy,
-    LateImportAccepted,
-    MapReadBeforeLease,
-    NoWaitForTheLease,
-    VotesAtOnce,
-}
-
-/// What a run came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Report {
-    pub acknowledged: u64,
-    pub refused: u64,
-    pub maybe: u64,
-    pub lost: u64,
-    pub lost_slots: u64,
-    pub removed: u64,
-    pub promoted: u64,
-    pub elections: u64,
-    pub epochs: u64,
-}
-
-impl Report {
-    pub fn add(&mut self, other: &Report) {
-        self.acknowledged += other.acknowledged;
-        self.refused += other.refused;
-        self.maybe += other.maybe;
-        self.lost += other.lost;
-        self.lost_slots += other.lost_slots;
-        self.removed += other.removed;
-        self.promoted += other.promoted;
-        self.elections += other.elections;
-        self.epochs += other.epochs;
-    }
-}
-
 #[derive(Debug)]
 pub enum Event {
     /// `over` names the connection, by its dialler and number; control messages have none.
@@ -82,6 +39,13 @@ pub enum Event {
         from: NodeIx,
         to: NodeIx,
         over: Option<(NodeIx, u64)>,
+        message: Message,
+    },
+    /// Something that came over a connection which has broken since.
+    Stale {
+        from: NodeIx,
+        to: NodeIx,
+        incarnation: u64,
         message: Message,
     },
     Tick {
@@ -272,7 +236,7 @@ impl World {
     fn handle(&mut self, event: Event) -> Result<(), String> {
         // A process that stands still does what it has to when it wakes up.
         let busy = match &event {
-            Event::Deliver { to, .. } => Some(*to),
+            Event::Deliver { to, .. } | Event::Stale { to, .. } => Some(*to),
             Event::Tick { node } | Event::Commit { node, .. } | Event::Fetch { node, .. } => {
                 Some(*node)
             }
@@ -288,6 +252,10 @@ impl World {
         }
         match event {
             Event::Deliver { from, to, over, message } => self.deliver(from, to, over, message),
+            Event::Stale { from, to, incarnation, message } => {
+                let is_there = self.is_running(to, incarnation);
+                if is_there { self.receive(from, to, message) } else { Ok(()) }
+            }
             Event::Tick { node } => {
                 self.after(TICK_MS, Event::Tick { node });
                 if !self.node(node).is_alive {
@@ -357,7 +325,6 @@ impl World {
                 5 => Kind::Delete,
                 _ => Kind::Read,
             },
-            deadline: self.now + PATIENCE_MS,
         };
         self.next_op += 1;
         let via = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
@@ -414,21 +381,29 @@ impl World {
         let fault = self.plan.remove(0);
         self.say(|| format!("fault: {fault:?} at {node:?}"));
         let mut lasts = self.random.between(10, 2_500);
+        // The agreement needs a majority of its voters.
+        let voters = voters(&latest);
+        let mut alive = voters.clone();
+        alive.retain(|&voter| {
+            let node = &self.nodes[usize::from(voter.0)];
+            node.is_alive && node.incarnation == latest.member(voter).incarnation
+        });
+        let survives = |dead: &[NodeIx]| {
+            let left = alive.iter().filter(|voter| !dead.contains(voter)).count();
+            left >= majority(voters.len())
+        };
         match fault {
-            Fault::Kill | Fault::DoubleKill => {
+            Fault::DoubleKill if survives(&[node, other]) => {
+                self.kill(node);
+                self.kill(other);
+                self.after(lasts, Event::Restart { node });
+                self.after(lasts / 2, Event::Restart { node: other });
+            }
+            Fault::Kill | Fault::DoubleKill if survives(&[node]) => {
                 self.kill(node);
                 self.after(lasts, Event::Restart { node });
-                // The agreement needs a majority of its voters.
-                let voters = voters(&latest);
-                let alive = voters.iter().filter(|voter| {
-                    let node = &self.nodes[usize::from(voter.0)];
-                    node.is_alive && node.incarnation == latest.member(**voter).incarnation
-                });
-                if fault == Fault::DoubleKill && alive.count() > majority(voters.len()) {
-                    self.kill(other);
-                    self.after(lasts / 2, Event::Restart { node: other });
-                }
             }
+            Fault::Kill | Fault::DoubleKill => {}
             Fault::Pause => {
                 lasts = self.random.between(10, 4_000);
                 self.node(node).paused_until = self.now + lasts;
@@ -436,8 +411,7 @@ impl World {
             Fault::Partition => {
                 let both = self.random.percent(60);
                 for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
-                    // Sometimes one link only: a bridge.
-                    if self.random.percent(75) {
+                    if !self.faults.bridges || self.random.percent(75) {
                         self.network.cut(node, peer, true);
                         self.network.cut(peer, node, both);
                         self.break_connections(node, peer, 1_500);
@@ -445,7 +419,15 @@ impl World {
                 }
                 self.after(lasts, Event::Heal);
             }
-            Fault::Break => self.break_connections(node, other, 50),
+            Fault::Break => {
+                // An import under way suffers most.
+                let importing = latest
+                    .rows
+                    .iter()
+                    .find_map(|row| Some((row.primary, row.importing().first().copied()?)));
+                let (a, b) = importing.unwrap_or((node, other));
+                self.break_connections(a, b, 50);
+            }
             Fault::ShardCrash => self.crash_shard(node),
         }
         // The map says that all is well until a failure timeout after it is not.

@@ -1,0 +1,57 @@
+//! What is planted in a run, and what it came to.
+
+/// A mistake that is planted on purpose, to see it caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    LeaseFromReceipt,
+    CopyCallsItselfInSync,
+    FreshShardKeepsItsRows,
+    PutTriedAgainAfterMaybe,
+    WokenCoordinatorAnswers,
+    PromotedWithoutComparing,
+    LateImportAccepted,
+    NoWaitForTheLease,
+    VotesAtOnce,
+}
+
+impl Bug {
+    pub const ALL: [Bug; 9] = [
+        Bug::LeaseFromReceipt,
+        Bug::CopyCallsItselfInSync,
+        Bug::FreshShardKeepsItsRows,
+        Bug::PutTriedAgainAfterMaybe,
+        Bug::WokenCoordinatorAnswers,
+        Bug::PromotedWithoutComparing,
+        Bug::LateImportAccepted,
+        Bug::NoWaitForTheLease,
+        Bug::VotesAtOnce,
+    ];
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    pub acknowledged: u64,
+    pub refused: u64,
+    pub maybe: u64,
+    pub lost: u64,
+    pub lost_slots: u64,
+    pub removed: u64,
+    pub promoted: u64,
+    pub elections: u64,
+    pub epochs: u64,
+}
+
+impl Report {
+    pub fn add(&mut self, other: &Report) {
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.maybe += other.maybe;
+        self.lost += other.lost;
+        self.lost_slots += other.lost_slots;
+        self.removed += other.removed;
+        self.promoted += other.promoted;
+        self.elections += other.elections;
+        self.epochs += other.epochs;
+    }
+}
