@@ -140,7 +140,7 @@ impl Agreement {
         self.inner.shared.heard.store(self.inner.shared.now(), Ordering::Relaxed);
     }
 
-    fn silence_ms(&self) -> Ms {
+    pub(super) fn silence_ms(&self) -> Ms {
         self.inner.shared.now().saturating_sub(self.inner.shared.heard.load(Ordering::Relaxed))
     }
 }

@@ -125,7 +125,8 @@ pub trait Machine: Send + 'static {
 /// What a [`Carrier`] promises.
 pub type Carried = Pin<Box<dyn Future<Output = Result<Vec<u8>, Unreachable>> + Send>>;
 
-/// Carries requests to other nodes, whose [`Agreement::receive`] answers them.
+/// Carries requests to other nodes, whose [`Agreement::receive`] answers them; an error of that is
+/// [`Unreachable`] here.
 ///
 /// Requests to one node may overtake each other and may be lost; a lost one should come back as
 /// [`Unreachable`] soon, because the next waits for it up to 120 ms. Dropping the future gives the

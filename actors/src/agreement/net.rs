@@ -181,6 +181,11 @@ impl Cluster {
         self.nodes.keys().copied().collect()
     }
 
+    /// `to` does not hear `from`.
+    pub fn cut(&self, from: u16, to: u16) {
+        self.links.lock().unwrap().cut.insert((from, to));
+    }
+
     /// Nobody of the others hears `node`, nor it them.
     pub fn cut_off(&self, node: u16) {
         let others = self.alive().into_iter().filter(|other| *other != node);
