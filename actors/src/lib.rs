@@ -5,6 +5,7 @@
 
 pub mod actor;
 pub mod admission;
+pub mod agreement;
 pub mod apply;
 pub mod client;
 pub mod clock;
