@@ -5,6 +5,7 @@
 
 pub mod actor;
 pub mod admission;
+#[cfg(feature = "agreement")]
 pub mod agreement;
 pub mod apply;
 pub mod client;
