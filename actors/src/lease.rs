@@ -123,7 +123,7 @@ mod tests {
     fn a_lease_that_was_out_is_a_new_one() {
         let mut lease = Lease::new(250);
         for (sent, answered, since) in
-            [(10, 15, 15), (70, 75, 15), (400, 405, 405), (460, 654, 405)]
+            [(10, 15, 15), (70, 75, 15), (400, 405, 405), (460, 649, 405)]
         {
             let seq = lease.beat(sent);
             lease.answer(seq, 0, 0, answered);
