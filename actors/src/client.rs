@@ -152,14 +152,13 @@ impl Client {
     pub fn call_one(&self, request: Request, options: CallOptions) -> OneAnswer {
         let write = request.op.is_write();
         let shared = self.shared.clone();
-        let Some(registry) = self.shared.registry.get() else {
+        let Some(shard) = self.shared.shard_handle(request.slot) else {
             let state = One::Now(Some(Err(FailureKind::NotReady.not_applied())));
             return OneAnswer { state, write, shared };
         };
         let (sender, reply) = oneshot::channel();
         let deadline = self.deadline(options);
         if self.is_local(&request) {
-            let shard = &registry.shards[self.shared.shard_of(request.slot)];
             let Some(pass) = shard.gate.admit(1) else {
                 self.shared.counters.overloaded.add(1);
                 let state = One::Now(Some(Err(FailureKind::Overloaded.not_applied())));
@@ -269,7 +268,7 @@ impl Client {
         let Some(registry) = self.shared.registry.get() else { return all };
         for shard in &registry.shards {
             let (reply, answer) = oneshot::channel();
-            shard.addr.do_send(Digests { slots: slots.to_vec(), reply });
+            shard.load().addr.do_send(Digests { slots: slots.to_vec(), reply });
             all.extend(answer.await.unwrap_or_default());
         }
         all

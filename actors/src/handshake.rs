@@ -1,7 +1,7 @@
 //! The handshake between two nodes, as a pure state machine.
 //!
 //! ```text
-//! dialler  -> Hello     { magic, version, cluster, id, to, incarnation, digest, nonce }
+//! dialler  -> Hello     { magic, version, cluster, id, to, incarnation, digest, purpose, nonce }
 //! listener -> Challenge { incarnation, nonce, proof }      or Refused { code }
 //! dialler  -> Proof     { proof }
 //! listener -> Welcome                                      or Refused { code }
@@ -37,6 +37,15 @@ pub struct Identity {
     pub digest: u64,
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Requests and replication, between worker threads.
+    Data,
+    /// Heartbeats and agreement, between Supervisors.
+    Control,
+}
+
 /// The first message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -44,6 +53,8 @@ pub struct Hello {
     pub from: Identity,
     /// The id of the node it means to reach.
     pub to: String,
+    /// What the connection is for.
+    pub purpose: Purpose,
     nonce: Nonce,
 }
 
@@ -106,8 +117,14 @@ pub struct Dialler<'a> {
 
 impl<'a> Dialler<'a> {
     /// Begins a handshake with the node `to`; gives the Hello to send.
-    pub fn start(me: &Identity, to: &str, secret: &'a [u8], nonce: Nonce) -> (Self, Vec<u8>) {
-        let hello = encode_hello(me, to, &nonce);
+    pub fn start(
+        me: &Identity,
+        to: &str,
+        purpose: Purpose,
+        secret: &'a [u8],
+        nonce: Nonce,
+    ) -> (Self, Vec<u8>) {
+        let hello = encode_hello(me, to, purpose, &nonce);
         (Dialler { secret, hello: hello.clone() }, hello)
     }
 
@@ -147,6 +164,7 @@ pub struct Listener<'a> {
     hello: Vec<u8>,
     challenge: Vec<u8>,
     from: Identity,
+    purpose: Purpose,
 }
 
 impl<'a> Listener<'a> {
@@ -162,7 +180,7 @@ impl<'a> Listener<'a> {
         nonce: Nonce,
         known: impl FnOnce(&str) -> Option<u64>,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
-        let Hello { from, to, .. } = decode_hello(hello)?;
+        let Hello { from, to, purpose, .. } = decode_hello(hello)?;
         let refuse = |refusal| Err(HandshakeError::Refuse(refusal));
         if from.cluster != me.cluster {
             return refuse(Refusal::Cluster);
@@ -182,20 +200,20 @@ impl<'a> Listener<'a> {
         challenge.extend_from_slice(&nonce);
         let mut message = challenge.clone();
         message.extend_from_slice(&sign(secret, b"lariat listener", hello, &challenge));
-        Ok((Listener { secret, hello: hello.to_vec(), challenge, from }, message))
+        Ok((Listener { secret, hello: hello.to_vec(), challenge, from, purpose }, message))
     }
 
-    /// Takes the Proof; gives who the dialler is, and the Welcome to send.
+    /// Takes the Proof; gives who the dialler is, what it wants, and the Welcome to send.
     ///
     /// # Errors
     /// A malformed proof or one that does not fit the secret.
-    pub fn proven(self, message: &[u8]) -> Result<(Identity, Vec<u8>), HandshakeError> {
+    pub fn proven(self, message: &[u8]) -> Result<(Identity, Purpose, Vec<u8>), HandshakeError> {
         let mut reader = Reader(message);
         refused(&mut reader, 3)?;
         let proof: [u8; 32] = reader.array()?;
         reader.end()?;
         verify(self.secret, b"lariat dialler", &self.hello, &self.challenge, &proof)?;
-        Ok((self.from, vec![4]))
+        Ok((self.from, self.purpose, vec![4]))
     }
 }
 
@@ -244,7 +262,7 @@ fn verify(
         .map_err(|_| HandshakeError::Refuse(Refusal::Secret))
 }
 
-fn encode_hello(me: &Identity, to: &str, nonce: &Nonce) -> Vec<u8> {
+fn encode_hello(me: &Identity, to: &str, purpose: Purpose, nonce: &Nonce) -> Vec<u8> {
     let mut bytes = vec![1];
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
@@ -256,6 +274,10 @@ fn encode_hello(me: &Identity, to: &str, nonce: &Nonce) -> Vec<u8> {
     }
     bytes.extend_from_slice(&me.incarnation.to_le_bytes());
     bytes.extend_from_slice(&me.digest.to_le_bytes());
+    bytes.push(match purpose {
+        Purpose::Data => 0,
+        Purpose::Control => 1,
+    });
     bytes.extend_from_slice(nonce);
     bytes
 }
@@ -271,9 +293,14 @@ fn decode_hello(bytes: &[u8]) -> Result<Hello, HandshakeError> {
     }
     let (cluster, id, to) = (reader.text()?, reader.text()?, reader.text()?);
     let (incarnation, digest) = (reader.u64()?, reader.u64()?);
+    let purpose = match reader.u8()? {
+        0 => Purpose::Data,
+        1 => Purpose::Control,
+        _ => return Err(HandshakeError::Malformed),
+    };
     let nonce = reader.array()?;
     reader.end()?;
-    Ok(Hello { from: Identity { cluster, id, incarnation, digest }, to, nonce })
+    Ok(Hello { from: Identity { cluster, id, incarnation, digest }, to, purpose, nonce })
 }
 
 /// Takes fields off the front of a message.
@@ -317,13 +344,14 @@ mod tests {
 
     /// Runs a handshake of `from` with node b; both sides' secrets are given.
     fn shake(from: &Identity, to: &str, secrets: [&[u8]; 2]) -> Result<Identity, HandshakeError> {
-        let (dialler, hello) = Dialler::start(from, to, secrets[0], [1; 32]);
+        let (dialler, hello) = Dialler::start(from, to, Purpose::Control, secrets[0], [1; 32]);
         let known = |id: &str| (id == "a").then_some(100);
         let (listener, challenge) =
             Listener::start(&node("b"), &hello, secrets[1], [2; 32], known)?;
         let (incarnation, proof) = dialler.challenged(&challenge)?;
         assert_eq!(incarnation, 100);
-        let (identity, welcome) = listener.proven(&proof)?;
+        let (identity, purpose, welcome) = listener.proven(&proof)?;
+        assert_eq!(purpose, Purpose::Control);
         dialler.welcomed(&welcome)?;
         Ok(identity)
     }
@@ -352,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_recorded_handshake_is_worth_nothing() {
-        let (dialler, hello) = Dialler::start(&node("a"), "b", b"s", [1; 32]);
+        let (dialler, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
         let start = |nonce| Listener::start(&node("b"), &hello, b"s", nonce, |_| Some(0)).unwrap();
         let (first, challenge) = start([2; 32]);
         let (_, proof) = dialler.challenged(&challenge).unwrap();
@@ -363,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_listeners_own_proof_cannot_be_sent_back_to_it() {
-        let (_, hello) = Dialler::start(&node("a"), "b", b"s", [1; 32]);
+        let (_, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
         let (listener, challenge) =
             Listener::start(&node("b"), &hello, b"s", [2; 32], |_| Some(0)).unwrap();
         let mut proof = vec![3];
@@ -373,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_hello_of_another_version_is_refused_whatever_follows() {
-        let (_, mut hello) = Dialler::start(&node("a"), "b", b"s", [1; 32]);
+        let (_, mut hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
         hello[5] += 1;
         hello.truncate(8);
         let error = decode_hello(&hello).unwrap_err();
@@ -383,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_hello_cut_anywhere_or_with_more_after_it_is_malformed() {
-        let (_, hello) = Dialler::start(&node("a"), "b", b"s", [1; 32]);
+        let (_, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
         for length in 0..hello.len() {
             assert_eq!(decode_hello(&hello[..length]), Err(HandshakeError::Malformed));
         }
@@ -394,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_refusal_reaches_the_dialler_by_name() {
-        let (dialler, _) = Dialler::start(&node("a"), "b", b"s", [1; 32]);
+        let (dialler, _) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
         for refused in REFUSALS {
             let message = refusal(&HandshakeError::Refuse(refused)).unwrap();
             assert_eq!(dialler.challenged(&message), Err(HandshakeError::Refused(refused)));

@@ -29,7 +29,7 @@ use crate::router::Router;
 use crate::router::gates::CopyGates;
 use crate::router::messages::{SetLinks, StopRouter};
 use crate::shard::{Shard, ShardCounters};
-use crate::shared::{Counters, Registry, ShardHandle, Shared};
+use crate::shared::{Counters, PublishedLease, Registry, ShardHandle, Shared};
 use crate::spec::NodeSpec;
 use crate::supervisor::{PeerSeen, StopSupervisor, Supervisor};
 use crate::time::NodeClock;
@@ -259,10 +259,9 @@ impl Running {
     }
 
     fn is_busy(&self) -> bool {
-        let waiting =
-            self.shared.registry.get().is_some_and(|registry| {
-                registry.shards.iter().any(|shard| shard.gate.waiting() > 0)
-            });
+        let waiting = self.shared.registry.get().is_some_and(|registry| {
+            registry.shards.iter().any(|shard| shard.load().gate.waiting() > 0)
+        });
         waiting || self.shared.inflight.used() > 0
     }
 }
@@ -304,7 +303,8 @@ fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
     let shared = Shared {
         id: spec.id.clone(),
         me,
-        incarnation,
+        incarnation: incarnation.into(),
+        lease: PublishedLease::default(),
         cluster: spec.cluster.clone(),
         caches: spec.caches.clone(),
         cache_hashes,
@@ -333,11 +333,11 @@ fn clone_listeners(spec: &NodeSpec) -> Result<Vec<TcpListener>, StartError> {
 
 fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
     let largest = spec.caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
-    let members = shared.clone();
+    let (members, current) = (shared.clone(), shared.clone());
     Params {
         cluster: spec.cluster.name.clone(),
         id: spec.id.clone(),
-        incarnation: shared.incarnation,
+        incarnation: Arc::new(move || current.incarnation()),
         digest: shared.map.load().digest(),
         secret: spec.cluster.secret.clone().into(),
         max_frame: (largest + (4 << 20)) as usize,
@@ -386,16 +386,17 @@ fn populate(plan: &Plan, workers: &[ArbiterHandle]) -> Result<(), StartError> {
             .map_err(|_| StartError::Threads(format!("worker {index} did not start")))?;
         routers.push(router);
         for (shard, addr) in mine {
-            shards[shard] = Some(ShardHandle { addr, gate: Arc::new(Gate::default()) });
+            let (gate, serving) = (Arc::new(Gate::default()), Arc::new(true.into()));
+            shards[shard] = Some(ShardHandle { addr, gate, serving });
         }
     }
-    let shards = shards.into_iter().flatten().collect();
+    let shards = shards.into_iter().flatten().map(ArcSwap::from_pointee).collect();
     let registry = Registry { routers: routers.clone(), shards };
     let _ = plan.shared.registry.set(registry);
     for (worker, router) in workers.iter().zip(routers) {
         connect(plan, worker, router);
     }
-    tracing::info!(node = %plan.shared.id, incarnation = plan.shared.incarnation,
+    tracing::info!(node = %plan.shared.id, incarnation = plan.shared.incarnation(),
         workers = workers.len(), shards = plan.shared.shards, "node started empty");
     Ok(())
 }
@@ -466,20 +467,21 @@ fn accept(
             tracing::warn!(node = %refused.id, %error, refused_so_far, "refused a connection from a peer");
         }
     };
-    let on_connection = move |identity: peer::PeerIdentity, connection: peer::Connection| {
-        let (shared, supervisor, router, served) =
-            (shared.clone(), supervisor.clone(), router.clone(), served.clone());
-        actix_rt::spawn(async move {
-            let Some(peer) = shared.map.load().find(&identity.id) else { return };
-            let incarnation = identity.incarnation;
-            if supervisor.send(PeerSeen { peer, incarnation }).await.is_ok() {
-                let inbound = Inbound::serve(shared, peer, router, connection);
-                let mut served = served.borrow_mut();
-                served.retain(Addr::connected);
-                served.push(inbound);
-            }
-        });
-    };
+    let on_connection =
+        move |identity: peer::PeerIdentity, _purpose, connection: peer::Connection| {
+            let (shared, supervisor, router, served) =
+                (shared.clone(), supervisor.clone(), router.clone(), served.clone());
+            actix_rt::spawn(async move {
+                let Some(peer) = shared.map.load().find(&identity.id) else { return };
+                let incarnation = identity.incarnation;
+                if supervisor.send(PeerSeen { peer, incarnation }).await.is_ok() {
+                    let inbound = Inbound::serve(shared, peer, router, connection);
+                    let mut served = served.borrow_mut();
+                    served.retain(Addr::connected);
+                    served.push(inbound);
+                }
+            });
+        };
     let listening = peer::listen(listener, params, on_connection, on_refused);
     actix_rt::spawn(async move {
         // Ends when the sender is dropped: the node stops accepting.

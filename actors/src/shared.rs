@@ -3,7 +3,8 @@
 //!
 //! There is one [`Shared`] a node and nothing process-wide, so many nodes fit in one process.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use actix::Addr;
@@ -27,8 +28,10 @@ pub struct Shared {
     pub id: String,
     /// This node in the map. Members never change their index while membership is fixed.
     pub me: NodeIx,
-    /// This start of the node.
-    pub incarnation: u64,
+    /// See [`Shared::incarnation`].
+    pub(crate) incarnation: AtomicU64,
+    /// Until when this node may serve; the Supervisor publishes it.
+    pub lease: PublishedLease,
     /// Settings of the cluster.
     pub cluster: ClusterSpec,
     /// The named caches.
@@ -64,20 +67,71 @@ pub struct Shared {
 pub struct Registry {
     /// One router per worker.
     pub routers: Vec<Addr<Router>>,
-    /// One handle per shard; shard `s` lives on worker `s mod workers`.
-    pub shards: Vec<ShardHandle>,
+    /// One handle per shard, replaced when the shard is made again; shard `s` lives on worker
+    /// `s mod workers` while that worker lives.
+    pub shards: Vec<ArcSwap<ShardHandle>>,
 }
 
-/// A shard and the gate before it.
+/// A shard, and what stands before it.
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
     /// Its address.
     pub addr: Addr<Shard>,
     /// Its admission.
     pub gate: Arc<Gate>,
+    /// May this instance of the shard decide anything? The Supervisor closes it for good before it
+    /// reports the shard's slots lost.
+    pub serving: Arc<AtomicBool>,
+}
+
+/// The lease as readers on other threads see it. A shard reads it, and its own gate, before it
+/// reads the map: a valid lease says that no older map was in use when it was renewed.
+#[derive(Debug, Default)]
+pub struct PublishedLease {
+    until: AtomicU64,
+    since: AtomicU64,
+}
+
+impl PublishedLease {
+    /// Until when this node may serve, by its own clock; exclusive.
+    pub fn until(&self) -> Ms {
+        self.until.load(Acquire)
+    }
+
+    /// Since when it has had a lease without a break.
+    pub fn since(&self) -> Ms {
+        self.since.load(Acquire)
+    }
+
+    /// May this node serve now?
+    pub fn is_valid(&self, now: Ms) -> bool {
+        now < self.until()
+    }
+
+    /// Publishes a lease. Only the Supervisor calls it, after the map that the lease requires.
+    pub fn publish(&self, until: Ms, since: Ms) {
+        self.since.store(since, Release);
+        self.until.store(until, Release);
+    }
 }
 
 impl Shared {
+    /// This start of the node. A node that was taken out of the map while it ran is another start
+    /// from then on.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation.load(Acquire)
+    }
+
+    /// The node is another start from now on. Only the Supervisor calls it.
+    pub fn set_incarnation(&self, incarnation: u64) {
+        self.incarnation.store(incarnation, Release);
+    }
+
+    /// The handle of the shard that owns a slot; `None` while the node starts.
+    pub fn shard_handle(&self, slot: Slot) -> Option<arc_swap::Guard<Arc<ShardHandle>>> {
+        Some(self.registry.get()?.shards[self.shard_of(slot)].load())
+    }
+
     /// The shard that owns a slot on this node.
     pub fn shard_of(&self, slot: Slot) -> usize {
         usize::from(slot) % self.shards
@@ -108,7 +162,7 @@ impl Shared {
         });
         NodeStats {
             id: self.id.clone(),
-            incarnation: self.incarnation,
+            incarnation: self.incarnation(),
             uptime_ms: self.clock.now() - self.started_at,
             caches: caches.collect(),
             counters: self.counters.all(),

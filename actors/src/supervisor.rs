@@ -12,9 +12,10 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext, Context, Handler, Message};
 
 use crate::client::MemberState;
-use crate::map::NodeIx;
+use crate::map::{Ask, NodeIx};
 use crate::shard::messages::RowsChanged;
 use crate::shared::Shared;
+use crate::slot::Slot;
 
 /// The Supervisor of one node.
 #[derive(Debug)]
@@ -56,6 +57,37 @@ pub enum PeerState {
         /// The peer.
         peer: NodeIx,
     },
+}
+
+/// Rows that this node wants to be changed: for the coordinator, wherever it is. Lost with it: who
+/// asks asks again until the row has changed.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct AskRows {
+    /// The slot, the stamp of its row, and what is asked for.
+    pub asks: Vec<(Slot, u64, Ask)>,
+}
+
+/// An instance of a shard has ended; sent by its `stopped`.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ShardEnded {
+    /// The shard.
+    pub shard: usize,
+    /// Which instance of it.
+    pub instance: u64,
+    /// Did it panic?
+    pub panicked: bool,
+}
+
+/// The answer of a shard to `shard::messages::Ping`.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ShardAlive {
+    /// The shard.
+    pub shard: usize,
+    /// Which instance of it.
+    pub instance: u64,
 }
 
 /// The node stops.
@@ -109,7 +141,7 @@ impl Handler<PeerSeen> for Supervisor {
         self.shared.map.store(Arc::new(next));
         if let Some(registry) = self.shared.registry.get() {
             for shard in &registry.shards {
-                shard.addr.do_send(RowsChanged);
+                shard.load().addr.do_send(RowsChanged);
             }
         }
     }
@@ -135,4 +167,19 @@ impl Handler<StopSupervisor> for Supervisor {
     fn handle(&mut self, _stop: StopSupervisor, ctx: &mut Context<Self>) {
         ctx.stop();
     }
+}
+
+impl Handler<AskRows> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, _asks: AskRows, _ctx: &mut Context<Self>) {}
+}
+
+impl Handler<ShardEnded> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, _ended: ShardEnded, _ctx: &mut Context<Self>) {}
+}
+
+impl Handler<ShardAlive> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, _alive: ShardAlive, _ctx: &mut Context<Self>) {}
 }

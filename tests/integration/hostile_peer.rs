@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use lariat::actors::codec;
-use lariat::actors::handshake::{Dialler, Identity};
+use lariat::actors::handshake::{Dialler, Identity, Purpose};
 use lariat::actors::op::{Applied, Failure, Reply};
 use lariat::actors::wire::{self, Message};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -71,7 +71,8 @@ fn identity(cluster: &Cluster) -> Identity {
 /// Shakes hands with node-1; returns the connection and the two frames that were sent.
 fn shake(cluster: &Cluster, nonce: u8) -> (Stranger, [Vec<u8>; 2]) {
     let mut stranger = Stranger::connect(cluster, 0);
-    let (dialler, hello) = Dialler::start(&identity(cluster), "node-1", SECRET, [nonce; 32]);
+    let (dialler, hello) =
+        Dialler::start(&identity(cluster), "node-1", Purpose::Data, SECRET, [nonce; 32]);
     stranger.send(&framed(&hello));
     let (_, proof) = dialler.challenged(&stranger.frame()).unwrap();
     stranger.send(&framed(&proof));
@@ -101,7 +102,8 @@ fn strangers_on_the_peer_port_are_turned_away() {
     run(async {
         let cluster = Cluster::start(Shape::default()).await;
         let me = identity(&cluster);
-        let hello = |me: &Identity, to| framed(&Dialler::start(me, to, SECRET, [7; 32]).1);
+        let hello =
+            |me: &Identity, to| framed(&Dialler::start(me, to, Purpose::Data, SECRET, [7; 32]).1);
         let good = hello(&me, "node-1");
         let mut version = good.clone();
         version[codec::LENGTH_BYTES + 5] = 99;
@@ -193,7 +195,9 @@ fn silent_and_slow_connections_do_not_keep_a_peer_out() {
         serves(&cluster, 1).await;
         // A hello that comes a byte at a time is given up at the deadline of handshakes.
         let mut slow = Stranger::connect(&cluster, 0);
-        let hello = framed(&Dialler::start(&identity(&cluster), "node-1", SECRET, [9; 32]).1);
+        let hello = framed(
+            &Dialler::start(&identity(&cluster), "node-1", Purpose::Data, SECRET, [9; 32]).1,
+        );
         let mut sent = 0;
         wait_until("the slow one is given up", || {
             sent += 1;

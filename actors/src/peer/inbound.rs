@@ -107,7 +107,7 @@ impl Inbound {
         }
         for (shard, items) in by_shard.into_iter().enumerate().filter(|(_, i)| !i.is_empty()) {
             let (from, reply) = (self.peer, ctx.address());
-            registry.shards[shard].addr.do_send(Replicate { from, items, reply });
+            registry.shards[shard].load().addr.do_send(Replicate { from, items, reply });
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 
 use super::{Backoff, ConnectError, Connection, Params, PeerIdentity, WriterHandle};
+use crate::handshake::Purpose;
 use crate::map::NodeIx;
 use crate::op::Ms;
 use crate::router::Router;
@@ -166,7 +167,7 @@ impl PeerLink {
         let (address, params) = (self.address.clone(), self.params.clone());
         let peer_id = self.peer_id();
         actix_rt::spawn(async move {
-            me.do_send(Dialled(super::connect(&address, &peer_id, &params).await));
+            me.do_send(Dialled(super::connect(&address, &peer_id, Purpose::Data, &params).await));
         });
     }
 

@@ -26,7 +26,9 @@ use tokio::time::timeout;
 pub use writer::{QUEUE_MAX_BYTES, SendError, WRITE_DEADLINE, WriterHandle};
 
 use crate::codec::{self, FrameError};
-use crate::handshake::{self, Dialler, HANDSHAKE_MAX, HandshakeError, Identity, Listener, Nonce};
+use crate::handshake::{
+    self, Dialler, HANDSHAKE_MAX, HandshakeError, Identity, Listener, Nonce, Purpose,
+};
 use crate::op::Ms;
 use crate::wire::{self, Message, WireError};
 
@@ -50,8 +52,8 @@ pub struct Params {
     pub cluster: String,
     /// This node's id.
     pub id: String,
-    /// This start of the node.
-    pub incarnation: u64,
+    /// Tells this start of the node.
+    pub incarnation: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Digest of the placement.
     pub digest: u64,
     /// The shared secret.
@@ -70,7 +72,7 @@ impl Params {
         Identity {
             cluster: self.cluster.clone(),
             id: self.id.clone(),
-            incarnation: self.incarnation,
+            incarnation: (self.incarnation)(),
             digest: self.digest,
         }
     }
@@ -178,6 +180,7 @@ impl Reader {
 pub async fn connect(
     address: &str,
     to: &str,
+    purpose: Purpose,
     params: &Params,
 ) -> Result<(PeerIdentity, Connection), ConnectError> {
     timeout(HANDSHAKE_DEADLINE, async {
@@ -185,7 +188,7 @@ pub async fn connect(
         stream.set_nodelay(true)?;
         let mut buffer = BytesMut::new();
         let identity = params.identity();
-        let (dialler, hello) = Dialler::start(&identity, to, &params.secret, nonce());
+        let (dialler, hello) = Dialler::start(&identity, to, purpose, &params.secret, nonce());
         send(&mut stream, &hello).await?;
         let challenge = receive(&mut stream, &mut buffer).await?;
         let (incarnation, proof) = match dialler.challenged(&challenge) {
@@ -208,7 +211,7 @@ pub async fn connect(
 pub async fn accept(
     mut stream: TcpStream,
     params: &Params,
-) -> Result<(PeerIdentity, Connection), AcceptError> {
+) -> Result<(PeerIdentity, Purpose, Connection), AcceptError> {
     timeout(HANDSHAKE_DEADLINE, async {
         stream.set_nodelay(true)?;
         let mut buffer = BytesMut::new();
@@ -222,9 +225,9 @@ pub async fn accept(
         send(&mut stream, &challenge).await?;
         let proof = receive(&mut stream, &mut buffer).await?;
         match listener.proven(&proof) {
-            Ok((peer, welcome)) => {
+            Ok((peer, purpose, welcome)) => {
                 send(&mut stream, &welcome).await?;
-                Ok((peer, Connection { stream, buffer, max_frame: params.max_frame }))
+                Ok((peer, purpose, Connection { stream, buffer, max_frame: params.max_frame }))
             }
             Err(error) => Err(refuse(&mut stream, error).await),
         }
@@ -280,7 +283,7 @@ impl Drop for Listening {
 pub fn listen(
     listener: TcpListener,
     params: Params,
-    on_connection: impl Fn(PeerIdentity, Connection) + Clone + 'static,
+    on_connection: impl Fn(PeerIdentity, Purpose, Connection) + Clone + 'static,
     on_refused: impl Fn(&AcceptError) + Clone + 'static,
 ) -> Listening {
     Listening(actix_rt::spawn(async move {
@@ -310,7 +313,7 @@ pub fn listen(
                 (params.clone(), on_connection.clone(), on_refused.clone());
             handshakes.push_back(actix_rt::spawn(async move {
                 match accept(stream, &params).await {
-                    Ok((peer, connection)) => on_connection(peer, connection),
+                    Ok((peer, purpose, connection)) => on_connection(peer, purpose, connection),
                     Err(error) => on_refused(&error),
                 }
             }));

@@ -12,7 +12,7 @@ fn params(id: &str, secret: &[u8]) -> Params {
     Params {
         cluster: "test".into(),
         id: id.into(),
-        incarnation: 10,
+        incarnation: Arc::new(|| 10),
         digest: 1,
         secret: secret.into(),
         max_frame: 64 * 1024,
@@ -36,7 +36,7 @@ fn listening(secret: &[u8]) -> (String, Accepted, Rc<RefCell<Vec<String>>>, List
     let guard = listen(
         listener,
         params("b", secret),
-        move |peer, connection| a.borrow_mut().push((peer, connection)),
+        move |peer, _, connection| a.borrow_mut().push((peer, connection)),
         move |error| r.borrow_mut().push(error.to_string()),
     );
     (address, accepted, refused, guard)
@@ -54,7 +54,8 @@ async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 fn messages_arrive_in_order_in_both_directions() {
     run(async {
         let (address, accepted, _, _guard) = listening(b"secret");
-        let (peer, connection) = connect(&address, "b", &params("a", b"secret")).await.unwrap();
+        let (peer, connection) =
+            connect(&address, "b", Purpose::Data, &params("a", b"secret")).await.unwrap();
         assert_eq!((peer.id.as_str(), peer.incarnation), ("b", 10));
         wait_until("the connection is accepted", || !accepted.borrow().is_empty()).await;
         let (peer, other) = accepted.borrow_mut().pop().unwrap();
@@ -78,10 +79,12 @@ fn messages_arrive_in_order_in_both_directions() {
 fn a_wrong_secret_is_refused_on_either_side() {
     run(async {
         let (address, accepted, refused, _guard) = listening(b"secret");
-        let error = connect(&address, "b", &params("a", b"other")).await.unwrap_err();
+        let error =
+            connect(&address, "b", Purpose::Data, &params("a", b"other")).await.unwrap_err();
         // The listener proves itself first: the dialler notices.
         assert!(matches!(error, ConnectError::Handshake(HandshakeError::Refuse(Refusal::Secret))));
-        let error = connect(&address, "c", &params("a", b"secret")).await.unwrap_err();
+        let error =
+            connect(&address, "c", Purpose::Data, &params("a", b"secret")).await.unwrap_err();
         assert!(matches!(
             error,
             ConnectError::Handshake(HandshakeError::Refused(Refusal::WrongNode))
@@ -98,7 +101,7 @@ fn strangers_are_turned_away_and_the_next_peer_is_served() {
         let mut hello = Vec::new();
         codec::put(&mut hello, |into| {
             let identity = params("a", b"secret").identity();
-            into.extend(Dialler::start(&identity, "b", b"secret", [0; 32]).1);
+            into.extend(Dialler::start(&identity, "b", Purpose::Data, b"secret", [0; 32]).1);
         });
         let mut with_version_9 = hello.clone();
         with_version_9[codec::LENGTH_BYTES + 5] = 9;
@@ -124,7 +127,7 @@ fn strangers_are_turned_away_and_the_next_peer_is_served() {
             assert!(answer.len() < 200, "{name}: {} bytes came back", answer.len());
         }
         wait_until("all are reported", || refused.borrow().len() == count).await;
-        connect(&address, "b", &params("a", b"secret")).await.unwrap();
+        connect(&address, "b", Purpose::Data, &params("a", b"secret")).await.unwrap();
         wait_until("a peer is accepted", || accepted.borrow().len() == 1).await;
     });
 }
@@ -139,7 +142,7 @@ fn connections_that_say_nothing_do_not_keep_a_peer_out() {
         }
         wait_until("the oldest make room", || refused.borrow().len() >= 44).await;
         // The peer takes a place as well, long before the deadline of the silent ones.
-        connect(&address, "b", &params("a", b"secret")).await.unwrap();
+        connect(&address, "b", Purpose::Data, &params("a", b"secret")).await.unwrap();
         let crowded = AcceptError::Crowded.to_string();
         assert!(refused.borrow().iter().all(|cause| *cause == crowded), "{:?}", refused.borrow());
         wait_until("a peer is accepted", || accepted.borrow().len() == 1).await;
@@ -155,7 +158,8 @@ fn a_frame_over_the_limit_and_a_cut_frame_end_the_connection_with_their_cause() 
             (vec![1, 0, 0, 0, 200], "cannot decode a message"),
         ] {
             let (address, accepted, _, _guard) = listening(b"secret");
-            let dialled = connect(&address, "b", &params("a", b"secret")).await.unwrap().1;
+            let dialled =
+                connect(&address, "b", Purpose::Data, &params("a", b"secret")).await.unwrap().1;
             wait_until("the connection is accepted", || !accepted.borrow().is_empty()).await;
             let (mut reader, _writer) = accepted.borrow_mut().pop().unwrap().1.split();
             let mut stream = dialled.stream;
@@ -171,7 +175,8 @@ fn a_frame_over_the_limit_and_a_cut_frame_end_the_connection_with_their_cause() 
 fn a_peer_that_does_not_read_is_given_up() {
     run(async {
         let (address, accepted, _, _guard) = listening(b"secret");
-        let dialled = connect(&address, "b", &params("a", b"secret")).await.unwrap().1;
+        let dialled =
+            connect(&address, "b", Purpose::Data, &params("a", b"secret")).await.unwrap().1;
         wait_until("the connection is accepted", || !accepted.borrow().is_empty()).await;
         let (_read, write) = dialled.stream.into_split();
         let writer = WriterHandle::with_deadline(write, Duration::from_millis(50));

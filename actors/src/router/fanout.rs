@@ -280,8 +280,7 @@ impl Fans {
             return;
         };
         let (since, import) = (stream.since(), stream.import());
-        if let Some(registry) = self.shared.registry.get() {
-            let shard = &registry.shards[self.shared.shard_of(slot)];
+        if let Some(shard) = self.shared.shard_handle(slot) {
             shard.addr.do_send(FetchChunk { copy, slot, since, import, from });
         }
     }

@@ -174,7 +174,7 @@ impl Router {
             items.iter().for_each(|item| ticket.answer(item.index, failed(FailureKind::NotReady)));
             return;
         };
-        let handle = &registry.shards[shard];
+        let handle = registry.shards[shard].load();
         let Some(pass) = handle.gate.admit(items.len()) else {
             shared.counters.overloaded.add(items.len() as u64);
             items
