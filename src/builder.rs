@@ -16,7 +16,7 @@ use lariat_actors::client::Readiness;
 use lariat_actors::node::Running;
 use lariat_actors::node::{Hosting, StartError};
 use lariat_actors::op::Acks;
-use lariat_actors::spec::{CacheSpec, MemberSpec};
+use lariat_actors::spec::{CacheSpec, MemberSpec, Minority};
 
 use crate::error::Error;
 use crate::node::{Node, on_thread};
@@ -263,6 +263,7 @@ impl Builder {
         };
         if !self.members.is_empty() {
             config.nodes = std::mem::take(&mut self.members);
+            config.cluster.minority = Minority::of(config.nodes.len());
         }
         for cache in self.caches.drain(..) {
             match config.caches.iter_mut().find(|known| known.name == cache.name) {

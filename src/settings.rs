@@ -12,8 +12,6 @@ use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, NodeSpec};
 pub struct Config {
     /// What holds for the whole cluster.
     pub cluster: ClusterSpec,
-    /// What a minority does; not in force while membership is fixed.
-    pub minority: Minority,
     /// The nodes, in the file's order.
     pub nodes: Vec<NodeConfig>,
     /// Worker threads of each node.
@@ -32,15 +30,6 @@ pub struct Config {
     pub origins: Vec<Origin>,
     /// What is allowed and seldom meant.
     pub warnings: Vec<String>,
-}
-
-/// What nodes without a majority do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Minority {
-    /// They refuse to serve.
-    Refuse,
-    /// They serve what they hold.
-    Available,
 }
 
 /// One node of the file.
@@ -118,7 +107,6 @@ impl Config {
         let spec = NodeSpec::local();
         Config {
             cluster: spec.cluster,
-            minority: Minority::Available,
             nodes: vec![NodeConfig {
                 member: spec.members[0].clone(),
                 http_bind: String::new(),

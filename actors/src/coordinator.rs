@@ -10,7 +10,7 @@
 //! which it is a copy at once. The slots of which it is primary follow when its last lease must be
 //! over: until then it may still serve them.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 
 use crate::lease::waited_out;
 use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Standing, plan};
@@ -38,7 +38,7 @@ pub struct Coordinator {
     me: NodeIx,
     times: Times,
     members: Vec<Seen>,
-    asks: VecDeque<(Slot, u64, Ask)>,
+    asks: BTreeSet<(Slot, u64, Ask)>,
     joins: Vec<(NodeIx, u64)>,
     planned_at: Ms,
     /// Has it been unable to speak since it proposed last?
@@ -78,7 +78,7 @@ impl Coordinator {
             is_gone: false,
         };
         let members = map.members.iter().map(seen).collect();
-        let (asks, joins) = (VecDeque::new(), Vec::new());
+        let (asks, joins) = (BTreeSet::new(), Vec::new());
         Coordinator { me, times, members, asks, joins, planned_at: 0, was_mute: false }
     }
 
@@ -154,8 +154,8 @@ impl Coordinator {
 
     /// Somebody wants a row to change.
     pub fn ask(&mut self, slot: Slot, stamp: u64, ask: Ask) {
-        if self.asks.len() < ASKS_MAX && !self.asks.contains(&(slot, stamp, ask)) {
-            self.asks.push_back((slot, stamp, ask));
+        if self.asks.len() < ASKS_MAX {
+            self.asks.insert((slot, stamp, ask));
         }
     }
 

@@ -7,9 +7,10 @@
 //! links to peers, an accept loop for peers, and the worker's shards: shard `s` on worker
 //! `s mod workers`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
@@ -19,7 +20,8 @@ use actix::{Addr, Arbiter, ArbiterHandle, System};
 use arc_swap::ArcSwap;
 
 use crate::admission::Gate;
-use crate::client::{Client, Inflight, MemberState};
+use crate::client::{Client, Inflight};
+use crate::handshake::Purpose;
 use crate::map::{ClusterMap, Member, NodeIx};
 use crate::op::Ms;
 use crate::peer::inbound::Inbound;
@@ -27,11 +29,11 @@ use crate::peer::link::{CloseLink, LinkConfig, PeerLink};
 use crate::peer::{self, Params};
 use crate::router::Router;
 use crate::router::gates::CopyGates;
-use crate::router::messages::{SetLinks, StopRouter};
+use crate::router::messages::{Opened, SetLinks, StopRouter};
 use crate::shard::{Shard, ShardCounters};
 use crate::shared::{Counters, PublishedLease, Registry, ShardHandle, Shared};
 use crate::spec::NodeSpec;
-use crate::supervisor::{PeerSeen, StopSupervisor, Supervisor};
+use crate::supervisor::{ControlAccepted, PeerSeen, StopSupervisor, Supervisor};
 use crate::time::NodeClock;
 use crate::wire::cache_hash;
 
@@ -143,6 +145,10 @@ pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
     let shared = Arc::new(share(&spec)?);
     let (started, wait_started) = mpsc::sync_channel(1);
     let own = if hosting == Hosting::Own { spec.workers } else { 0 };
+    let params = params(&spec, &shared);
+    let addresses = addresses(&spec, &shared);
+    #[cfg(feature = "agreement")]
+    let targets = control_targets(&addresses, &shared, &params);
     let thread = thread::Builder::new()
         .name(format!("lariat-{}", spec.id))
         .spawn({
@@ -153,7 +159,12 @@ pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
                 let own: Vec<Arbiter> = (0..own).map(|_| Arbiter::new()).collect();
                 let (tell, told) = mpsc::sync_channel(1);
                 supervisor_arbiter.spawn_fn(move || {
-                    let _ = tell.send(crate::actor::start(Supervisor::new(shared)));
+                    let supervisor = Supervisor::new(
+                        shared,
+                        #[cfg(feature = "agreement")]
+                        targets,
+                    );
+                    let _ = tell.send(crate::actor::start(supervisor));
                 });
                 let Ok(supervisor) = told.recv_timeout(START_TIMEOUT) else { return };
                 let handles: Vec<ArbiterHandle> = own.iter().map(Arbiter::handle).collect();
@@ -181,8 +192,8 @@ pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
     let plan = Plan {
         shared: shared.clone(),
         supervisor: supervisor.clone(),
-        params: params(&spec, &shared),
-        dial: spec.dial.clone(),
+        params,
+        addresses,
         listeners: Mutex::new(listeners),
         links: links.clone(),
         accepting: accepting.clone(),
@@ -295,10 +306,9 @@ fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         .map(|cache| cache.replication_factor.unwrap_or(spec.cluster.replication_factor))
         .max()
         .unwrap_or(1);
-    let cluster_id = xxhash_rust::xxh3::xxh3_64(spec.cluster.name.as_bytes());
-    let map = ClusterMap::from_members(cluster_id, members, spec.cluster.virtual_nodes, copies);
+    let map = ClusterMap::from_members(0, members, spec.cluster.virtual_nodes, copies);
     let me = map.find(&spec.id).ok_or_else(|| StartError::UnknownId(spec.id.clone()))?;
-    let map = map.with_incarnation(me, incarnation).unwrap_or(map);
+    let map = Arc::new(map);
     let member_states = (0..map.members.len()).map(|_| 0.into()).collect();
     let shared = Shared {
         id: spec.id.clone(),
@@ -312,15 +322,18 @@ fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         workers: spec.workers,
         started_at: clock.now(),
         clock,
-        map: ArcSwap::from_pointee(map),
+        seen: map.members.iter().map(|_| AtomicU64::new(0)).collect(),
+        unfounded: map.clone(),
+        map: ArcSwap::new(map),
         registry: OnceLock::new(),
         shard_counters: (0..spec.shards).map(|_| ShardCounters::new(spec.caches.len())).collect(),
         counters: Counters::default(),
         member_states,
         inflight: Inflight::new(spec.max_inflight_bytes),
         stopping: false.into(),
+        failed: false.into(),
+        given_up: false.into(),
     };
-    shared.set_member_state(me, MemberState::Up);
     Ok(shared)
 }
 
@@ -329,6 +342,31 @@ fn clone_listeners(spec: &NodeSpec) -> Result<Vec<TcpListener>, StartError> {
     let Some(listener) = &spec.peer_listener else { return Ok(Vec::new()) };
     listener.set_nonblocking(true)?;
     (0..spec.workers).map(|_| listener.try_clone().map_err(StartError::from)).collect()
+}
+
+/// Where to dial each other member; `None` for this node and for those without an address.
+fn addresses(spec: &NodeSpec, shared: &Shared) -> Vec<Option<String>> {
+    let members = spec.members.iter().enumerate();
+    members
+        .map(|(index, member)| {
+            let address = spec.dial.get(&member.id).unwrap_or(&member.peer).clone();
+            (NodeIx(index as u16) != shared.me && !address.is_empty()).then_some(address)
+        })
+        .collect()
+}
+
+#[cfg(feature = "agreement")]
+fn control_targets(
+    addresses: &[Option<String>],
+    shared: &Shared,
+    params: &Params,
+) -> Vec<Option<crate::control::line::Target>> {
+    let map = shared.map.load();
+    let target = |(id, address): (&String, &Option<String>)| {
+        let (id, address, params) = (id.clone(), address.clone()?, params.clone());
+        Some(crate::control::line::Target { id, address, params })
+    };
+    map.members.iter().map(|member| &member.id).zip(addresses).map(target).collect()
 }
 
 fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
@@ -342,8 +380,8 @@ fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
         secret: spec.cluster.secret.clone().into(),
         max_frame: (largest + (4 << 20)) as usize,
         known: Arc::new(move |id: &str| {
-            let map = members.map.load();
-            map.find(id).map(|node| map.member(node).incarnation)
+            let node = members.map.load().find(id)?;
+            Some(members.highest_seen(node))
         }),
     }
 }
@@ -353,7 +391,7 @@ struct Plan {
     shared: Arc<Shared>,
     supervisor: Addr<Supervisor>,
     params: Params,
-    dial: std::collections::HashMap<String, String>,
+    addresses: Vec<Option<String>>,
     listeners: Mutex<Vec<TcpListener>>,
     links: Arc<Mutex<Vec<Addr<PeerLink>>>>,
     accepting: Arc<Mutex<Vec<tokio::sync::oneshot::Sender<()>>>>,
@@ -403,20 +441,11 @@ fn populate(plan: &Plan, workers: &[ArbiterHandle]) -> Result<(), StartError> {
 
 /// Starts a worker's links and its accept loop.
 fn connect(plan: &Plan, worker: &ArbiterHandle, router: Addr<Router>) {
-    let map = plan.shared.map.load_full();
     let listener = plan.listeners.lock().expect("no holder of this lock panics").pop();
     if listener.is_none() {
         return;
     }
-    let targets: Vec<Option<String>> = map
-        .members
-        .iter()
-        .enumerate()
-        .map(|(index, member)| {
-            let address = plan.dial.get(&member.id).unwrap_or(&member.peer).clone();
-            (NodeIx(index as u16) != plan.shared.me && !address.is_empty()).then_some(address)
-        })
-        .collect();
+    let targets = plan.addresses.clone();
     let (shared, params) = (plan.shared.clone(), plan.params.clone());
     let (supervisor, links, accepting) =
         (plan.supervisor.clone(), plan.links.clone(), plan.accepting.clone());
@@ -453,8 +482,6 @@ fn accept(
     listener: TcpListener,
     stopped: tokio::sync::oneshot::Receiver<()>,
 ) {
-    // The connections of each peer, newest last: one of an older start is closed by its socket.
-    let served: Rc<RefCell<Vec<Addr<Inbound>>>> = Rc::default();
     let refused = shared.clone();
     let last_told: Rc<Cell<Option<Ms>>> = Rc::default();
     let on_refused = move |error: &peer::AcceptError| {
@@ -467,21 +494,28 @@ fn accept(
             tracing::warn!(node = %refused.id, %error, refused_so_far, "refused a connection from a peer");
         }
     };
-    let on_connection =
-        move |identity: peer::PeerIdentity, _purpose, connection: peer::Connection| {
-            let (shared, supervisor, router, served) =
-                (shared.clone(), supervisor.clone(), router.clone(), served.clone());
-            actix_rt::spawn(async move {
-                let Some(peer) = shared.map.load().find(&identity.id) else { return };
-                let incarnation = identity.incarnation;
-                if supervisor.send(PeerSeen { peer, incarnation }).await.is_ok() {
-                    let inbound = Inbound::serve(shared, peer, router, connection);
-                    let mut served = served.borrow_mut();
-                    served.retain(Addr::connected);
-                    served.push(inbound);
+    let on_connection = move |accepted: peer::Accepted| {
+        let peer::Accepted { identity, mine, purpose, connection } = accepted;
+        let Some(peer) = shared.map.load().find(&identity.id) else { return };
+        let incarnation = identity.incarnation;
+        supervisor.do_send(PeerSeen { peer, incarnation });
+        match purpose {
+            Purpose::Data if mine == shared.incarnation() => {
+                let inbound = Inbound::serve(shared.clone(), peer, router.clone(), connection);
+                router.do_send(Opened(inbound));
+            }
+            Purpose::Control => match connection.detach() {
+                Ok(connection) => {
+                    supervisor.do_send(ControlAccepted { peer, incarnation, mine, connection });
                 }
-            });
-        };
+                Err(error) => {
+                    tracing::warn!(node = %shared.id, %error, "cannot pass a peer's connection on")
+                }
+            },
+            // It belongs to a start of this node that is over.
+            Purpose::Data => {}
+        }
+    };
     let listening = peer::listen(listener, params, on_connection, on_refused);
     actix_rt::spawn(async move {
         // Ends when the sender is dropped: the node stops accepting.

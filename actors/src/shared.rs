@@ -14,8 +14,10 @@ use crate::admission::Gate;
 use crate::client::{Inflight, MemberState};
 use crate::map::{ClusterMap, NodeIx};
 use crate::op::{Acks, CacheId, Ms};
-use crate::router::Router;
-use crate::shard::{Shard, ShardCounters};
+use crate::router::messages::MapChanged;
+use crate::router::{self, Router};
+use crate::shard::messages::RowsChanged;
+use crate::shard::{self, Shard, ShardCounters};
 use crate::slot::Slot;
 use crate::spec::{CacheSpec, ClusterSpec};
 use crate::stats::{CacheStats, NodeStats};
@@ -58,6 +60,14 @@ pub struct Shared {
     pub inflight: Arc<Inflight>,
     /// Has the node begun to stop?
     pub stopping: AtomicBool,
+    /// Has the Supervisor panicked?
+    pub failed: AtomicBool,
+    /// Has a shard ended so often that it is not made again?
+    pub given_up: AtomicBool,
+    /// The map before any cluster is founded: where the ring would put the slots of all members.
+    pub unfounded: Arc<ClusterMap>,
+    /// The highest known start of each member of the cluster file.
+    pub seen: Vec<AtomicU64>,
     /// When the node started, by its own clock.
     pub started_at: Ms,
 }
@@ -125,6 +135,42 @@ impl Shared {
     /// The node is another start from now on. Only the Supervisor calls it.
     pub fn set_incarnation(&self, incarnation: u64) {
         self.incarnation.store(incarnation, Release);
+    }
+
+    /// Has the node begun to stop?
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Acquire)
+    }
+
+    /// A start of a member has shown itself.
+    pub fn note_seen(&self, node: NodeIx, incarnation: u64) {
+        self.seen[usize::from(node.0)].fetch_max(incarnation, Relaxed);
+    }
+
+    /// The highest known start of a member.
+    pub fn highest_seen(&self, node: NodeIx) -> u64 {
+        let known = self.map.load().member(node).known;
+        self.seen[usize::from(node.0)].load(Relaxed).max(known)
+    }
+
+    /// Tells shards and Routers that a newer map is published.
+    pub fn tell_of_map(&self) {
+        let Some(registry) = self.registry.get() else { return };
+        registry.shards.iter().for_each(|shard| shard.load().addr.do_send(RowsChanged));
+        self.tell_routers_of_map();
+    }
+
+    /// Tells Routers that what they keep waiting may be tried again: a newer map, or a lease.
+    pub fn tell_routers_of_map(&self) {
+        let Some(registry) = self.registry.get() else { return };
+        registry.routers.iter().for_each(|router| router.do_send(MapChanged));
+    }
+
+    /// The node is another start, which holds nothing. Only the Supervisor calls it.
+    pub fn forget_slots(&self) {
+        let Some(registry) = self.registry.get() else { return };
+        registry.shards.iter().for_each(|shard| shard.load().addr.do_send(shard::messages::Reset));
+        registry.routers.iter().for_each(|router| router.do_send(router::messages::Reset));
     }
 
     /// The handle of the shard that owns a slot; `None` while the node starts.
@@ -256,8 +302,28 @@ counters! {
     parked,
     /// Reads tried again after their link broke.
     reads_retried,
-    /// Shards that crashed.
-    shard_crashes,
+    /// Shards that panicked.
+    shard_panics,
+    /// Shards that answered nothing for `failure_timeout`.
+    shard_stalls,
+    /// Shards that were stopped.
+    shard_stops,
+    /// Shards whose thread ended.
+    shard_threads_lost,
+    /// Elections that this node won.
+    elections_won,
+    /// Members that were taken out of the map.
+    members_removed,
+    /// Slots that went to a copy in sync.
+    slots_promoted,
+    /// Slots that lost their last copy.
+    slots_lost,
+    /// Times that this node dropped what it held and joined again.
+    rejoins,
+    /// Times that it did so because a majority of the voters had ended.
+    majority_lost,
+    /// Times that it did so because another cluster of its name had the majority or a newer map.
+    clusters_yielded,
     /// Restarts of peers that were noticed.
     peer_restarts,
 }

@@ -39,6 +39,8 @@ pub struct ClusterSpec {
     pub acks: Acks,
     /// In-sync copies below which an `all` write is refused.
     pub min_copies: usize,
+    /// What nodes without a majority do.
+    pub minority: Minority,
     /// Points of a node of weight 1 on the ring.
     pub virtual_nodes: u32,
     /// Between two heartbeats.
@@ -53,6 +55,23 @@ pub struct ClusterSpec {
     pub drain_timeout_ms: Ms,
     /// The shared secret; empty on a cluster that is all loopback.
     pub secret: Vec<u8>,
+}
+
+/// What nodes without a majority do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Minority {
+    /// They refuse to serve, and found no cluster while a node is silent.
+    Refuse,
+    /// They go on when every other node refuses connections or has been silent for
+    /// `failure_timeout`.
+    Available,
+}
+
+impl Minority {
+    /// The default of a cluster of so many nodes: with two, the death of one leaves no majority.
+    pub fn of(nodes: usize) -> Self {
+        if nodes <= 2 { Minority::Available } else { Minority::Refuse }
+    }
 }
 
 /// A node as the cluster file lists it.
@@ -115,6 +134,7 @@ impl Default for ClusterSpec {
             replication_factor: 1,
             acks: Acks::All,
             min_copies: 1,
+            minority: Minority::Available,
             virtual_nodes: 128,
             heartbeat_interval_ms: 60,
             lease_ms: 250,

@@ -8,8 +8,11 @@
 //! that is kept does not keep a frame.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::control::Control;
+use crate::map::{Change, ClusterMap};
 use crate::op::{Acks, Answer, Ms, Op, Reply, Version};
 use crate::replication::Refusal;
 use crate::slot::Slot;
@@ -89,6 +92,8 @@ pub enum Message {
         /// 0: it is stopping.
         reason: u16,
     },
+    /// What Supervisors say to each other.
+    Control(Control),
 }
 
 /// A request as it travels.
@@ -286,13 +291,46 @@ pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     // than in a frame, hence the factor.
     const KIB: usize = 1 << 10;
     match bytes.len() {
-        0..=4_096 => decode_within::<{ 256 * KIB }>(bytes),
-        4_097..=1_048_576 => decode_within::<{ 16 * KIB * KIB }>(bytes),
-        _ => decode_within::<{ 512 * KIB * KIB }>(bytes),
+        0..=4_096 => decode_within::<{ 256 * KIB }, _>(bytes),
+        4_097..=1_048_576 => decode_within::<{ 16 * KIB * KIB }, _>(bytes),
+        _ => decode_within::<{ 512 * KIB * KIB }, _>(bytes),
     }
 }
 
-fn decode_within<const LIMIT: usize>(bytes: &[u8]) -> Result<Message, WireError> {
+/// What is agreed on: an entry of the log, or a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Agreed {
+    /// Changes to the map. The epoch of the map that they make is the entry's index and `base`.
+    Changes(Vec<Change>),
+    /// The map as it is.
+    Map(MapState),
+}
+
+/// A map, and what is added to an entry's index to make its epoch: agreement that begins anew
+/// continues the epochs of the map that it begins with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MapState {
+    /// What is added to an index.
+    pub base: u64,
+    /// The map.
+    pub map: ClusterMap,
+}
+
+/// The bytes of something agreed.
+pub fn encode_agreed(agreed: &Agreed) -> Vec<u8> {
+    bincode::serde::encode_to_vec(agreed, bincode::config::standard())
+        .expect("encoding into memory does not fail: no type here refuses to be serialised")
+}
+
+/// What was agreed, from its bytes.
+///
+/// # Errors
+/// [`WireError`] for anything but exactly one such value.
+pub fn decode_agreed(bytes: &[u8]) -> Result<Agreed, WireError> {
+    decode_within::<{ 64 << 20 }, _>(bytes)
+}
+
+fn decode_within<const LIMIT: usize, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     let config = bincode::config::standard().with_limit::<LIMIT>();
     let (message, used) = bincode::serde::decode_from_slice(bytes, config)
         .map_err(|error| WireError::Malformed(error.to_string()))?;

@@ -74,7 +74,7 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
 /// Logs to stderr; `LARIAT_LOG` filters, like `debug` or `lariat_actors=debug`.
 fn log() {
     let filter = EnvFilter::try_from_env("LARIAT_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn,openraft=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

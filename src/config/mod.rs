@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use lariat_actors::op::{Acks, MAX_KEY_BYTES};
-use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec};
+use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, Minority};
 
-use crate::settings::{Config, HttpConfig, Minority, Mistakes, NodeConfig};
+use crate::settings::{Config, HttpConfig, Mistakes, NodeConfig};
 use crate::units::{format_duration, format_size, parse_duration_ms, parse_size};
 use reader::{Reader, Show};
 
@@ -47,11 +47,16 @@ fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>
     let shards = r.integer("node.shards", workers, 1, 4096);
     let minority_default = if nodes.len() <= 2 { "available" } else { "refuse" };
     let replication_default = if r.has_file() { nodes.len().min(2) } else { 1 };
+    let minority = match r.choice("cluster.minority", minority_default, &["refuse", "available"]) {
+        "available" => Minority::Available,
+        _ => Minority::Refuse,
+    };
     let cluster = ClusterSpec {
         name: name(r, "cluster.name", "lariat"),
         replication_factor: r.integer("cluster.replication_factor", replication_default, 1, 7),
         acks: acks(r, "cluster.acks", "all"),
         min_copies: r.integer("cluster.min_copies", defaults.min_copies, 1, 7),
+        minority,
         virtual_nodes: r.integer("cluster.virtual_nodes", 128, 1, 4096) as u32,
         heartbeat_interval_ms: duration(
             r,
@@ -64,10 +69,6 @@ fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>
         drain_timeout_ms: duration(r, "cluster.drain_timeout", defaults.drain_timeout_ms),
         secret: secret(r, environment),
     };
-    let minority = match r.choice("cluster.minority", minority_default, &["refuse", "available"]) {
-        "available" => Minority::Available,
-        _ => Minority::Refuse,
-    };
     let max_inflight_bytes = size(r, "node.max_inflight_bytes", 128 << 20);
     let max_connections = r.integer("node.max_connections", 10_000, 1, 1_000_000);
     let http = HttpConfig {
@@ -78,7 +79,6 @@ fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>
     let caches = read_caches(r);
     let mut config = Config {
         cluster,
-        minority,
         nodes,
         workers,
         shards,

@@ -55,7 +55,7 @@ pub enum Change {
 }
 
 /// A change to one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Ask {
     /// A copy is to be filled.
     Import(NodeIx),

@@ -8,10 +8,12 @@ mod plan;
 mod row;
 #[cfg(test)]
 mod tests;
+mod voters;
 
 pub use change::{Ask, Change, Summary};
 pub use plan::{Pace, plan};
 pub use row::{REPLICAS_MAX, Row};
+pub use voters::{VOTERS_MAX, voters};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,7 @@ use crate::slot::Slot;
 pub struct NodeIx(pub u16);
 
 /// Members and rows at one epoch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterMap {
     /// Identity of the cluster; maps of different ids are never compared.
     pub cluster_id: u64,
@@ -42,7 +44,7 @@ pub struct ClusterMap {
 }
 
 /// A node as the map names it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub id: String,

@@ -1,5 +1,7 @@
 //! A row of the map: where one slot is.
 
+use serde::{Deserialize, Serialize};
+
 use super::NodeIx;
 
 /// Most copies of a slot besides the primary's.
@@ -9,7 +11,7 @@ pub const REPLICAS_MAX: usize = 6;
 ///
 /// The copies in sync stand before those that are importing, each group in the order in which they
 /// came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// The node that decides reads and writes.
     pub primary: NodeIx,

@@ -21,7 +21,7 @@ use crate::router::Router;
 use crate::router::messages::{Acked, LinkEvent, LinkNews, PartBroken, PartDone, StatsArrived};
 use crate::shard::messages::{Item, PartAnswer};
 use crate::shared::Shared;
-use crate::supervisor::{PeerSeen, PeerState, Supervisor};
+use crate::supervisor::Supervisor;
 use crate::wire::{Message as Wire, PeerAnswer, ReplicationItem};
 use crate::wire_map::request_to_wire;
 
@@ -192,7 +192,6 @@ impl PeerLink {
         }
         // The Router must know that the link is gone before it tries the parts again.
         self.news(LinkEvent::Lost);
-        self.supervisor.do_send(PeerState::Lost { peer: self.peer });
         for (_, waiting) in self.requests.drain() {
             let (ticket, part) = (waiting.ticket, waiting.part);
             self.router.do_send(PartBroken { ticket, part, sent: true });
@@ -218,13 +217,10 @@ impl PeerLink {
         }
         let silent = self.shared.clock.now().saturating_sub(self.last_heard);
         if silent > self.shared.cluster.failure_timeout_ms {
-            self.supervisor.do_send(PeerState::Down { peer: self.peer });
             self.lose("silent for failure_timeout", ctx);
             return;
         }
-        if silent > self.shared.cluster.lease_ms {
-            self.supervisor.do_send(PeerState::Suspect { peer: self.peer });
-        }
+        if silent > self.shared.cluster.lease_ms {}
         self.beat += 1;
         let beat = Wire::Beat { seq: self.beat };
         self.send(&beat, ctx);
@@ -238,9 +234,7 @@ impl PeerLink {
             Wire::StatsReply { id, stats } => {
                 self.router.do_send(StatsArrived { peer: self.peer, id, stats: Some(stats) });
             }
-            Wire::BeatAnswer { .. } => {
-                self.supervisor.do_send(PeerState::Alive { peer: self.peer });
-            }
+            Wire::BeatAnswer { .. } => {}
             Wire::Goodbye { .. } => self.lose("the peer is stopping", ctx),
             _ => self.lose("the peer sent a message that only a dialling node may send", ctx),
         }
@@ -287,12 +281,8 @@ impl Handler<Dialled> for PeerLink {
                 // The Supervisor has to publish what this start of the peer means before anything
                 // is sent to it.
                 let (me, peer, incarnation) = (ctx.address(), self.peer, identity.incarnation);
-                let seen = self.supervisor.send(PeerSeen { peer, incarnation });
-                actix_rt::spawn(async move {
-                    if seen.await.is_ok() {
-                        me.do_send(Ready { incarnation, connection });
-                    }
-                });
+                let _ = peer;
+                me.do_send(Ready { incarnation, connection });
             }
             Err(error) => {
                 self.shared.counters.peer_connect_failures.add(1);
@@ -301,7 +291,6 @@ impl Handler<Dialled> for PeerLink {
                     tracing::warn!(node = %self.shared.id, %peer, address = %self.address, %error,
                         "cannot connect to peer");
                 }
-                self.supervisor.do_send(PeerState::Down { peer: self.peer });
                 self.news(LinkEvent::Down);
                 self.dial_later(ctx);
             }
@@ -332,7 +321,6 @@ impl Handler<Ready> for PeerLink {
         let peer = self.peer_id();
         tracing::debug!(node = %self.shared.id, %peer, incarnation = ready.incarnation, "link to peer up");
         self.news(LinkEvent::Up { incarnation: ready.incarnation });
-        self.supervisor.do_send(PeerState::Alive { peer: self.peer });
     }
 }
 

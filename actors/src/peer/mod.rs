@@ -129,6 +129,19 @@ pub enum ReadError {
     Wire(#[from] WireError),
 }
 
+/// A connection that a peer has dialled.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Who the peer has proven to be.
+    pub identity: PeerIdentity,
+    /// The start of this node that it shook hands with.
+    pub mine: u64,
+    /// What the connection is for.
+    pub purpose: Purpose,
+    /// The connection.
+    pub connection: Connection,
+}
+
 /// A connection that has shaken hands.
 #[derive(Debug)]
 pub struct Connection {
@@ -143,6 +156,36 @@ impl Connection {
         let (read, write) = self.stream.into_split();
         let reader = Reader { stream: read, buffer: self.buffer, max_frame: self.max_frame };
         (reader, WriterHandle::start(write))
+    }
+}
+
+/// A connection on its way to another thread.
+#[derive(Debug)]
+pub struct Detached {
+    stream: std::net::TcpStream,
+    buffer: BytesMut,
+    max_frame: usize,
+}
+
+impl Connection {
+    /// Takes the connection off the current thread.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn detach(self) -> std::io::Result<Detached> {
+        let Connection { stream, buffer, max_frame } = self;
+        Ok(Detached { stream: stream.into_std()?, buffer, max_frame })
+    }
+}
+
+impl Detached {
+    /// Puts the connection on the current thread.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn attach(self) -> std::io::Result<Connection> {
+        let Detached { stream, buffer, max_frame } = self;
+        Ok(Connection { stream: TcpStream::from_std(stream)?, buffer, max_frame })
     }
 }
 
@@ -208,10 +251,7 @@ pub async fn connect(
 ///
 /// # Errors
 /// See [`ConnectError`]; the dialler has been told where it may know.
-pub async fn accept(
-    mut stream: TcpStream,
-    params: &Params,
-) -> Result<(PeerIdentity, Purpose, Connection), AcceptError> {
+pub async fn accept(mut stream: TcpStream, params: &Params) -> Result<Accepted, AcceptError> {
     timeout(HANDSHAKE_DEADLINE, async {
         stream.set_nodelay(true)?;
         let mut buffer = BytesMut::new();
@@ -225,9 +265,10 @@ pub async fn accept(
         send(&mut stream, &challenge).await?;
         let proof = receive(&mut stream, &mut buffer).await?;
         match listener.proven(&proof) {
-            Ok((peer, purpose, welcome)) => {
+            Ok((identity, purpose, welcome)) => {
                 send(&mut stream, &welcome).await?;
-                Ok((peer, purpose, Connection { stream, buffer, max_frame: params.max_frame }))
+                let connection = Connection { stream, buffer, max_frame: params.max_frame };
+                Ok(Accepted { identity, mine: me.incarnation, purpose, connection })
             }
             Err(error) => Err(refuse(&mut stream, error).await),
         }
@@ -283,7 +324,7 @@ impl Drop for Listening {
 pub fn listen(
     listener: TcpListener,
     params: Params,
-    on_connection: impl Fn(PeerIdentity, Purpose, Connection) + Clone + 'static,
+    on_connection: impl Fn(Accepted) + Clone + 'static,
     on_refused: impl Fn(&AcceptError) + Clone + 'static,
 ) -> Listening {
     Listening(actix_rt::spawn(async move {
@@ -313,7 +354,7 @@ pub fn listen(
                 (params.clone(), on_connection.clone(), on_refused.clone());
             handshakes.push_back(actix_rt::spawn(async move {
                 match accept(stream, &params).await {
-                    Ok((peer, purpose, connection)) => on_connection(peer, purpose, connection),
+                    Ok(accepted) => on_connection(accepted),
                     Err(error) => on_refused(&error),
                 }
             }));

@@ -36,7 +36,7 @@ fn listening(secret: &[u8]) -> (String, Accepted, Rc<RefCell<Vec<String>>>, List
     let guard = listen(
         listener,
         params("b", secret),
-        move |peer, _, connection| a.borrow_mut().push((peer, connection)),
+        move |accepted| a.borrow_mut().push((accepted.identity, accepted.connection)),
         move |error| r.borrow_mut().push(error.to_string()),
     );
     (address, accepted, refused, guard)

@@ -1,5 +1,8 @@
 //! What a Router can be sent.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use actix::{Addr, Message};
 use tokio::sync::oneshot;
 
@@ -10,6 +13,7 @@ use crate::replication::Effect;
 use crate::shard::messages::{ChunkEntry, ChunkPosition, PartAnswer, ReplyTo};
 use crate::slot::Slot;
 use crate::stats::NodeStats;
+use crate::supervisor::Supervisor;
 use crate::wire::AckItem;
 
 /// A batch of a client of this node.
@@ -204,3 +208,32 @@ pub struct StopRouter;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct SetLinks(pub Vec<Option<Addr<crate::peer::link::PeerLink>>>);
+
+/// A newer map is published, or this node has a lease again: what waits may be tried again.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct MapChanged;
+
+/// This node is another start, which holds nothing.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reset;
+
+/// A peer's connection is served on this thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Opened(pub Addr<Inbound>);
+
+/// A shard is to be made on this thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct MakeShard {
+    /// The shard.
+    pub shard: usize,
+    /// Which instance of it.
+    pub instance: u64,
+    /// Its gate.
+    pub serving: Arc<AtomicBool>,
+    /// Who is told.
+    pub supervisor: Addr<Supervisor>,
+}

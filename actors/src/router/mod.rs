@@ -481,3 +481,23 @@ impl Handler<StopRouter> for Router {
         ctx.stop();
     }
 }
+
+impl Handler<MapChanged> for Router {
+    type Result = ();
+    fn handle(&mut self, _m: MapChanged, _ctx: &mut Context<Self>) {}
+}
+
+impl Handler<messages::Reset> for Router {
+    type Result = ();
+    fn handle(&mut self, _m: messages::Reset, _ctx: &mut Context<Self>) {}
+}
+
+impl Handler<Opened> for Router {
+    type Result = ();
+    fn handle(&mut self, _m: Opened, _ctx: &mut Context<Self>) {}
+}
+
+impl Handler<MakeShard> for Router {
+    type Result = ();
+    fn handle(&mut self, _m: MakeShard, _ctx: &mut Context<Self>) {}
+}

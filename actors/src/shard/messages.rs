@@ -166,3 +166,12 @@ impl Drop for ReplyTo {
         }
     }
 }
+
+/// Stub.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ping;
+/// Stub.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reset;

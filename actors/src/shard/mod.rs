@@ -339,3 +339,13 @@ impl Handler<Batch> for Shard {
         self.publish();
     }
 }
+
+impl Handler<messages::Ping> for Shard {
+    type Result = ();
+    fn handle(&mut self, _m: messages::Ping, _ctx: &mut Context<Self>) {}
+}
+
+impl Handler<messages::Reset> for Shard {
+    type Result = ();
+    fn handle(&mut self, _m: messages::Reset, _ctx: &mut Context<Self>) {}
+}

@@ -1,0 +1,90 @@
+//! What Supervisors say to each other, and the connections that carry it.
+//!
+//! Each Supervisor dials every other one ([`line`]): what it asks for leaves on the connection that
+//! it dialled, and answers come back on the same one. Accepted connections are moved from the
+//! worker that shook hands to the Supervisor's thread ([`accepted`]), so that a flooded worker
+//! delays no heartbeat. A connection belongs to one start of each of its two nodes.
+
+pub mod accepted;
+pub mod line;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::map::{Ask, NodeIx};
+use crate::slot::Slot;
+
+/// A message between Supervisors. The first group travels from the dialling node, the second is
+/// what the accepting one answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Control {
+    /// A request of the agreement.
+    Raft {
+        /// The sender's number for it.
+        id: u64,
+        /// Its bytes.
+        request: Bytes,
+    },
+    /// A member asks the coordinator to renew its lease.
+    Beat {
+        /// Its number.
+        seq: u64,
+        /// Does the sender have a lease?
+        has_lease: bool,
+    },
+    /// The sender's start wants to be a member.
+    Join,
+    /// Rows that are to change.
+    AskRows {
+        /// The slot, the stamp of its row, and what is asked for.
+        asks: Vec<(Slot, u64, Ask)>,
+    },
+    /// How does the receiver stand?
+    Status,
+    /// The sender would found the cluster: does the receiver agree?
+    Agree,
+    /// An operator declares a start of a node dead.
+    Forget {
+        /// The node.
+        node: NodeIx,
+        /// Its newest start that counts as dead.
+        incarnation: u64,
+    },
+
+    /// The answer to `Raft`; `None` when it was refused.
+    RaftAnswer {
+        /// The number of the request.
+        id: u64,
+        /// Its bytes.
+        answer: Option<Bytes>,
+    },
+    /// The coordinator renews a lease.
+    Answer {
+        /// The number of the heartbeat.
+        seq: u64,
+        /// Epoch of the map that the coordinator had applied.
+        epoch: u64,
+    },
+    /// The receiver's start is no member and never will be again.
+    Gone,
+    /// The answer to `Status`.
+    Standing(Standing),
+    /// The answer to `Agree`.
+    Agreed {
+        /// Does it agree?
+        yes: bool,
+    },
+}
+
+/// How a node stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Identity of the cluster whose map it has; 0 without a map.
+    pub cluster_id: u64,
+    /// Epoch of its map.
+    pub epoch: u64,
+    /// The coordinator it knows: the node and its start.
+    pub coordinator: Option<(NodeIx, u64)>,
+    /// May it serve?
+    pub has_lease: bool,
+}

@@ -1,0 +1,185 @@
+//! The first map: who founds the cluster, and with whom.
+//!
+//! A node that has no map founds nothing while a map may exist that it has not heard of. So every
+//! node of the cluster file has to answer that it has none, or its port has to refuse; those that
+//! answer have to be a majority of the file; and all of them have to agree to the same founder, the
+//! first of them in the file. A node agrees to one founder at a time, and only after it has
+//! listened for a lease and a tenth: members of a live cluster dial listed nodes for ever, so one
+//! would have been heard of by then.
+
+use crate::lease::waited_out;
+use crate::map::NodeIx;
+use crate::op::Ms;
+
+/// What is known of another node of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It neither answers nor refuses.
+    Silent {
+        /// For how long.
+        for_ms: Ms,
+    },
+    /// Its port refuses, or an operator says that it will not come back.
+    Absent,
+    /// It says that it has no map.
+    WithoutMap,
+    /// It has a map.
+    WithMap,
+}
+
+/// What a node without a map does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Ask to join the cluster of a node that has a map.
+    Join,
+    /// Ask all of these to agree, and found the cluster with them; this node is one of them.
+    Found(Vec<NodeIx>),
+    /// Wait for the first of those that answer to found it.
+    WaitFor(NodeIx),
+    /// Wait for these, which are silent.
+    Silent(Vec<NodeIx>),
+    /// Wait until a majority of the file answers.
+    TooFew {
+        /// How many do, this node included.
+        answer: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// Wait until it has listened for long enough.
+    Listen,
+}
+
+/// The times and the policy that decide.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The lease.
+    pub lease_ms: Ms,
+    /// With `minority = "available"`: the silence after which a node counts as absent.
+    pub silence_max_ms: Option<Ms>,
+}
+
+/// The next step of node `me`, which has listened for `listening_ms`. `known` has one entry a node
+/// of the file; that of `me` is ignored.
+pub fn step(me: NodeIx, known: &[Known], listening_ms: Ms, rules: Rules) -> Step {
+    let others = || {
+        let all = known.iter().enumerate().map(|(node, known)| (NodeIx(node as u16), *known));
+        all.filter(|(node, _)| *node != me)
+    };
+    if others().any(|(_, known)| known == Known::WithMap) {
+        return Step::Join;
+    }
+    if listening_ms <= waited_out(rules.lease_ms) {
+        return Step::Listen;
+    }
+    let is_silent = |known: Known| match known {
+        Known::Silent { for_ms } => rules.silence_max_ms.is_none_or(|max| for_ms <= max),
+        _ => false,
+    };
+    let silent: Vec<NodeIx> =
+        others().filter(|(_, known)| is_silent(*known)).map(|(node, _)| node).collect();
+    if !silent.is_empty() {
+        return Step::Silent(silent);
+    }
+    let answers = |node: NodeIx| known[usize::from(node.0)] == Known::WithoutMap || node == me;
+    let with: Vec<NodeIx> =
+        (0..known.len() as u16).map(NodeIx).filter(|&node| answers(node)).collect();
+    // Whoever chose availability founds with whom there is.
+    let needed = if rules.silence_max_ms.is_some() { 1 } else { known.len() / 2 + 1 };
+    if with.len() < needed {
+        return Step::TooFew { answer: with.len(), needed };
+    }
+    match with[0] {
+        first if first == me => Step::Found(with),
+        first => Step::WaitFor(first),
+    }
+}
+
+/// Does a node agree to a founder? `agreed` is the start it has agreed to before, if that is not
+/// known to be gone.
+pub fn agrees(
+    has_map: bool,
+    listening_ms: Ms,
+    lease_ms: Ms,
+    agreed: Option<(NodeIx, u64)>,
+    founder: (NodeIx, u64),
+) -> bool {
+    let is_free = agreed.is_none_or(|other| other == founder);
+    !has_map && listening_ms > waited_out(lease_ms) && is_free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { lease_ms: 250, silence_max_ms: None };
+    const SILENT: Known = Known::Silent { for_ms: 60_000 };
+
+    fn nodes(of: &[u16]) -> Vec<NodeIx> {
+        of.iter().copied().map(NodeIx).collect()
+    }
+
+    fn next(me: u16, known: &[Known]) -> Step {
+        step(NodeIx(me), known, 276, RULES)
+    }
+
+    #[test]
+    fn the_first_that_answers_founds_with_all_that_do() {
+        use Known::{Absent, WithoutMap};
+        assert_eq!(next(0, &[WithoutMap; 3]), Step::Found(nodes(&[0, 1, 2])));
+        assert_eq!(next(2, &[WithoutMap; 3]), Step::WaitFor(NodeIx(0)));
+        assert_eq!(next(1, &[Absent, SILENT, WithoutMap]), Step::Found(nodes(&[1, 2])));
+        let few = Step::TooFew { answer: 2, needed: 3 };
+        assert_eq!(next(1, &[Absent, SILENT, WithoutMap, Absent, Absent]), few);
+    }
+
+    #[test]
+    fn a_silent_node_blocks_it_and_is_named() {
+        let known = [Known::WithoutMap, SILENT, Known::WithoutMap];
+        assert_eq!(next(0, &known), Step::Silent(nodes(&[1])));
+        let patient = Rules { silence_max_ms: Some(1_000), ..RULES };
+        assert_eq!(step(NodeIx(0), &known, 276, patient), Step::Found(nodes(&[0, 2])));
+        let known = [Known::WithoutMap, Known::Silent { for_ms: 1_000 }, Known::WithoutMap];
+        assert_eq!(step(NodeIx(0), &known, 276, patient), Step::Silent(nodes(&[1])));
+    }
+
+    #[test]
+    fn whoever_hears_of_a_map_joins_it_whatever_else_it_knows() {
+        let known = [Known::WithoutMap, SILENT, Known::WithMap];
+        assert_eq!(step(NodeIx(0), &known, 0, RULES), Step::Join);
+    }
+
+    #[test]
+    fn nothing_is_founded_before_a_lease_and_a_tenth_of_listening() {
+        assert_eq!(step(NodeIx(0), &[Known::WithoutMap; 3], 275, RULES), Step::Listen);
+        let founder = (NodeIx(0), 7);
+        assert!(!agrees(false, 275, 250, None, founder));
+        assert!(agrees(false, 276, 250, None, founder));
+    }
+
+    #[test]
+    fn a_node_agrees_to_one_founder_and_to_none_once_it_has_a_map() {
+        let founder = (NodeIx(0), 7);
+        assert!(agrees(false, 1_000, 250, Some(founder), founder));
+        assert!(!agrees(false, 1_000, 250, Some((NodeIx(0), 6)), founder));
+        assert!(!agrees(false, 1_000, 250, Some((NodeIx(1), 7)), founder));
+        assert!(!agrees(true, 1_000, 250, None, founder));
+    }
+
+    #[test]
+    fn two_groups_that_do_not_see_each_other_cannot_both_found() {
+        for size in 3..=7_usize {
+            for group in 0..1_u32 << size {
+                let founds = |mask: u32| {
+                    let in_it = |node: usize| mask & (1 << node) != 0;
+                    let known: Vec<Known> = (0..size)
+                        .map(|n| if in_it(n) { Known::WithoutMap } else { Known::Absent })
+                        .collect();
+                    (0..size)
+                        .filter(|&n| in_it(n))
+                        .any(|me| matches!(next(me as u16, &known), Step::Found(_)))
+                };
+                assert!(!(founds(group) && founds(!group & ((1 << size) - 1))), "{group:b}");
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Which members vote on changes to the map.
+
+use std::collections::BTreeSet;
+
+use super::{ClusterMap, NodeIx};
+
+/// Most voters. More make every change slower and no failure of two nodes more bearable.
+pub const VOTERS_MAX: usize = 5;
+
+/// The members that should vote, given those that do.
+///
+/// An odd number of them: a fourth voter raises the majority and not the number of nodes that may
+/// fail. Two members both vote, because either may have to go on with all that was agreed. Whoever
+/// votes and is still a member goes on; new ones come from zones without a voter while there are
+/// any, in the order of the members.
+pub fn voters(map: &ClusterMap, now: &BTreeSet<NodeIx>) -> BTreeSet<NodeIx> {
+    let present: Vec<NodeIx> = map.present().collect();
+    let wanted = match present.len() {
+        count @ 0..=2 => count,
+        count => (count - (count + 1) % 2).min(VOTERS_MAX),
+    };
+    let zone = |node: NodeIx| map.member(node).zone.as_str();
+    let mut chosen: Vec<NodeIx> =
+        present.iter().copied().filter(|node| now.contains(node)).take(wanted).collect();
+    while chosen.len() < wanted {
+        let has_zone = |node: NodeIx| chosen.iter().any(|&other| zone(other) == zone(node));
+        let free = || present.iter().copied().filter(|node| !chosen.contains(node));
+        let Some(next) = free().find(|&node| !has_zone(node)).or_else(|| free().next()) else {
+            break;
+        };
+        chosen.push(next);
+    }
+    chosen.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Change, Member};
+    use super::*;
+
+    fn map(zones: &[&str]) -> ClusterMap {
+        let member = |(i, zone): (usize, &&str)| Member {
+            id: format!("node-{i}"),
+            incarnation: 0,
+            known: 0,
+            http: String::new(),
+            peer: String::new(),
+            weight: 1.0,
+            zone: (*zone).to_string(),
+        };
+        let members = zones.iter().enumerate().map(member).collect();
+        let starts = (0..zones.len() as u16).map(|node| (NodeIx(node), 1)).collect();
+        let map = ClusterMap::from_members(0, members, 4, 1);
+        map.apply(1, &[Change::Found { cluster_id: 1, starts }]).0
+    }
+
+    fn set(nodes: &[u16]) -> BTreeSet<NodeIx> {
+        nodes.iter().copied().map(NodeIx).collect()
+    }
+
+    #[test]
+    fn there_are_as_many_as_make_a_difference() {
+        let counts = [(1, 1), (2, 2), (3, 3), (4, 3), (5, 5), (6, 5), (9, 5)];
+        for (nodes, wanted) in counts {
+            assert_eq!(voters(&map(&vec![""; nodes]), &set(&[])).len(), wanted, "{nodes} nodes");
+        }
+    }
+
+    #[test]
+    fn voters_stay_and_new_ones_come_from_other_zones() {
+        let map = map(&["a", "a", "a", "b", "c"]);
+        let four = map.apply(2, &[Change::Remove { node: NodeIx(2), incarnation: 1 }]).0;
+        assert_eq!(voters(&four, &set(&[])), set(&[0, 3, 4]));
+        assert_eq!(voters(&four, &set(&[0, 1, 2])), set(&[0, 1, 3]));
+        let gone = four.apply(3, &[Change::Remove { node: NodeIx(3), incarnation: 1 }]).0;
+        assert_eq!(voters(&gone, &set(&[0, 1, 3])), set(&[0, 1, 4]));
+    }
+}

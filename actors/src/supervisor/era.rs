@@ -1,0 +1,105 @@
+//! One start of this node as a part of the agreement: from its first message to the moment at which
+//! the node learns that it has to be another start.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::agreement::{Agreement, Carried, Carrier, LEASE_MS, RaftId, Unreachable};
+use crate::control::line::Order;
+use crate::coordinator::Coordinator;
+use crate::lease::Lease;
+use crate::map::{ClusterMap, NodeIx, voters};
+use crate::op::Ms;
+
+/// What a Supervisor keeps for one start of its node.
+pub(super) struct Era {
+    pub agreement: Agreement,
+    pub live: Arc<AtomicBool>,
+    pub lease: Lease,
+    /// Present while this node leads.
+    pub coordinator: Option<Coordinator>,
+    /// Since when the coordinator has had its quorum without a break.
+    pub quorum_since: Ms,
+    /// Does what is published come from leading? Whoever gives this node's vote away ends it.
+    pub leading: Rc<Cell<bool>>,
+    pub is_proposing: bool,
+    pub is_reconciling: bool,
+    pub is_electing: bool,
+    /// When this node may ask for an election again.
+    pub elect_at: Ms,
+    pub election_wait: Ms,
+    pub beat_at: Ms,
+    /// The founder that this node agreed to.
+    pub agreed_to: Option<(NodeIx, u64)>,
+    /// Has this node begun to found?
+    pub is_founding: bool,
+    pub began_at: Ms,
+}
+
+impl Era {
+    pub fn new(agreement: Agreement, live: Arc<AtomicBool>, lease_ms: Ms, now: Ms) -> Self {
+        Era {
+            agreement,
+            live,
+            lease: Lease::new(lease_ms),
+            coordinator: None,
+            quorum_since: 0,
+            leading: Rc::default(),
+            is_proposing: false,
+            is_reconciling: false,
+            is_electing: false,
+            elect_at: 0,
+            election_wait: 0,
+            beat_at: 0,
+            agreed_to: None,
+            is_founding: false,
+            began_at: now,
+        }
+    }
+
+    /// The age of what a majority acknowledged last; endless while this node may not act on it.
+    /// The agreement keeps votes from others for [`LEASE_MS`] and not for longer, whatever the
+    /// lease of the members is.
+    pub fn quorum_ms(&self) -> Ms {
+        match self.agreement.quorum_clock_ms() {
+            Some(age) if age < LEASE_MS && self.agreement.is_leader() => age,
+            _ => Ms::MAX,
+        }
+    }
+
+    /// The voters and the other members that the map asks for; `None` if they are those.
+    pub fn wanted_members(&self, map: &ClusterMap) -> Option<(BTreeSet<RaftId>, BTreeSet<RaftId>)> {
+        let now = self.agreement.voters();
+        let is_current = |id: &&RaftId| map.member(NodeIx(id.node)).incarnation == id.incarnation;
+        let voting = now.iter().filter(is_current).map(|id| NodeIx(id.node)).collect();
+        let id = |node: NodeIx| RaftId { incarnation: map.member(node).incarnation, node: node.0 };
+        let wanted: BTreeSet<RaftId> = voters(map, &voting).into_iter().map(id).collect();
+        let rest: BTreeSet<RaftId> =
+            map.present().map(id).filter(|id| !wanted.contains(id)).collect();
+        (wanted != now || rest != self.agreement.learners()).then_some((wanted, rest))
+    }
+}
+
+/// Carries the agreement's requests over the lines of the Supervisor.
+pub(super) struct Lines(pub Vec<Option<mpsc::Sender<Order>>>);
+
+impl Carrier for Lines {
+    fn send(&self, to: RaftId, request: Vec<u8>) -> Carried {
+        let (answer, answered) = oneshot::channel();
+        let order = Order::Request { request: Bytes::from(request), answer };
+        let line = self.0.get(usize::from(to.node)).and_then(Option::as_ref);
+        let sent = line.is_some_and(|line| line.try_send(order).is_ok());
+        Box::pin(async move {
+            if !sent {
+                return Err(Unreachable);
+            }
+            answered.await.map(Vec::from).map_err(|_| Unreachable)
+        })
+    }
+}

@@ -1,0 +1,474 @@
+//! The Supervisor's part in the agreed map: lease, elections, coordination, founding, joining.
+//!
+//! The rules are [`crate::lease`], [`crate::coordinator`], [`crate::founding`], [`crate::map`] and
+//! [`crate::agreement`]; here they are given the time and their effects are carried out.
+
+use actix::fut::WrapFuture;
+use actix::{ActorFutureExt, AsyncContext, Context, Handler};
+use tokio::sync::mpsc;
+
+use super::era::Era;
+use super::machine::Applied;
+use super::peers::Peer;
+use super::{AskRows, Supervisor, TICK_MS};
+use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
+use crate::control::line::Order;
+use crate::control::{Control, Standing as Stands};
+use crate::coordinator::{Coordinator, Times};
+use crate::founding::{self, Known, Rules, Step};
+use crate::lease::waited_out;
+use crate::map::{Change, ClusterMap, NodeIx, Standing};
+use crate::op::Ms;
+use crate::spec::Minority;
+use crate::wire::{Agreed, encode_agreed};
+
+/// Between two questions to every peer how it stands.
+const STATUS_EVERY_MS: Ms = 100;
+
+/// Between two lines in the log about what a node without a map waits for.
+const SAY_EVERY_MS: Ms = 2_000;
+
+/// What a member of a cluster of several nodes keeps.
+pub(super) struct Governing {
+    pub lines: Vec<Option<mpsc::Sender<Order>>>,
+    pub peers: Vec<Peer>,
+    pub era: Option<Era>,
+    pub times: Times,
+    pub listening_since: Ms,
+    asked_status_at: Ms,
+    said_at: Ms,
+}
+
+impl Governing {
+    pub fn new(lines: Vec<Option<mpsc::Sender<Order>>>, times: Times, now: Ms) -> Self {
+        let peers = vec![Peer { heard_at: now, ..Peer::default() }; lines.len()];
+        Governing {
+            lines,
+            peers,
+            era: None,
+            times,
+            listening_since: now,
+            asked_status_at: 0,
+            said_at: now,
+        }
+    }
+
+    /// Sends a message over the line to a peer. It is lost while there is no connection.
+    pub fn send(&self, to: NodeIx, message: Control) {
+        if let Some(line) = self.lines.get(usize::from(to.0)).and_then(Option::as_ref) {
+            let _ = line.try_send(Order::Send(message));
+        }
+    }
+
+    fn send_all(&self, message: &Control) {
+        for node in 0..self.lines.len() as u16 {
+            self.send(NodeIx(node), message.clone());
+        }
+    }
+
+    pub fn peer(&mut self, node: NodeIx) -> &mut Peer {
+        &mut self.peers[usize::from(node.0)]
+    }
+}
+
+impl Supervisor {
+    /// Does everything that is due.
+    pub(super) fn govern(&mut self, now: Ms, ctx: &mut Context<Self>) {
+        let map = self.shared.map.load_full();
+        let (me, start) = (self.shared.me, self.shared.incarnation());
+        let Some(governing) = &mut self.governing else { return };
+        if now >= governing.asked_status_at + STATUS_EVERY_MS {
+            governing.asked_status_at = now;
+            governing.send_all(&Control::Status);
+        }
+        for (node, member) in map.members.iter().enumerate() {
+            let node = NodeIx(node as u16);
+            let state = match node == me {
+                true if member.incarnation == start => crate::client::MemberState::Up,
+                true => crate::client::MemberState::Joining,
+                false => governing.peers[usize::from(node.0)].state(
+                    member,
+                    now,
+                    governing.times.lease_ms,
+                ),
+            };
+            super::note_state(&self.shared, &map, node, state);
+        }
+        if governing.era.is_none() {
+            return;
+        }
+        if self.is_majority_over() {
+            self.shared.counters.majority_lost.add(1);
+            self.become_another_start(
+                "a majority of the voters has ended, nobody knows what they agreed",
+                ctx,
+            );
+            return;
+        }
+        self.lead(now, &map, ctx);
+        if map.standing(me, start) == Standing::Member {
+            self.beat(now);
+            self.elect(now, ctx);
+        } else {
+            self.seek(now, &map, ctx);
+        }
+        self.publish_lease(now);
+    }
+
+    /// Has a majority of the voters ended, so that they may have agreed on what nobody knows?
+    fn is_majority_over(&self) -> bool {
+        let Some(Governing { era: Some(era), peers, .. }) = &self.governing else { return false };
+        let voters = era.agreement.voters();
+        let over = voters
+            .iter()
+            .filter(|id| id.node != self.shared.me.0)
+            .filter(|id| peers[usize::from(id.node)].is_over(id.incarnation))
+            .count();
+        !voters.is_empty() && over > voters.len() / 2
+    }
+
+    /// Coordinates, if this node leads.
+    fn lead(&mut self, now: Ms, map: &ClusterMap, ctx: &mut Context<Self>) {
+        let lag = self.lag.longest();
+        let me = self.shared.me;
+        let Some(governing) = &mut self.governing else { return };
+        let times = governing.times;
+        let Some(era) = &mut governing.era else { return };
+        if !era.agreement.is_leader() {
+            if era.coordinator.take().is_some() {
+                tracing::info!(node = %self.shared.id, "this node coordinates no more");
+            }
+            return;
+        }
+        if !era.agreement.is_settled_leader() {
+            return;
+        }
+        let is_member = map.standing(me, self.shared.incarnation()) == Standing::Member;
+        if map.present().next().is_none() {
+            self.found_map(ctx);
+            return;
+        }
+        if !is_member {
+            return;
+        }
+        let quorum = era.quorum_ms();
+        let coordinator = era.coordinator.get_or_insert_with(|| {
+            self.shared.counters.elections_won.add(1);
+            tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node coordinates the cluster");
+            Coordinator::new(me, times, now, map)
+        });
+        for (node, peer) in governing.peers.iter().enumerate() {
+            let member = map.member(NodeIx(node as u16));
+            let is_gone = peer.refused || peer.is_over(member.incarnation);
+            if member.is_present() && NodeIx(node as u16) != me && is_gone {
+                coordinator.refused(NodeIx(node as u16), member.incarnation, now);
+            }
+        }
+        if !era.is_proposing {
+            let changes = coordinator.propose(now, quorum, lag, map);
+            if !changes.is_empty() {
+                self.propose(changes, ctx);
+            }
+        }
+        self.reconcile(map, ctx);
+    }
+
+    /// The first map: everybody who votes is its first member.
+    fn found_map(&mut self, ctx: &mut Context<Self>) {
+        let Some(Governing { era: Some(era), .. }) = &mut self.governing else { return };
+        if era.is_proposing {
+            return;
+        }
+        let starts =
+            era.agreement.voters().iter().map(|id| (NodeIx(id.node), id.incarnation)).collect();
+        // 0 stands for no cluster.
+        let cluster_id = rand::random_range(1..=u64::MAX);
+        self.propose(vec![Change::Found { cluster_id, starts }], ctx);
+    }
+
+    fn propose(&mut self, changes: Vec<Change>, ctx: &mut Context<Self>) {
+        let Some(Governing { era: Some(era), .. }) = &mut self.governing else { return };
+        era.is_proposing = true;
+        let (agreement, me) = (era.agreement.clone(), era.agreement.me());
+        let entry = encode_agreed(&Agreed::Changes(changes));
+        let proposing = async move { agreement.propose(entry).await };
+        ctx.spawn(proposing.into_actor(self).map(move |result, supervisor, _ctx| {
+            if let Err(error @ (ProposeError::TooLarge { .. } | ProposeError::Stopped)) = &result {
+                tracing::error!(node = %supervisor.shared.id, %error, "cannot propose a change of the map");
+            }
+            if let Some(era) = supervisor.era_of(me) {
+                era.is_proposing = false;
+            }
+        }));
+    }
+
+    /// Brings the members of the agreement in line with the map.
+    fn reconcile(&mut self, map: &ClusterMap, ctx: &mut Context<Self>) {
+        let Some(Governing { era: Some(era), .. }) = &mut self.governing else { return };
+        if era.is_reconciling || era.quorum_ms() == Ms::MAX {
+            return;
+        }
+        let Some((voters, learners)) = era.wanted_members(map) else { return };
+        era.is_reconciling = true;
+        let (agreement, me) = (era.agreement.clone(), era.agreement.me());
+        let setting = async move { agreement.set_members(voters, learners).await };
+        ctx.spawn(setting.into_actor(self).map(move |result, supervisor, _ctx| {
+            if let Err(error) = result {
+                tracing::debug!(node = %supervisor.shared.id, %error, "members of the agreement not changed, trying again");
+            }
+            if let Some(era) = supervisor.era_of(me) {
+                era.is_reconciling = false;
+            }
+        }));
+    }
+
+    /// Asks the coordinator to renew the lease.
+    fn beat(&mut self, now: Ms) {
+        let interval = self.shared.cluster.heartbeat_interval_ms;
+        let me = self.shared.me;
+        let Some(governing) = &mut self.governing else { return };
+        let Some(era) = &mut governing.era else { return };
+        let Some(leader) = era.agreement.leader() else { return };
+        if leader.node == me.0 || now < era.beat_at + interval {
+            return;
+        }
+        era.beat_at = now;
+        let has_lease = era.lease.is_valid(now);
+        let beat = Control::Beat { seq: era.lease.beat(now), has_lease };
+        governing.send(NodeIx(leader.node), beat);
+    }
+
+    /// Asks for an election when the leader has been silent for too long.
+    fn elect(&mut self, now: Ms, ctx: &mut Context<Self>) {
+        let Some(Governing { era: Some(era), .. }) = &mut self.governing else { return };
+        let patience = waited_out(LEASE_MS) + era.election_wait;
+        let is_due = now >= era.elect_at && era.agreement.leader_silence_ms() > patience;
+        if era.is_electing || !is_due {
+            return;
+        }
+        era.is_electing = true;
+        let agreement = era.agreement.clone();
+        let me = agreement.me();
+        let electing = async move { agreement.elect().await };
+        ctx.spawn(electing.into_actor(self).map(move |result, supervisor, _ctx| {
+            let now = supervisor.shared.clock.now();
+            let node = supervisor.shared.id.clone();
+            if let Some(era) = supervisor.era_of(me) {
+                era.is_electing = false;
+                era.election_wait = rand::random_range(0..=ELECTION_SPREAD_MS);
+                era.elect_at = now + rand::random_range(0..=ELECTION_SPREAD_MS);
+                match result {
+                    Ok(()) => {
+                        tracing::info!(%node, "the coordinator is silent, asking for an election")
+                    }
+                    Err(error) => tracing::debug!(%node, %error, "no election"),
+                }
+            }
+        }));
+    }
+
+    /// Without a place in a map: joins the cluster that it hears of, or founds one.
+    fn seek(&mut self, now: Ms, map: &ClusterMap, ctx: &mut Context<Self>) {
+        let (me, start) = (self.shared.me, self.shared.incarnation());
+        let interval = self.shared.cluster.heartbeat_interval_ms;
+        let cluster = self.shared.cluster.clone();
+        let Some(governing) = &mut self.governing else { return };
+        let lease_ms = governing.times.lease_ms;
+        let known: Vec<Known> = governing.peers.iter().map(|peer| peer.known(now)).collect();
+        let Some(era) = &mut governing.era else { return };
+        if era.agreed_to.is_some_and(|(founder, incarnation)| {
+            let peer = &governing.peers[usize::from(founder.0)];
+            founder != me && (peer.refused || peer.is_over(incarnation))
+        }) {
+            era.agreed_to = None;
+        }
+        if !era.agreement.voters().is_empty() {
+            // Founded, and the first map is on its way; a leader may have to be elected for it.
+            self.elect(now, ctx);
+            if map.present().next().is_none() {
+                return;
+            }
+        }
+        let Some(governing) = &mut self.governing else { return };
+        let Some(era) = &mut governing.era else { return };
+        let silence_max_ms =
+            (cluster.minority == Minority::Available).then_some(cluster.failure_timeout_ms);
+        let rules = Rules { lease_ms, silence_max_ms };
+        let step =
+            founding::step(me, &known, now - era.began_at.max(governing.listening_since), rules);
+        if let Step::Found(with) = &step
+            && era.agreed_to.is_none_or(|founder| founder == (me, start))
+        {
+            era.agreed_to = Some((me, start));
+            let with = with.clone();
+            self.found(now, &with, ctx);
+            return;
+        }
+        if step == Step::Join && now >= era.beat_at + interval {
+            era.beat_at = now;
+            let coordinator = governing
+                .peers
+                .iter()
+                .filter_map(|peer| peer.standing)
+                .find_map(|standing| standing.coordinator.filter(|_| standing.cluster_id != 0));
+            if let Some((coordinator, _)) = coordinator {
+                governing.send(coordinator, Control::Join);
+            }
+        }
+        if now >= governing.said_at + SAY_EVERY_MS {
+            governing.said_at = now;
+            say(&self.shared.id, map, &step);
+        }
+    }
+
+    /// Asks everybody to agree to this node as the founder, and founds when all have.
+    fn found(&mut self, now: Ms, with: &[NodeIx], ctx: &mut Context<Self>) {
+        let me = self.shared.me;
+        let Some(governing) = &mut self.governing else { return };
+        let mut starts = std::collections::BTreeSet::new();
+        for &node in with.iter().filter(|&&node| node != me) {
+            let peer = &governing.peers[usize::from(node.0)];
+            match peer.up {
+                Some(start) if peer.agreed == Some(start) => {
+                    starts.insert(RaftId { incarnation: start, node: node.0 });
+                }
+                _ if now == governing.asked_status_at => governing.send(node, Control::Agree),
+                _ => {}
+            }
+        }
+        let Some(era) = &mut governing.era else { return };
+        if starts.len() + 1 < with.len() || era.is_founding {
+            return;
+        }
+        starts.insert(era.agreement.me());
+        // Who does not vote joins.
+        let voters = starts.into_iter().collect::<Vec<_>>();
+        let count = voters.len() - usize::from(voters.len() > 2 && voters.len() % 2 == 0);
+        let mut voters: std::collections::BTreeSet<RaftId> =
+            voters.into_iter().take(count.min(crate::map::VOTERS_MAX)).collect();
+        voters.insert(era.agreement.me());
+        era.is_founding = true;
+        let agreement = era.agreement.clone();
+        tracing::info!(node = %self.shared.id, nodes = with.len(), "founding the cluster");
+        let founding = async move { agreement.found(voters).await };
+        ctx.spawn(founding.into_actor(self).map(|result, supervisor, _ctx| {
+            if let Err(error) = result {
+                tracing::warn!(node = %supervisor.shared.id, %error, "cannot found the cluster");
+            }
+        }));
+    }
+
+    /// Publishes until when this node may serve.
+    pub(super) fn publish_lease(&mut self, now: Ms) {
+        let map = self.shared.map.load();
+        let is_member = map.standing(self.shared.me, self.shared.incarnation()) == Standing::Member;
+        let Some(Governing { era: Some(era), times, .. }) = &mut self.governing else { return };
+        let before = self.shared.lease.until();
+        let quorum = era.quorum_ms();
+        let (until, since) = match (&era.coordinator, is_member) {
+            (_, false) => (0, 0),
+            (Some(_), true) if quorum < times.lease_ms => {
+                if !era.leading.replace(true) {
+                    era.quorum_since = now;
+                }
+                (now - quorum.min(now) + times.lease_ms.min(LEASE_MS), era.quorum_since)
+            }
+            (_, true) => {
+                era.leading.set(false);
+                (era.lease.until(), era.lease.since())
+            }
+        };
+        self.shared.lease.publish(until, since);
+        if (now < before) != (now < until) {
+            match now < until {
+                true => {
+                    tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node has a lease and serves")
+                }
+                false => {
+                    tracing::warn!(node = %self.shared.id, "this node has lost its lease and serves nothing until a majority answers")
+                }
+            }
+            self.shared.tell_routers_of_map();
+        }
+    }
+
+    /// What is kept for this start, if it still is.
+    pub(super) fn era_of(&mut self, start: RaftId) -> Option<&mut Era> {
+        let era = self.governing.as_mut()?.era.as_mut()?;
+        (era.agreement.me() == start).then_some(era)
+    }
+
+    /// How this node stands, for those who ask.
+    pub(super) fn stands(&self) -> Stands {
+        let map = self.shared.map.load();
+        let coordinator = self.governing.as_ref().and_then(|governing| {
+            let leader = governing.era.as_ref()?.agreement.leader()?;
+            Some((NodeIx(leader.node), leader.incarnation))
+        });
+        let has_map = map.present().next().is_some();
+        Stands {
+            cluster_id: if has_map { map.cluster_id } else { 0 },
+            epoch: map.epoch,
+            coordinator,
+            has_lease: self.shared.lease.is_valid(self.shared.clock.now()),
+        }
+    }
+}
+
+/// Tells an operator what a node without a map waits for.
+fn say(node: &str, map: &ClusterMap, step: &Step) {
+    let names = |nodes: &[NodeIx]| {
+        nodes.iter().map(|&node| map.member(node).id.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    match step {
+        Step::Silent(silent) => tracing::warn!(%node, silent = %names(silent),
+            "waiting for silent nodes before a cluster is founded; once they are known to be dead: POST /v1/cluster/nodes/{{id}}/forget"),
+        Step::TooFew { answer, needed } => tracing::warn!(%node, answer, needed,
+            "waiting for more nodes before a cluster is founded"),
+        Step::Join => tracing::info!(%node, "waiting to be admitted to the cluster"),
+        Step::WaitFor(founder) => {
+            tracing::info!(%node, founder = %names(&[*founder]), "waiting for the founder");
+        }
+        Step::Listen | Step::Found(_) => {}
+    }
+}
+
+impl Handler<Applied> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, applied: Applied, ctx: &mut Context<Self>) {
+        if applied.incarnation != self.shared.incarnation() {
+            return;
+        }
+        let now = self.shared.clock.now();
+        let map = self.shared.map.load_full();
+        super::report::tell(&self.shared, &map, &applied);
+        if map.standing(self.shared.me, applied.incarnation) == Standing::Gone {
+            self.become_another_start("the cluster has taken this node out", ctx);
+            return;
+        }
+        if let Some(Governing { era: Some(era), .. }) = &mut self.governing {
+            era.lease.applied(map.epoch, now);
+        }
+        self.publish_lease(now);
+        // What follows from a map is not left to the next tick.
+        if self
+            .governing
+            .as_ref()
+            .is_some_and(|g| g.era.as_ref().is_some_and(|e| e.coordinator.is_some()))
+        {
+            self.lead(now, &map, ctx);
+        }
+    }
+}
+
+impl Handler<AskRows> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, asks: AskRows, ctx: &mut Context<Self>) {
+        self.ask_rows(asks.asks);
+        let now = self.shared.clock.now();
+        let map = self.shared.map.load_full();
+        self.lead(now, &map, ctx);
+    }
+}
+
+const _: () = assert!(TICK_MS < ELECTION_SPREAD_MS);

@@ -1,0 +1,385 @@
+//! What the Supervisor hears of others: over the lines that it dialled and those it accepted.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
+
+use actix::fut::WrapFuture;
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message};
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc;
+
+use super::era::{Era, Lines};
+use super::governing::Governing;
+use super::machine::MapMachine;
+use super::{ControlAccepted, ForgetNode, PeerSeen, Supervisor};
+use crate::agreement::{Agreement, LEASE_MS, RaftId};
+use crate::control::accepted::{Accepted, Reply};
+use crate::control::line::{self, Event, ORDERS_MAX, Order};
+use crate::control::{Control, Standing as Stands};
+use crate::coordinator::{Times, Verdict};
+use crate::founding::agrees;
+use crate::map::{Ask, NodeIx};
+use crate::slot::Slot;
+
+/// Most asks in one message.
+const ASKS_PER_MESSAGE: usize = 8_192;
+
+/// Something happened on the line to a peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct LineNews {
+    peer: NodeIx,
+    /// The start of this node that the line belongs to.
+    mine: u64,
+    event: Event,
+}
+
+/// A peer's Supervisor asks for something.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Asked {
+    peer: NodeIx,
+    incarnation: u64,
+    mine: u64,
+    message: Control,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Supervisor {
+    /// Dials every other node, and takes part in the agreement.
+    pub(super) fn begin(&mut self, ctx: &mut Context<Self>) {
+        let now = self.shared.clock.now();
+        let cluster = &self.shared.cluster;
+        let times =
+            Times { lease_ms: cluster.lease_ms, failure_timeout_ms: cluster.failure_timeout_ms };
+        let lines = self
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(peer, target)| {
+                let (peer, target) = (NodeIx(peer as u16), target.clone()?);
+                let (orders, taken) = mpsc::channel(ORDERS_MAX);
+                let me = ctx.address();
+                let tell = move |mine, event| me.do_send(LineNews { peer, mine, event });
+                actix_rt::spawn(line::run(target, taken, tell));
+                Some(orders)
+            })
+            .collect();
+        self.governing = Some(Governing::new(lines, times, now));
+        self.join_agreement(ctx);
+    }
+
+    /// Takes part in the agreement as this start of the node.
+    fn join_agreement(&mut self, ctx: &mut Context<Self>) {
+        let Some(governing) = &self.governing else { return };
+        let lines = Arc::new(Lines(governing.lines.clone()));
+        let live = Arc::new(true.into());
+        let map = (*self.shared.map.load_full()).clone();
+        let machine = MapMachine::new(self.shared.clone(), ctx.address(), Arc::clone(&live), map);
+        let me = RaftId { incarnation: self.shared.incarnation(), node: self.shared.me.0 };
+        let name = self.shared.cluster.name.clone();
+        let starting = async move { Agreement::start(me, &name, lines, Box::new(machine)).await };
+        ctx.spawn(starting.into_actor(self).map(move |started, supervisor, _ctx| {
+            let now = supervisor.shared.clock.now();
+            let lease_ms = supervisor.shared.cluster.lease_ms;
+            match started {
+                Ok(agreement) => {
+                    if let Some(governing) = &mut supervisor.governing {
+                        governing.era = Some(Era::new(agreement, live, lease_ms, now));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(node = %supervisor.shared.id, %error, "cannot take part in the agreement");
+                }
+            }
+        }));
+    }
+
+    /// From now on this node is another start: it holds nothing and has no map.
+    pub(super) fn become_another_start(&mut self, why: &str, ctx: &mut Context<Self>) {
+        let shared = self.shared.clone();
+        let Some(governing) = &mut self.governing else { return };
+        let Some(era) = governing.era.take() else { return };
+        shared.lease.publish(0, 0);
+        era.live.store(false, Release);
+        let incarnation = shared.clock.wall_ms().max(shared.incarnation() + 1);
+        tracing::warn!(node = %shared.id, incarnation, why, "this node drops what it holds and joins again");
+        shared.counters.rejoins.add(1);
+        shared.set_incarnation(incarnation);
+        shared.map.store(shared.unfounded.clone());
+        shared.forget_slots();
+        self.accepted.iter_mut().for_each(|accepted| *accepted = None);
+        for (peer, line) in governing.peers.iter_mut().zip(&governing.lines) {
+            (peer.up, peer.standing, peer.agreed) = (None, None, None);
+            if let Some(line) = line {
+                // A full line is busy with a connection that its peer will close.
+                let _ = line.try_send(Order::Redial);
+            }
+        }
+        actix_rt::spawn(era.agreement.shutdown());
+        self.join_agreement(ctx);
+    }
+
+    /// Hands asks to the coordinator, here or elsewhere.
+    pub(super) fn ask_coordinator(&mut self, asks: Vec<(Slot, u64, Ask)>) {
+        let me = self.shared.me;
+        let Some(governing) = &mut self.governing else { return };
+        let Some(era) = &mut governing.era else { return };
+        if let Some(coordinator) = &mut era.coordinator {
+            asks.into_iter().for_each(|(slot, stamp, ask)| coordinator.ask(slot, stamp, ask));
+            return;
+        }
+        let Some(leader) = era.agreement.leader().filter(|leader| leader.node != me.0) else {
+            return;
+        };
+        for asks in asks.chunks(ASKS_PER_MESSAGE) {
+            governing.send(NodeIx(leader.node), Control::AskRows { asks: asks.to_vec() });
+        }
+    }
+
+    fn seen(&mut self, peer: NodeIx, incarnation: u64) {
+        let Some(governing) = &mut self.governing else { return };
+        let known = governing.peer(peer);
+        if incarnation > known.seen {
+            if known.seen > 0 {
+                self.shared.counters.peer_restarts.add(1);
+            }
+            known.seen = incarnation;
+            self.shared.note_seen(peer, incarnation);
+        }
+    }
+
+    fn heard(&mut self, peer: NodeIx, message: Control, ctx: &mut Context<Self>) {
+        let now = self.shared.clock.now();
+        let map = self.shared.map.load_full();
+        let Some(governing) = &mut self.governing else { return };
+        governing.peer(peer).heard_at = now;
+        match message {
+            Control::Answer { seq, epoch } => {
+                if let Some(era) = &mut governing.era {
+                    era.lease.answer(seq, epoch, map.epoch, now);
+                }
+                self.publish_lease(now);
+            }
+            Control::Gone => {
+                self.become_another_start("the cluster has replaced this start of the node", ctx);
+            }
+            Control::Standing(standing) => {
+                governing.peer(peer).standing = Some(standing);
+                self.compare(standing, ctx);
+            }
+            Control::Agreed { yes } => {
+                let peer = governing.peer(peer);
+                peer.agreed = peer.up.filter(|_| yes);
+            }
+            _ => {
+                tracing::debug!(node = %self.shared.id, ?message, "an answer that nobody asked for")
+            }
+        }
+    }
+
+    /// Two clusters have met: the one without a majority, else the one with the older map, yields.
+    fn compare(&mut self, other: Stands, ctx: &mut Context<Self>) {
+        let mine = self.stands();
+        let differ =
+            mine.cluster_id != 0 && other.cluster_id != 0 && mine.cluster_id != other.cluster_id;
+        let yields = other.has_lease
+            && (!mine.has_lease || (mine.epoch, mine.cluster_id) < (other.epoch, other.cluster_id));
+        if differ && yields {
+            self.shared.counters.clusters_yielded.add(1);
+            self.become_another_start(
+                "another cluster of this name has the majority or the newer map",
+                ctx,
+            );
+        }
+    }
+
+    fn asked(&mut self, asked: Asked, reply: &Reply, ctx: &mut Context<Self>) {
+        let now = self.shared.clock.now();
+        let map = self.shared.map.load_full();
+        let (peer, incarnation) = (asked.peer, asked.incarnation);
+        let stands = self.stands();
+        let Some(governing) = &mut self.governing else { return };
+        let lease_ms = governing.times.lease_ms;
+        match asked.message {
+            Control::Status => reply.send(Control::Standing(stands)),
+            Control::Raft { id, request } => self.serve_raft(id, request, asked._permit, reply),
+            Control::Beat { seq, has_lease } => {
+                let Some(era) = &mut governing.era else { return };
+                let quorum = era.quorum_ms();
+                let Some(coordinator) = &mut era.coordinator else { return };
+                match coordinator.beat(peer, incarnation, has_lease, now, quorum, &map) {
+                    Verdict::Answer => reply.send(Control::Answer { seq, epoch: map.epoch }),
+                    Verdict::Gone => reply.send(Control::Gone),
+                    Verdict::Silence => {}
+                }
+            }
+            Control::Join => {
+                let Some(era) = &mut governing.era else { return };
+                let quorum = era.quorum_ms();
+                let Some(coordinator) = &mut era.coordinator else { return };
+                if coordinator.join(peer, incarnation, quorum, &map) == Verdict::Gone {
+                    reply.send(Control::Gone);
+                }
+            }
+            Control::AskRows { asks } => {
+                if let Some(era) = &mut governing.era
+                    && let Some(coordinator) = &mut era.coordinator
+                {
+                    asks.into_iter()
+                        .for_each(|(slot, stamp, ask)| coordinator.ask(slot, stamp, ask));
+                    ctx.notify(super::AskRows { asks: Vec::new() });
+                }
+            }
+            Control::Agree => {
+                let listening_since = governing.listening_since;
+                let hears_of_map = governing
+                    .peers
+                    .iter()
+                    .any(|peer| peer.standing.is_some_and(|standing| standing.cluster_id != 0));
+                let Some(era) = &mut governing.era else { return };
+                let has_map =
+                    hears_of_map || stands.cluster_id != 0 || !era.agreement.voters().is_empty();
+                let listening_ms = now - era.began_at.max(listening_since);
+                let founder = (peer, incarnation);
+                let yes = agrees(has_map, listening_ms, lease_ms, era.agreed_to, founder);
+                if yes {
+                    era.agreed_to = Some(founder);
+                }
+                reply.send(Control::Agreed { yes });
+            }
+            Control::Forget { node, incarnation } => self.forget(node, incarnation),
+            _ => {
+                tracing::debug!(node = %self.shared.id, "a message that only an accepting node may send")
+            }
+        }
+    }
+
+    fn serve_raft(&mut self, id: u64, request: Bytes, permit: OwnedSemaphorePermit, reply: &Reply) {
+        let Some(Governing { era: Some(era), .. }) = &self.governing else {
+            reply.send(Control::RaftAnswer { id, answer: None });
+            return;
+        };
+        let (agreement, leading) = (era.agreement.clone(), era.leading.clone());
+        let (shared, reply) = (self.shared.clone(), reply.clone());
+        actix_rt::spawn(async move {
+            let answer = agreement.receive(&request).await;
+            if leading.get() && agreement.quorum_clock_ms().is_none_or(|age| age >= LEASE_MS) {
+                // It may be a vote that has just been given to another node: before that node hears
+                // of it, this one has stopped serving.
+                leading.set(false);
+                shared.lease.publish(0, 0);
+            }
+            reply.send(Control::RaftAnswer { id, answer: answer.ok().map(Bytes::from) });
+            drop(permit);
+        });
+    }
+
+    fn forget(&mut self, node: NodeIx, incarnation: u64) {
+        let id = self.shared.map.load().members.get(usize::from(node.0)).map(|m| m.id.clone());
+        let Some(governing) = &mut self.governing else { return };
+        if node == self.shared.me || usize::from(node.0) >= governing.peers.len() {
+            return;
+        }
+        let peer = governing.peer(node);
+        if incarnation > peer.forgotten {
+            peer.forgotten = incarnation;
+            tracing::warn!(node = %self.shared.id, member = ?id, incarnation, "an operator declares a node dead");
+        }
+    }
+}
+
+impl Handler<LineNews> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, news: LineNews, ctx: &mut Context<Self>) {
+        let now = self.shared.clock.now();
+        let is_current = news.mine == self.shared.incarnation();
+        let is_member = self.shared.map.load().present().any(|node| node == self.shared.me);
+        let Some(governing) = &mut self.governing else { return };
+        let peer = governing.peer(news.peer);
+        match news.event {
+            Event::Up { incarnation } if is_current => {
+                (peer.up, peer.refused, peer.heard_at) = (Some(incarnation), false, now);
+                (peer.standing, peer.agreed) = (None, None);
+                governing.send(news.peer, Control::Status);
+                self.seen(news.peer, incarnation);
+            }
+            Event::Heard(message) if is_current => self.heard(news.peer, message, ctx),
+            Event::Lost if is_current => {
+                (peer.up, peer.standing, peer.agreed) = (None, None, None);
+            }
+            Event::Failed { refused, outdated } => {
+                (peer.up, peer.refused) = (None, refused);
+                if outdated && is_current && !is_member {
+                    // The clock has gone back since an earlier start of this node.
+                    let (bump, incarnation) = (60_000, self.shared.incarnation());
+                    self.become_another_start("a peer knows a newer start of it", ctx);
+                    self.shared
+                        .set_incarnation((incarnation + bump).max(self.shared.incarnation()));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Handler<ControlAccepted> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, accepted: ControlAccepted, ctx: &mut Context<Self>) {
+        let ControlAccepted { peer, incarnation, mine, connection } = accepted;
+        let at = usize::from(peer.0);
+        let is_newest = self.accepted[at].as_ref().is_none_or(|a| a.incarnation <= incarnation);
+        if mine != self.shared.incarnation() || !is_newest {
+            return;
+        }
+        self.seen(peer, incarnation);
+        let connection = match connection.attach() {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::warn!(node = %self.shared.id, %error, "cannot take over a connection of a peer");
+                return;
+            }
+        };
+        let me = ctx.address();
+        let heard = move |message, _permit| {
+            me.do_send(Asked { peer, incarnation, mine, message, _permit });
+        };
+        self.accepted[at] = Some(Accepted::serve(connection, incarnation, heard));
+    }
+}
+
+impl Handler<Asked> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, asked: Asked, ctx: &mut Context<Self>) {
+        let accepted = self.accepted[usize::from(asked.peer.0)].as_ref();
+        let Some(accepted) = accepted.filter(|a| a.incarnation == asked.incarnation) else {
+            return;
+        };
+        if asked.mine == self.shared.incarnation() {
+            let reply = accepted.reply();
+            self.asked(asked, &reply, ctx);
+        }
+    }
+}
+
+impl Handler<PeerSeen> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, seen: PeerSeen, _ctx: &mut Context<Self>) {
+        self.seen(seen.peer, seen.incarnation);
+    }
+}
+
+impl Handler<ForgetNode> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, forget: ForgetNode, _ctx: &mut Context<Self>) {
+        let member = self.shared.map.load().member(forget.0).incarnation;
+        let Some(governing) = &mut self.governing else { return };
+        let incarnation = governing.peer(forget.0).seen.max(member).max(1);
+        let message = Control::Forget { node: forget.0, incarnation };
+        for node in 0..governing.lines.len() as u16 {
+            governing.send(NodeIx(node), message.clone());
+        }
+        self.forget(forget.0, incarnation);
+    }
+}

@@ -1,0 +1,88 @@
+//! The map as what is agreed on: applies changes and publishes what comes of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire};
+
+use actix::{Addr, Message};
+
+use super::Supervisor;
+use crate::agreement::Machine;
+use crate::map::{Change, ClusterMap, Summary};
+use crate::shared::Shared;
+use crate::wire::{Agreed, MapState, decode_agreed, encode_agreed};
+
+/// The map of one start of this node.
+pub(super) struct MapMachine {
+    shared: Arc<Shared>,
+    supervisor: Addr<Supervisor>,
+    /// Is this still the node's start? What an older one is told is published nowhere.
+    live: Arc<AtomicBool>,
+    base: u64,
+    map: ClusterMap,
+}
+
+/// A newer map has been published.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Applied {
+    /// The start of this node that it was published for.
+    pub incarnation: u64,
+    /// What was agreed; nothing when the map came as a whole.
+    pub changes: Vec<Change>,
+    /// What it did.
+    pub summary: Summary,
+}
+
+impl MapMachine {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        supervisor: Addr<Supervisor>,
+        live: Arc<AtomicBool>,
+        map: ClusterMap,
+    ) -> Self {
+        MapMachine { shared, supervisor, live, base: 0, map }
+    }
+
+    fn publish(&self, changes: Vec<Change>, summary: Summary) {
+        if !self.live.load(Acquire) {
+            return;
+        }
+        self.shared.map.store(Arc::new(self.map.clone()));
+        self.shared.tell_of_map();
+        let incarnation = self.shared.incarnation();
+        self.supervisor.do_send(Applied { incarnation, changes, summary });
+    }
+
+    fn take(&mut self, state: MapState) {
+        (self.base, self.map) = (state.base, state.map);
+        self.publish(Vec::new(), Summary::default());
+    }
+}
+
+impl Machine for MapMachine {
+    fn apply(&mut self, index: u64, entry: &[u8]) {
+        match decode_agreed(entry) {
+            Ok(Agreed::Changes(changes)) => {
+                let (map, summary) = self.map.apply(self.base + index, &changes);
+                self.map = map;
+                self.publish(changes, summary);
+            }
+            Ok(Agreed::Map(state)) => self.take(state),
+            // Every node sees the same bytes, so every node of this version skips the entry.
+            Err(error) => tracing::error!(node = %self.shared.id, index, %error,
+                "cannot understand what was agreed: is another version of lariat in this cluster?"),
+        }
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        encode_agreed(&Agreed::Map(MapState { base: self.base, map: self.map.clone() }))
+    }
+
+    fn restore(&mut self, index: u64, snapshot: &[u8]) {
+        match decode_agreed(snapshot) {
+            Ok(Agreed::Map(state)) => self.take(state),
+            Ok(Agreed::Changes(_)) | Err(_) => tracing::error!(node = %self.shared.id, index,
+                "cannot understand a snapshot of the map: is another version of lariat in this cluster?"),
+        }
+    }
+}

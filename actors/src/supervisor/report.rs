@@ -1,0 +1,63 @@
+//! What an operator hears of the map, and what is counted.
+
+use super::machine::Applied;
+use crate::client::MemberState;
+use crate::map::{Change, ClusterMap, NodeIx};
+use crate::shared::Shared;
+
+/// Logs and counts what agreed changes did.
+pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied) {
+    let (node, epoch) = (&shared.id, map.epoch);
+    let name = |node: &NodeIx| map.members.get(usize::from(node.0)).map_or("?", |m| m.id.as_str());
+    for change in &applied.changes {
+        match change {
+            Change::Found { starts, .. } => {
+                tracing::info!(%node, epoch, members = starts.len(), "the cluster is founded, every slot starts empty");
+            }
+            Change::Admit { node: member, incarnation } => {
+                tracing::info!(%node, epoch, member = name(member), incarnation, "a node has joined, it is filled next");
+            }
+            Change::Remove { node: member, incarnation } => {
+                shared.counters.members_removed.add(1);
+                tracing::warn!(%node, epoch, member = name(member), incarnation, "a node is gone, its slots go to their copies");
+            }
+            Change::Silence { node: member, .. } => {
+                tracing::warn!(%node, epoch, member = name(member), "a node is silent, nobody waits for its copies any more");
+            }
+            Change::Row { .. } => {}
+        }
+    }
+    let summary = &applied.summary;
+    let under_replicated = map.under_replicated();
+    if summary.promoted > 0 {
+        shared.counters.slots_promoted.add(u64::from(summary.promoted));
+        tracing::info!(%node, epoch, slots = summary.promoted, "copies in sync have become primaries");
+    }
+    if summary.lost > 0 {
+        shared.counters.slots_lost.add(u64::from(summary.lost));
+        tracing::error!(%node, epoch, slots = summary.lost, "slots have lost their last copy and start empty");
+    }
+    if summary.completed > 0 && under_replicated == 0 {
+        tracing::info!(%node, epoch, "every slot has all its copies");
+    }
+}
+
+/// Publishes the state of a member as seen from here, and logs what changed.
+pub(super) fn note_state(shared: &Shared, map: &ClusterMap, member: NodeIx, state: MemberState) {
+    let before = shared.member_state(member);
+    if before == state {
+        return;
+    }
+    shared.set_member_state(member, state);
+    if shared.is_stopping() || member == shared.me {
+        return;
+    }
+    let (node, peer) = (&shared.id, &map.member(member).id);
+    match state {
+        MemberState::Up => tracing::info!(%node, %peer, "peer is up"),
+        MemberState::Down => tracing::warn!(%node, %peer, "peer is down"),
+        MemberState::Suspect => tracing::info!(%node, %peer, "peer is silent"),
+        MemberState::Joining => tracing::info!(%node, %peer, "peer is there and is no member yet"),
+        MemberState::Leaving => {}
+    }
+}

@@ -1,0 +1,207 @@
+//! The Supervisor and the shards: each end of one is seen, named and counted, and the shard is made
+//! again, empty. Until it serves, the coordinator is told that this node has lost its slots.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Release};
+
+use actix::{Addr, Handler};
+
+use super::restarts::{Cause, Restarts};
+use super::{ShardAlive, ShardEnded, ShardMade, Supervisor};
+use crate::admission::Gate;
+use crate::map::{Ask, Standing};
+use crate::op::Ms;
+use crate::router::Router;
+use crate::router::messages::MakeShard;
+use crate::shard::messages::Ping;
+use crate::shared::{Registry, ShardHandle};
+use crate::slot::{SLOTS, Slot};
+
+/// Between two looks at the shards.
+const LOOK_EVERY_MS: Ms = 100;
+
+/// What the Supervisor knows of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    instance: u64,
+    /// When the question was sent that has not been answered.
+    asked_at: Option<Ms>,
+    restarts: Restarts,
+    state: State,
+}
+
+#[derive(Debug, Default, PartialEq)]
+enum State {
+    #[default]
+    Alive,
+    /// It has ended, and is made again at this time.
+    Waiting { until: Ms },
+    /// Its thread was told to make it.
+    Making,
+    /// It ended too often.
+    GivenUp,
+}
+
+impl Supervisor {
+    /// Looks at every shard now and then.
+    pub(super) fn look_after_shards(&mut self, now: Ms) {
+        let shared = self.shared.clone();
+        let Some(registry) = shared.registry.get() else { return };
+        let looks = now >= self.looked_at + LOOK_EVERY_MS;
+        if looks {
+            self.looked_at = now;
+        }
+        for shard in 0..self.watched.len() {
+            match self.watched[shard].state {
+                State::Alive if looks => self.look_at(shard, registry, now),
+                State::Waiting { until } if now >= until => self.make(shard, registry),
+                State::Making if looks && !router(registry, shard).connected() => {
+                    self.make(shard, registry);
+                }
+                _ => {}
+            }
+            if looks && self.watched[shard].state != State::Alive {
+                self.report_lost(shard);
+            }
+        }
+    }
+
+    fn look_at(&mut self, shard: usize, registry: &Registry, now: Ms) {
+        let handle = registry.shards[shard].load_full();
+        if !handle.addr.connected() {
+            // Its end was not told: only a thread that ends takes an actor away silently.
+            self.shard_ended(shard, Cause::LostThread, now);
+            return;
+        }
+        let patience = self.shared.cluster.failure_timeout_ms + self.lag.longest();
+        let watched = &mut self.watched[shard];
+        match watched.asked_at {
+            Some(asked) if now > asked + patience => self.shard_ended(shard, Cause::Stall, now),
+            Some(_) => {}
+            None => {
+                watched.asked_at = Some(now);
+                handle.addr.do_send(Ping);
+            }
+        }
+    }
+
+    fn shard_ended(&mut self, shard: usize, cause: Cause, now: Ms) {
+        let shared = self.shared.clone();
+        if shared.is_stopping() {
+            return;
+        }
+        let counter = match cause {
+            Cause::Panic => &shared.counters.shard_panics,
+            Cause::Stall => &shared.counters.shard_stalls,
+            Cause::Stop => &shared.counters.shard_stops,
+            Cause::LostThread => &shared.counters.shard_threads_lost,
+        };
+        counter.add(1);
+        if let Some(registry) = shared.registry.get() {
+            // Before anybody is told that its slots are lost: it must not answer for them any more.
+            registry.shards[shard].load().serving.store(false, Release);
+        }
+        let watched = &mut self.watched[shard];
+        watched.asked_at = None;
+        let (node, cause) = (&shared.id, cause.name());
+        match watched.restarts.next(now) {
+            Some(wait) => {
+                watched.state = State::Waiting { until: now + wait };
+                tracing::error!(%node, shard, cause, restart_in_ms = wait,
+                    "a shard has ended, it starts again empty and is filled from its copies");
+            }
+            None => {
+                watched.state = State::GivenUp;
+                tracing::error!(%node, shard, cause,
+                    "a shard has ended too often and is given up, restart this node once the cause is mended");
+            }
+        }
+        self.report_lost(shard);
+    }
+
+    /// Has the shard made on its worker, or on another one if that is gone.
+    fn make(&mut self, shard: usize, registry: &Registry) {
+        let watched = &mut self.watched[shard];
+        watched.instance += 1;
+        watched.state = State::Making;
+        let serving: Arc<AtomicBool> = Arc::new(true.into());
+        router(registry, shard).do_send(MakeShard {
+            shard,
+            instance: watched.instance,
+            serving,
+            supervisor: self.address(),
+        });
+    }
+
+    /// Tells the coordinator of every slot that the map says is held here by this shard.
+    fn report_lost(&mut self, shard: usize) {
+        let map = self.shared.map.load_full();
+        let me = self.shared.me;
+        if map.standing(me, self.shared.incarnation()) != Standing::Member {
+            return;
+        }
+        let slots = (shard as Slot..SLOTS).step_by(self.shared.shards);
+        let held = slots.filter(|&slot| {
+            let row = map.row(slot);
+            row.primary == me || row.replicas().any(|copy| copy == me)
+        });
+        let asks = held.map(|slot| (slot, map.row(slot).stamp, Ask::Lost(me))).collect();
+        self.ask_rows(asks);
+    }
+
+    /// Is a shard given up?
+    pub(super) fn has_given_up(&self) -> bool {
+        self.watched.iter().any(|watched| watched.state == State::GivenUp)
+    }
+}
+
+/// The Router that makes a shard: that of its worker, or the first one that lives.
+fn router(registry: &Registry, shard: usize) -> &Addr<Router> {
+    let own = &registry.routers[shard % registry.routers.len()];
+    if own.connected() {
+        return own;
+    }
+    registry.routers.iter().find(|router| router.connected()).unwrap_or(own)
+}
+
+impl Handler<ShardEnded> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, ended: ShardEnded, _ctx: &mut actix::Context<Self>) {
+        let watched = &self.watched[ended.shard];
+        if watched.instance == ended.instance && watched.state == State::Alive {
+            let cause = if ended.panicked { Cause::Panic } else { Cause::Stop };
+            let now = self.shared.clock.now();
+            self.shard_ended(ended.shard, cause, now);
+        }
+    }
+}
+
+impl Handler<ShardAlive> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, alive: ShardAlive, _ctx: &mut actix::Context<Self>) {
+        let watched = &mut self.watched[alive.shard];
+        if watched.instance == alive.instance {
+            watched.asked_at = None;
+        }
+    }
+}
+
+impl Handler<ShardMade> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, made: ShardMade, _ctx: &mut actix::Context<Self>) {
+        let shared = self.shared.clone();
+        let Some(registry) = shared.registry.get() else { return };
+        let watched = &mut self.watched[made.shard];
+        if watched.instance != made.instance || watched.state != State::Making {
+            // Made too late: another one was asked for. It ends with its last address.
+            made.serving.store(false, Release);
+            return;
+        }
+        watched.state = State::Alive;
+        let (addr, serving) = (made.addr, made.serving);
+        let handle = ShardHandle { addr, gate: Arc::new(Gate::default()), serving };
+        registry.shards[made.shard].store(Arc::new(handle));
+        self.shared.tell_of_map();
+        tracing::info!(node = %shared.id, shard = made.shard, "shard started again, empty");
+    }
+}
