@@ -324,6 +324,10 @@ counters! {
     majority_lost,
     /// Times that it did so because another cluster of its name had the majority or a newer map.
     clusters_yielded,
+    /// Those of them in which what was lost had been accepted by a minority.
+    split_lost,
+    /// Times that this node went on alone with what it held.
+    went_on_alone,
     /// Restarts of peers that were noticed.
     peer_restarts,
 }

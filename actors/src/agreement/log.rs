@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::ops::RangeBounds;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{Entry, EntryPayload, LogId, LogState, RaftLogReader, StorageError, Vote};
 
@@ -34,6 +35,17 @@ struct Inner {
 impl Log {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("nothing panics while it holds the log")
+    }
+
+    /// The changes after an index.
+    pub(super) fn changes_after(&self, index: u64) -> Vec<(u64, Bytes)> {
+        let inner = self.lock();
+        let entries = inner.entries.range(index + 1..);
+        let change = |(index, entry): (&u64, &Entry<Types>)| match &entry.payload {
+            EntryPayload::Normal(change) => Some((*index, change.clone())),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        entries.filter_map(change).collect()
     }
 }
 

@@ -194,6 +194,7 @@ struct Inner {
     me: RaftId,
     raft: Raft<Types>,
     shared: Arc<Shared>,
+    log: log::Log,
     heartbeats: JoinHandle<()>,
 }
 
@@ -251,17 +252,18 @@ impl Agreement {
             heard: AtomicU64::new(clock.now()),
             given: Mutex::default(),
         });
+        let log = log::Log::default();
         let raft = Raft::new(
             me,
             Arc::new(config(cluster)),
             network::Wires(shared.clone()),
-            log::Log::default(),
+            log.clone(),
             machine::Applier::new(machine),
         )
         .await
         .map_err(|_| AgreementError::Stopped)?;
         let heartbeats = tokio::spawn(speak_while_leading(raft.clone()));
-        Ok(Agreement { inner: Rc::new(Inner { me, raft, shared, heartbeats }) })
+        Ok(Agreement { inner: Rc::new(Inner { me, raft, shared, log, heartbeats }) })
     }
 
     /// The first map: makes this node the leader of `voters`, which have heard of no map. Called by
@@ -357,6 +359,12 @@ impl Agreement {
     /// Index of the last entry applied here, Raft's own included.
     pub fn last_applied(&self) -> Option<u64> {
         self.inner.raft.data_metrics().borrow().last_applied.map(|id| id.index)
+    }
+
+    /// Changes that this node has in its log and has not applied, with their indexes: a leader that
+    /// is gone may have agreed to them with this node and nobody else.
+    pub fn unapplied(&self) -> Vec<(u64, Bytes)> {
+        self.inner.log.changes_after(self.last_applied().unwrap_or(0))
     }
 
     /// Milliseconds, rounded up, since a majority of the voters accepted something that this leader

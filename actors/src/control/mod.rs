@@ -83,6 +83,8 @@ pub struct Standing {
     pub cluster_id: u64,
     /// Epoch of its map.
     pub epoch: u64,
+    /// Did a minority found that map?
+    pub split: bool,
     /// The coordinator it knows: the node and its start.
     pub coordinator: Option<(NodeIx, u64)>,
     /// May it serve?

@@ -33,6 +33,8 @@ pub struct ClusterMap {
     pub cluster_id: u64,
     /// Version of the map.
     pub epoch: u64,
+    /// Did a minority found it from what it held? Then it yields to a map of a majority.
+    pub split: bool,
     /// The nodes that were ever listed; those whose start is a member are present.
     pub members: Vec<Member>,
     /// Points of a node of weight 1 on the ring.
@@ -121,7 +123,7 @@ impl ClusterMap {
             row
         };
         let rows = ring::place(&nodes, virtual_nodes, copies).iter().map(row).collect();
-        ClusterMap { cluster_id, epoch: 0, members, virtual_nodes, copies, rows }
+        ClusterMap { cluster_id, epoch: 0, split: false, members, virtual_nodes, copies, rows }
     }
 
     /// Where the ring puts each slot among the members that are present: the primary, then its

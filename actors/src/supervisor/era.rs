@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +16,7 @@ use crate::coordinator::Coordinator;
 use crate::lease::Lease;
 use crate::map::{ClusterMap, NodeIx, voters};
 use crate::op::Ms;
+use crate::wire::MapState;
 
 /// What a Supervisor keeps for one start of its node.
 pub(super) struct Era {
@@ -37,13 +38,24 @@ pub(super) struct Era {
     pub beat_at: Ms,
     /// The founder that this node agreed to.
     pub agreed_to: Option<(NodeIx, u64)>,
+    /// What is added to the index of an entry to make its epoch.
+    pub base: Arc<AtomicU64>,
+    /// The map that agreement goes on from, until that is agreed.
+    pub continues: Option<MapState>,
     /// Has this node begun to found?
     pub is_founding: bool,
     pub began_at: Ms,
 }
 
 impl Era {
-    pub fn new(agreement: Agreement, live: Arc<AtomicBool>, lease_ms: Ms, now: Ms) -> Self {
+    pub fn new(
+        agreement: Agreement,
+        live: Arc<AtomicBool>,
+        base: Arc<AtomicU64>,
+        continues: Option<MapState>,
+        lease_ms: Ms,
+        now: Ms,
+    ) -> Self {
         Era {
             agreement,
             live,
@@ -58,6 +70,8 @@ impl Era {
             election_wait: 0,
             beat_at: 0,
             agreed_to: None,
+            base,
+            continues,
             is_founding: false,
             began_at: now,
         }

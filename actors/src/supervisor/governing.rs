@@ -105,6 +105,10 @@ impl Supervisor {
             );
             return;
         }
+        if let Some(split) = self.goes_on_alone(now, &map) {
+            self.go_on_alone(split, now, ctx);
+            return;
+        }
         self.lead(now, &map, ctx);
         if map.standing(me, start) == Standing::Member {
             self.beat(now);
@@ -144,6 +148,10 @@ impl Supervisor {
             return;
         }
         let is_member = map.standing(me, self.shared.incarnation()) == Standing::Member;
+        if let Some(state) = era.continues.clone() {
+            self.propose(Agreed::Map(state), ctx);
+            return;
+        }
         if map.present().next().is_none() {
             self.found_map(ctx);
             return;
@@ -167,7 +175,7 @@ impl Supervisor {
         if !era.is_proposing {
             let changes = coordinator.propose(now, quorum, lag, map);
             if !changes.is_empty() {
-                self.propose(changes, ctx);
+                self.propose(Agreed::Changes(changes), ctx);
             }
         }
         self.reconcile(map, ctx);
@@ -183,14 +191,17 @@ impl Supervisor {
             era.agreement.voters().iter().map(|id| (NodeIx(id.node), id.incarnation)).collect();
         // 0 stands for no cluster.
         let cluster_id = rand::random_range(1..=u64::MAX);
-        self.propose(vec![Change::Found { cluster_id, starts }], ctx);
+        self.propose(Agreed::Changes(vec![Change::Found { cluster_id, starts }]), ctx);
     }
 
-    fn propose(&mut self, changes: Vec<Change>, ctx: &mut Context<Self>) {
+    fn propose(&mut self, what: Agreed, ctx: &mut Context<Self>) {
         let Some(Governing { era: Some(era), .. }) = &mut self.governing else { return };
+        if era.is_proposing {
+            return;
+        }
         era.is_proposing = true;
         let (agreement, me) = (era.agreement.clone(), era.agreement.me());
-        let entry = encode_agreed(&Agreed::Changes(changes));
+        let entry = encode_agreed(&what);
         let proposing = async move { agreement.propose(entry).await };
         ctx.spawn(proposing.into_actor(self).map(move |result, supervisor, _ctx| {
             if let Err(error @ (ProposeError::TooLarge { .. } | ProposeError::Stopped)) = &result {
@@ -409,6 +420,7 @@ impl Supervisor {
         Stands {
             cluster_id: if has_map { map.cluster_id } else { 0 },
             epoch: map.epoch,
+            split: map.split,
             coordinator,
             has_lease: self.shared.lease.is_valid(self.shared.clock.now()),
         }
@@ -448,6 +460,9 @@ impl Handler<Applied> for Supervisor {
         }
         if let Some(Governing { era: Some(era), .. }) = &mut self.governing {
             era.lease.applied(map.epoch, now);
+            if applied.changes.is_empty() {
+                era.continues = None;
+            }
         }
         self.publish_lease(now);
         // What follows from a map is not left to the next tick.

@@ -13,7 +13,7 @@ use super::era::{Era, Lines};
 use super::governing::Governing;
 use super::machine::MapMachine;
 use super::{ControlAccepted, ForgetNode, PeerSeen, Supervisor};
-use crate::agreement::{Agreement, LEASE_MS, RaftId};
+use crate::agreement::{Agreement, AgreementError, LEASE_MS, RaftId};
 use crate::control::accepted::{Accepted, Reply};
 use crate::control::line::{self, Event, ORDERS_MAX, Order};
 use crate::control::{Control, Standing as Stands};
@@ -21,6 +21,7 @@ use crate::coordinator::{Times, Verdict};
 use crate::founding::agrees;
 use crate::map::{Ask, NodeIx};
 use crate::slot::Slot;
+use crate::wire::MapState;
 
 /// Most asks in one message.
 const ASKS_PER_MESSAGE: usize = 8_192;
@@ -67,26 +68,40 @@ impl Supervisor {
             })
             .collect();
         self.governing = Some(Governing::new(lines, times, now));
-        self.join_agreement(ctx);
+        self.join_agreement(None, ctx);
     }
 
-    /// Takes part in the agreement as this start of the node.
-    fn join_agreement(&mut self, ctx: &mut Context<Self>) {
+    /// Takes part in the agreement as this start of the node. With a map to go on from, it is the
+    /// only voter until others join it.
+    pub(super) fn join_agreement(&mut self, continues: Option<MapState>, ctx: &mut Context<Self>) {
         let Some(governing) = &self.governing else { return };
         let lines = Arc::new(Lines(governing.lines.clone()));
-        let live = Arc::new(true.into());
+        let (live, base) = (Arc::new(true.into()), Arc::new(0.into()));
+        let is_alone = continues.is_some();
         let map = (*self.shared.map.load_full()).clone();
-        let machine = MapMachine::new(self.shared.clone(), ctx.address(), Arc::clone(&live), map);
+        let machine = MapMachine::new(
+            self.shared.clone(),
+            ctx.address(),
+            Arc::clone(&live),
+            Arc::clone(&base),
+            map,
+        );
         let me = RaftId { incarnation: self.shared.incarnation(), node: self.shared.me.0 };
         let name = self.shared.cluster.name.clone();
-        let starting = async move { Agreement::start(me, &name, lines, Box::new(machine)).await };
+        let starting = async move {
+            let agreement = Agreement::start(me, &name, lines, Box::new(machine)).await?;
+            if is_alone {
+                agreement.found([me].into()).await?;
+            }
+            Ok::<_, AgreementError>(agreement)
+        };
         ctx.spawn(starting.into_actor(self).map(move |started, supervisor, _ctx| {
             let now = supervisor.shared.clock.now();
             let lease_ms = supervisor.shared.cluster.lease_ms;
             match started {
                 Ok(agreement) => {
                     if let Some(governing) = &mut supervisor.governing {
-                        governing.era = Some(Era::new(agreement, live, lease_ms, now));
+                        governing.era = Some(Era::new(agreement, live, base, continues, lease_ms, now));
                     }
                 }
                 Err(error) => {
@@ -118,7 +133,7 @@ impl Supervisor {
             }
         }
         actix_rt::spawn(era.agreement.shutdown());
-        self.join_agreement(ctx);
+        self.join_agreement(None, ctx);
     }
 
     /// Hands asks to the coordinator, here or elsewhere.
@@ -184,10 +199,12 @@ impl Supervisor {
         let mine = self.stands();
         let differ =
             mine.cluster_id != 0 && other.cluster_id != 0 && mine.cluster_id != other.cluster_id;
-        let yields = other.has_lease
-            && (!mine.has_lease || (mine.epoch, mine.cluster_id) < (other.epoch, other.cluster_id));
+        let rank =
+            |stands: &Stands| (stands.has_lease, !stands.split, stands.epoch, stands.cluster_id);
+        let yields = other.has_lease && rank(&mine) < rank(&other);
         if differ && yields {
             self.shared.counters.clusters_yielded.add(1);
+            self.shared.counters.split_lost.add(u64::from(mine.split));
             self.become_another_start(
                 "another cluster of this name has the majority or the newer map",
                 ctx,

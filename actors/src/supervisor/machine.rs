@@ -1,7 +1,8 @@
 //! The map as what is agreed on: applies changes and publishes what comes of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire};
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use actix::{Addr, Message};
 
@@ -17,7 +18,8 @@ pub(super) struct MapMachine {
     supervisor: Addr<Supervisor>,
     /// Is this still the node's start? What an older one is told is published nowhere.
     live: Arc<AtomicBool>,
-    base: u64,
+    /// What is added to the index of an entry to make its epoch.
+    base: Arc<AtomicU64>,
     map: ClusterMap,
 }
 
@@ -38,9 +40,10 @@ impl MapMachine {
         shared: Arc<Shared>,
         supervisor: Addr<Supervisor>,
         live: Arc<AtomicBool>,
+        base: Arc<AtomicU64>,
         map: ClusterMap,
     ) -> Self {
-        MapMachine { shared, supervisor, live, base: 0, map }
+        MapMachine { shared, supervisor, live, base, map }
     }
 
     fn publish(&self, changes: Vec<Change>, summary: Summary) {
@@ -54,7 +57,8 @@ impl MapMachine {
     }
 
     fn take(&mut self, state: MapState) {
-        (self.base, self.map) = (state.base, state.map);
+        self.base.store(state.base, Release);
+        self.map = state.map;
         self.publish(Vec::new(), Summary::default());
     }
 }
@@ -63,7 +67,7 @@ impl Machine for MapMachine {
     fn apply(&mut self, index: u64, entry: &[u8]) {
         match decode_agreed(entry) {
             Ok(Agreed::Changes(changes)) => {
-                let (map, summary) = self.map.apply(self.base + index, &changes);
+                let (map, summary) = self.map.apply(self.base.load(Acquire) + index, &changes);
                 self.map = map;
                 self.publish(changes, summary);
             }
@@ -75,7 +79,10 @@ impl Machine for MapMachine {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        encode_agreed(&Agreed::Map(MapState { base: self.base, map: self.map.clone() }))
+        encode_agreed(&Agreed::Map(MapState {
+            base: self.base.load(Acquire),
+            map: self.map.clone(),
+        }))
     }
 
     fn restore(&mut self, index: u64, snapshot: &[u8]) {

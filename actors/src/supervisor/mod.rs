@@ -8,6 +8,8 @@
 //! lease has no end.
 
 #[cfg(feature = "agreement")]
+mod alone;
+#[cfg(feature = "agreement")]
 mod era;
 #[cfg(feature = "agreement")]
 mod governing;
