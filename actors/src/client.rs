@@ -12,9 +12,11 @@ use crate::map::{ClusterMap, NodeIx};
 use crate::node::Workers;
 use crate::op::{Answer, CacheId, FailureKind, Ms, Request};
 use crate::router::messages::{Call, CallReply, GatherStats};
-use crate::shard::messages::{Digests, Single};
-use crate::shared::Shared;
-use crate::slot::Slot;
+use crate::shard::messages::{
+    Digests, EntryLook, HeldAs, Inspect, Panic, Single, SlotDigest, Stall,
+};
+use crate::shared::{ShardHandle, Shared};
+use crate::slot::{Slot, slot_of};
 use crate::spec::{CacheSpec, ClusterSpec};
 use crate::stats::NodeStats;
 
@@ -175,9 +177,8 @@ impl Client {
     fn is_local(&self, request: &Request) -> bool {
         let map = self.shared.map.load();
         let row = map.row(request.slot);
-        let copies = self.shared.replicas_of(request.cache);
-        row.primary == self.shared.me
-            && (!request.op.is_write() || row.replicas().take(copies).next().is_none())
+        let has_copies = row.replicas().len() > 0 && self.shared.is_replicated(request.cache);
+        row.primary == self.shared.me && !(request.op.is_write() && has_copies)
     }
 
     fn deadline(&self, options: CallOptions) -> Ms {
@@ -261,9 +262,9 @@ impl Client {
         }
     }
 
-    /// The digest and the number of entries of these slots on this node, over all caches: for
-    /// comparing copies while nothing is evicted. Slots are in no particular order.
-    pub async fn digests(&self, slots: &[Slot]) -> Vec<(Slot, u64, u64)> {
+    /// What this node holds of these slots, over all caches: for comparing copies while nothing is
+    /// evicted. Slots are in no particular order.
+    pub async fn digests(&self, slots: &[Slot]) -> Vec<SlotDigest> {
         let mut all = Vec::with_capacity(slots.len());
         let Some(registry) = self.shared.registry.get() else { return all };
         for shard in &registry.shards {
@@ -272,6 +273,41 @@ impl Client {
             all.extend(answer.await.unwrap_or_default());
         }
         all
+    }
+
+    /// What this node holds of a slot; `None` while its shard is not there.
+    pub async fn debug_digest(&self, slot: Slot) -> Option<SlotDigest> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.shard_handle(slot)?.addr.do_send(Digests { slots: vec![slot], reply });
+        answer.await.ok()?.pop()
+    }
+
+    /// What this node itself has of a key, whoever decides it: what its shard is for the key's
+    /// slot, and the entry. `None` while its shard is not there.
+    pub async fn debug_entry(
+        &self,
+        cache: CacheId,
+        key: &[u8],
+    ) -> Option<(HeldAs, Option<EntryLook>)> {
+        let (slot, key) = (slot_of(key), bytes::Bytes::copy_from_slice(key));
+        let (reply, answer) = oneshot::channel();
+        self.shared.shard_handle(slot)?.addr.do_send(Inspect { cache, slot, key, reply });
+        answer.await.ok()
+    }
+
+    /// Makes a shard panic, for tests; returns whether there is one of this index.
+    pub fn debug_panic(&self, shard: usize) -> bool {
+        self.shard(shard).map(|handle| handle.addr.do_send(Panic)).is_some()
+    }
+
+    /// Makes a shard block its thread for some time, for tests; returns whether there is one of
+    /// this index.
+    pub fn debug_stall(&self, shard: usize, ms: Ms) -> bool {
+        self.shard(shard).map(|handle| handle.addr.do_send(Stall { ms })).is_some()
+    }
+
+    fn shard(&self, index: usize) -> Option<Arc<ShardHandle>> {
+        Some(self.shared.registry.get()?.shards.get(index)?.load_full())
     }
 
     /// The budget of bytes under way (`max_inflight_bytes`), shared by all doors of the node.

@@ -30,8 +30,9 @@ use crate::peer::{self, Params};
 use crate::router::Router;
 use crate::router::gates::CopyGates;
 use crate::router::messages::{Opened, SetLinks, StopRouter};
-use crate::shard::{Shard, ShardCounters};
+use crate::shard::{Shard, ShardConfig, ShardCounters};
 use crate::shared::{Counters, PublishedLease, Registry, ShardHandle, Shared};
+use crate::slot::SLOTS;
 use crate::spec::NodeSpec;
 use crate::supervisor::{ControlAccepted, PeerSeen, StopSupervisor, Supervisor};
 use crate::time::NodeClock;
@@ -325,6 +326,7 @@ fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         seen: map.members.iter().map(|_| AtomicU64::new(0)).collect(),
         unfounded: map.clone(),
         map: ArcSwap::new(map),
+        begun: (0..SLOTS).map(|_| 0.into()).collect(),
         registry: OnceLock::new(),
         shard_counters: (0..spec.shards).map(|_| ShardCounters::new(spec.caches.len())).collect(),
         counters: Counters::default(),
@@ -404,16 +406,26 @@ fn populate(plan: &Plan, workers: &[ArbiterHandle]) -> Result<(), StartError> {
     for (index, worker) in workers.iter().enumerate() {
         let (tell, told) = mpsc::sync_channel(1);
         let shared = plan.shared.clone();
-        let members = shared.map.load().members.len();
+        let supervisor = plan.supervisor.clone();
         worker.spawn_fn(move || {
-            let gates = Rc::new(CopyGates::new(members));
-            let router = crate::actor::start(Router::new(shared.clone(), gates.clone()));
+            let gates = Rc::new(CopyGates::default());
+            let router = Router::new(shared.clone(), gates.clone(), supervisor.clone());
+            let router = crate::actor::start(router);
             let mine = (index..shared.shards).step_by(shared.workers);
-            let shards: Vec<(usize, Addr<Shard>)> = mine
-                .map(|shard| {
-                    let (shared, router) = (shared.clone(), router.clone());
-                    let actor = Shard::new(shared, shard, router, gates.clone(), rand::random());
-                    (shard, crate::actor::start(actor))
+            let shards: Vec<(usize, ShardHandle)> = mine
+                .map(|index| {
+                    let (gate, serving) = (Arc::new(Gate::default()), Arc::new(true.into()));
+                    let addr = crate::actor::start(Shard::new(ShardConfig {
+                        shared: shared.clone(),
+                        index,
+                        instance: 1,
+                        serving: Arc::clone(&serving),
+                        router: router.clone(),
+                        gates: gates.clone(),
+                        supervisor: supervisor.clone(),
+                        seed: rand::random(),
+                    }));
+                    (index, ShardHandle { addr, gate, serving })
                 })
                 .collect();
             // The starting thread gives up after its own deadline.
@@ -423,10 +435,7 @@ fn populate(plan: &Plan, workers: &[ArbiterHandle]) -> Result<(), StartError> {
             .recv_timeout(START_TIMEOUT)
             .map_err(|_| StartError::Threads(format!("worker {index} did not start")))?;
         routers.push(router);
-        for (shard, addr) in mine {
-            let (gate, serving) = (Arc::new(Gate::default()), Arc::new(true.into()));
-            shards[shard] = Some(ShardHandle { addr, gate, serving });
-        }
+        mine.into_iter().for_each(|(shard, handle)| shards[shard] = Some(handle));
     }
     let shards = shards.into_iter().flatten().map(ArcSwap::from_pointee).collect();
     let registry = Registry { routers: routers.clone(), shards };
@@ -460,7 +469,6 @@ fn connect(plan: &Plan, worker: &ArbiterHandle, router: Addr<Router>) {
                     address: address?,
                     params: params.clone(),
                     router: router.clone(),
-                    supervisor: supervisor.clone(),
                 })))
             })
             .collect();

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use crate::admission::Gate;
 use crate::client::{Inflight, MemberState};
 use crate::map::{ClusterMap, NodeIx};
-use crate::op::{Acks, CacheId, Ms};
+use crate::op::{Acks, CacheId, Failure, FailureKind, Ms};
 use crate::router::messages::MapChanged;
 use crate::router::{self, Router};
 use crate::shard::messages::RowsChanged;
@@ -48,6 +48,9 @@ pub struct Shared {
     pub clock: NodeClock,
     /// The current map.
     pub map: ArcSwap<ClusterMap>,
+    /// For each slot the newest `since` under which this node began it empty, whatever became of
+    /// the shard that did.
+    pub begun: Vec<AtomicU64>,
     /// Addresses of routers and shards, once all have started.
     pub registry: OnceLock<Registry>,
     /// Counters of each shard.
@@ -132,8 +135,10 @@ impl Shared {
         self.incarnation.load(Acquire)
     }
 
-    /// The node is another start from now on. Only the Supervisor calls it.
+    /// The node is another start from now on, which has begun nothing. Only the Supervisor calls
+    /// it.
     pub fn set_incarnation(&self, incarnation: u64) {
+        self.begun.iter().for_each(|begun| begun.store(0, Relaxed));
         self.incarnation.store(incarnation, Release);
     }
 
@@ -183,15 +188,22 @@ impl Shared {
         usize::from(slot) % self.shards
     }
 
-    /// How many copies besides the primary's a cache wants.
-    pub fn replicas_of(&self, cache: CacheId) -> usize {
-        let spec = &self.caches[usize::from(cache.0)];
-        spec.replication_factor.unwrap_or(self.cluster.replication_factor).saturating_sub(1)
+    /// Does a cache live on all copies of a slot? One of a single copy lives on primaries alone.
+    pub fn is_replicated(&self, cache: CacheId) -> bool {
+        self.caches.get(usize::from(cache.0)).is_some_and(|spec| {
+            spec.replication_factor.unwrap_or(self.cluster.replication_factor) > 1
+        })
     }
 
     /// The acknowledgement policy of a cache.
     pub fn acks_of(&self, cache: CacheId) -> Acks {
         self.caches[usize::from(cache.0)].acks.unwrap_or(self.cluster.acks)
+    }
+
+    /// The failure of a write of which this node cannot tell what became of it; counted.
+    pub(crate) fn unknown(&self) -> Failure {
+        self.counters.outcome_unknown.add(1);
+        FailureKind::OutcomeUnknown.maybe()
     }
 
     /// The cache whose name has this stable hash.
@@ -274,7 +286,17 @@ counters! {
     imports_begun,
     /// Imports that copies completed.
     imports_completed,
-    /// Messages that copies refused because of a gap or a lower number.
+    /// Gauge: imports towards copies that are under way or wait for their turn.
+    imports_in_flight,
+    /// Bytes of keys and values sent to copies by imports.
+    import_bytes,
+    /// Slots whose copy here became the primary.
+    slots_promoted,
+    /// Slots that this node began empty, because nothing of them was left anywhere.
+    slots_started_empty,
+    /// Slots that the map said this node held and that it did not.
+    slots_lost_here,
+    /// Messages that copies refused: a gap, a lower number, or other writes than the primary has.
     replication_refused,
     /// Writes applied here as a copy.
     replication_writes_applied,
@@ -296,8 +318,12 @@ counters! {
     deadline_exceeded,
     /// Requests refused because a queue or window was full.
     overloaded,
-    /// Writes refused because a copy is not reachable.
+    /// Writes refused because fewer than `min_copies` copies are in sync.
     not_enough_replicas,
+    /// Requests answered at their deadline while this node held no lease.
+    no_quorum,
+    /// Writes whose outcome this node could not tell.
+    outcome_unknown,
     /// Requests that waited for an owner that was not reachable.
     parked,
     /// Reads tried again after their link broke.
@@ -314,8 +340,6 @@ counters! {
     elections_won,
     /// Members that were taken out of the map.
     members_removed,
-    /// Slots that went to a copy in sync.
-    slots_promoted,
     /// Slots that lost their last copy.
     slots_lost,
     /// Times that this node dropped what it held and joined again.

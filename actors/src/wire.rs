@@ -140,12 +140,27 @@ impl PeerAnswer {
 /// One step of replication; see [`crate::replication`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReplicationItem {
+    /// A promoted primary opens a copy that followed the primary before.
+    Open {
+        /// The slot.
+        slot: Slot,
+        /// The primary's `since`.
+        since: u64,
+        /// The stamp of the row that the primary follows.
+        stamp: u64,
+        /// The `since` of the primary before.
+        old_since: u64,
+        /// The last write under it that the promoted primary holds.
+        old_n: u64,
+    },
     /// An import begins: the copy wipes the slot.
     Begin {
         /// The slot.
         slot: Slot,
         /// The primary's `since`.
         since: u64,
+        /// The stamp of the row that the primary follows.
+        stamp: u64,
         /// Number of the import.
         import: u64,
         /// The last write before it.
@@ -172,13 +187,25 @@ pub enum ReplicationItem {
         slot: Slot,
         /// The primary's `since`.
         since: u64,
-        /// Number of the import.
+        /// Number of the import; 0 after an Open.
         import: u64,
         /// Number of the write.
         n: u64,
         /// What it did.
         effect: WireEffect,
     },
+}
+
+impl ReplicationItem {
+    /// The slot, the primary's `since` and the number of the import, 0 for an Open.
+    pub fn place(&self) -> (Slot, u64, u64) {
+        match *self {
+            ReplicationItem::Open { slot, since, .. } => (slot, since, 0),
+            ReplicationItem::Begin { slot, since, import, .. }
+            | ReplicationItem::Chunk { slot, since, import, .. }
+            | ReplicationItem::Write { slot, since, import, .. } => (slot, since, import),
+        }
+    }
 }
 
 /// An entry as it travels.

@@ -119,7 +119,8 @@ fn samples() -> Vec<(&'static str, Message)> {
         WireEffect::Clear { cache: 7 },
     ];
     let mut items = vec![
-        ReplicationItem::Begin { slot, since, import, n0: 3 },
+        ReplicationItem::Open { slot, since, stamp: 9, old_since: 8, old_n: 7 },
+        ReplicationItem::Begin { slot, since, stamp: 9, import, n0: 3 },
         ReplicationItem::Chunk {
             slot,
             since,
@@ -146,7 +147,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         reason,
     };
     let mut acks = vec![AckItem::Ack { slot, since, import, n: 5, complete: true }];
-    acks.extend([Refusal::Gap, Refusal::Lower, Refusal::Unknown].map(nack));
+    acks.extend([Refusal::Gap, Refusal::Lower, Refusal::Unknown, Refusal::Differs].map(nack));
     let stats = NodeStats { id: "node-1".into(), incarnation: 1, ..NodeStats::default() };
     vec![
         ("do", Message::Do { id: 1, timeout_ms: 5_000, max_reply_bytes: 64, epoch: 3, requests }),
@@ -205,7 +206,7 @@ fn a_length_beyond_the_frame_is_refused_before_it_is_allocated() {
     // Replicate with one write whose key claims 2^60 bytes.
     let mut bytes = encoded(&Message::Replicate { items: Vec::new() });
     bytes.pop();
-    bytes.extend([1, 2, 1, 1, 1, 1, 1, 7, 253]);
+    bytes.extend([1, 3, 1, 1, 1, 1, 1, 7, 253]);
     bytes.extend((1u64 << 60).to_le_bytes());
     assert!(matches!(decode(&bytes), Err(WireError::Malformed(_))));
 }

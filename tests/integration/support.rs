@@ -218,8 +218,8 @@ impl Cluster {
         for node in &self.nodes {
             let mut of_node = vec![(0, 0); usize::from(SLOTS)];
             if let Some(node) = node {
-                for (slot, digest, entries) in node.client().digests(&all).await {
-                    of_node[usize::from(slot)] = (digest, entries);
+                for held in node.client().digests(&all).await {
+                    of_node[usize::from(held.slot)] = (held.digest, held.entries);
                 }
             }
             digests.push(of_node);

@@ -15,6 +15,7 @@ use crate::router::Router;
 use crate::router::messages::Serve;
 use crate::shard::messages::{PartAnswer, Replicate};
 use crate::shared::Shared;
+use crate::slot::SLOTS;
 use crate::wire::{AckItem, Message as Wire, PeerAnswer, ReplicationItem};
 use crate::wire_map::request_from_wire;
 
@@ -29,6 +30,8 @@ const REPLY_FRAME_BYTES: usize = 1 << 20;
 pub struct Inbound {
     shared: Arc<Shared>,
     peer: NodeIx,
+    /// The start of this node that the connection was made to.
+    incarnation: u64,
     router: Addr<Router>,
     writer: WriterHandle,
     permits: std::collections::HashMap<u64, OwnedSemaphorePermit>,
@@ -52,6 +55,11 @@ pub struct SendAcks {
     pub items: Vec<AckItem>,
 }
 
+/// This node is another start than the one that the peer connected to.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct CloseInbound;
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Received {
@@ -72,7 +80,8 @@ impl Inbound {
         connection: Connection,
     ) -> Addr<Self> {
         let (mut reader, writer) = connection.split();
-        let inbound = Inbound { shared, peer, router, writer, permits: Default::default() };
+        let (incarnation, permits) = (shared.incarnation(), Default::default());
+        let inbound = Inbound { shared, peer, incarnation, router, writer, permits };
         let addr = crate::actor::start(inbound);
         let me = addr.clone();
         let open = Arc::new(Semaphore::new(REQUESTS_MAX));
@@ -100,14 +109,19 @@ impl Inbound {
         let Some(registry) = self.shared.registry.get() else { return };
         let mut by_shard: Vec<Vec<ReplicationItem>> = vec![Vec::new(); self.shared.shards];
         for item in items {
-            let (ReplicationItem::Begin { slot, .. }
-            | ReplicationItem::Chunk { slot, .. }
-            | ReplicationItem::Write { slot, .. }) = &item;
-            by_shard[self.shared.shard_of(*slot)].push(item);
+            let (slot, ..) = item.place();
+            if slot >= SLOTS {
+                let map = self.shared.map.load();
+                tracing::warn!(node = %self.shared.id, peer = %map.member(self.peer).id, slot,
+                    "peer sent a slot that does not exist");
+                ctx.stop();
+                return;
+            }
+            by_shard[self.shared.shard_of(slot)].push(item);
         }
         for (shard, items) in by_shard.into_iter().enumerate().filter(|(_, i)| !i.is_empty()) {
-            let (from, reply) = (self.peer, ctx.address());
-            registry.shards[shard].load().addr.do_send(Replicate { from, items, reply });
+            let (incarnation, reply) = (self.incarnation, ctx.address());
+            registry.shards[shard].load().addr.do_send(Replicate { incarnation, items, reply });
         }
     }
 }
@@ -150,6 +164,13 @@ impl Handler<Received> for Inbound {
 impl Handler<Closed> for Inbound {
     type Result = ();
     fn handle(&mut self, _closed: Closed, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
+impl Handler<CloseInbound> for Inbound {
+    type Result = ();
+    fn handle(&mut self, _close: CloseInbound, ctx: &mut Context<Self>) {
         ctx.stop();
     }
 }

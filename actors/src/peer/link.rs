@@ -21,7 +21,6 @@ use crate::router::Router;
 use crate::router::messages::{Acked, LinkEvent, LinkNews, PartBroken, PartDone, StatsArrived};
 use crate::shard::messages::{Item, PartAnswer};
 use crate::shared::Shared;
-use crate::supervisor::Supervisor;
 use crate::wire::{Message as Wire, PeerAnswer, ReplicationItem};
 use crate::wire_map::request_to_wire;
 
@@ -33,7 +32,6 @@ pub struct PeerLink {
     address: String,
     params: Params,
     router: Addr<Router>,
-    supervisor: Addr<Supervisor>,
     backoff: Backoff,
     /// Counts connections, so that news of an earlier one are recognised.
     connection: u64,
@@ -90,7 +88,7 @@ pub struct AskStats {
 #[rtype(result = "()")]
 pub struct CloseLink;
 
-/// The Supervisor found the peer silent for too long: the connection is worthless.
+/// The connection is worthless: the peer is gone or another start, or this node is one.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct CutLink;
@@ -98,13 +96,6 @@ pub struct CutLink;
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Dialled(Result<(PeerIdentity, Connection), ConnectError>);
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Ready {
-    incarnation: u64,
-    connection: Connection,
-}
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -133,21 +124,18 @@ pub struct LinkConfig {
     pub params: Params,
     /// This thread's Router.
     pub router: Addr<Router>,
-    /// The node's Supervisor.
-    pub supervisor: Addr<Supervisor>,
 }
 
 impl PeerLink {
     /// A link that dials as soon as it starts.
     pub fn new(config: LinkConfig) -> Self {
-        let LinkConfig { shared, peer, address, params, router, supervisor } = config;
+        let LinkConfig { shared, peer, address, params, router } = config;
         PeerLink {
             shared,
             peer,
             address,
             params,
             router,
-            supervisor,
             backoff: Backoff::default(),
             connection: 0,
             writer: None,
@@ -174,6 +162,29 @@ impl PeerLink {
     fn dial_later(&mut self, ctx: &mut Context<Self>) {
         let wait = self.backoff.next(rand::random());
         ctx.run_later(wait, |link, ctx| link.dial(ctx));
+    }
+
+    fn connected(&mut self, incarnation: u64, connection: Connection, ctx: &mut Context<Self>) {
+        self.connection += 1;
+        self.backoff.reset();
+        self.last_heard = self.shared.clock.now();
+        self.shared.counters.peer_connects.add(1);
+        let (mut reader, writer) = connection.split();
+        self.writer = Some(writer);
+        let (me, number) = (ctx.address(), self.connection);
+        actix_rt::spawn(async move {
+            let cause = loop {
+                match reader.next().await {
+                    Ok(Some(message)) => me.do_send(Received { connection: number, message }),
+                    Ok(None) => break "the peer closed the connection".to_string(),
+                    Err(error) => break error.to_string(),
+                }
+            };
+            me.do_send(Closed { connection: number, cause });
+        });
+        let peer = self.peer_id();
+        tracing::debug!(node = %self.shared.id, %peer, incarnation, "link to peer up");
+        self.news(LinkEvent::Up { incarnation });
     }
 
     fn news(&self, event: LinkEvent) {
@@ -220,7 +231,6 @@ impl PeerLink {
             self.lose("silent for failure_timeout", ctx);
             return;
         }
-        if silent > self.shared.cluster.lease_ms {}
         self.beat += 1;
         let beat = Wire::Beat { seq: self.beat };
         self.send(&beat, ctx);
@@ -277,13 +287,7 @@ impl Handler<Dialled> for PeerLink {
     type Result = ();
     fn handle(&mut self, dialled: Dialled, ctx: &mut Context<Self>) {
         match dialled.0 {
-            Ok((identity, connection)) => {
-                // The Supervisor has to publish what this start of the peer means before anything
-                // is sent to it.
-                let (me, peer, incarnation) = (ctx.address(), self.peer, identity.incarnation);
-                let _ = peer;
-                me.do_send(Ready { incarnation, connection });
-            }
+            Ok((identity, connection)) => self.connected(identity.incarnation, connection, ctx),
             Err(error) => {
                 self.shared.counters.peer_connect_failures.add(1);
                 if self.backoff.failures() == 0 || error.is_handshake() {
@@ -291,36 +295,9 @@ impl Handler<Dialled> for PeerLink {
                     tracing::warn!(node = %self.shared.id, %peer, address = %self.address, %error,
                         "cannot connect to peer");
                 }
-                self.news(LinkEvent::Down);
                 self.dial_later(ctx);
             }
         }
-    }
-}
-
-impl Handler<Ready> for PeerLink {
-    type Result = ();
-    fn handle(&mut self, ready: Ready, ctx: &mut Context<Self>) {
-        self.connection += 1;
-        self.backoff.reset();
-        self.last_heard = self.shared.clock.now();
-        self.shared.counters.peer_connects.add(1);
-        let (mut reader, writer) = ready.connection.split();
-        self.writer = Some(writer);
-        let (me, number) = (ctx.address(), self.connection);
-        actix_rt::spawn(async move {
-            let cause = loop {
-                match reader.next().await {
-                    Ok(Some(message)) => me.do_send(Received { connection: number, message }),
-                    Ok(None) => break "the peer closed the connection".to_string(),
-                    Err(error) => break error.to_string(),
-                }
-            };
-            me.do_send(Closed { connection: number, cause });
-        });
-        let peer = self.peer_id();
-        tracing::debug!(node = %self.shared.id, %peer, incarnation = ready.incarnation, "link to peer up");
-        self.news(LinkEvent::Up { incarnation: ready.incarnation });
     }
 }
 
@@ -392,7 +369,7 @@ impl Handler<AskStats> for PeerLink {
 impl Handler<CutLink> for PeerLink {
     type Result = ();
     fn handle(&mut self, _message: CutLink, ctx: &mut Context<Self>) {
-        self.lose("the peer is silent", ctx);
+        self.lose("the link was cut", ctx);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::fan::Weigh;
 use crate::op::{CacheId, Ms, Version};
 
 /// The result of one applied write.
@@ -53,7 +54,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// Bytes this write keeps occupied until every copy has it, bookkeeping included.
+    /// Bytes this write keeps occupied until a copy has it, bookkeeping included.
     pub fn window_bytes(&self) -> u64 {
         const BOOKKEEPING: usize = 128;
         let payload = match self {
@@ -64,5 +65,11 @@ impl Effect {
             Effect::Clear { .. } => 0,
         };
         (payload + BOOKKEEPING) as u64
+    }
+}
+
+impl Weigh for Effect {
+    fn weight(&self) -> u64 {
+        self.window_bytes()
     }
 }

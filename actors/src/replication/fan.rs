@@ -145,6 +145,17 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
         self.sides.iter().map(|side| side.bytes).sum()
     }
 
+    /// Is every copy in sync?
+    pub fn is_complete(&self) -> bool {
+        self.sides.iter().all(|side| side.in_sync)
+    }
+
+    /// Is every copy in sync, and has it acknowledged everything? Then nothing is asked for.
+    pub fn is_quiet(&self) -> bool {
+        let quiet = |side: &Side<E, P>| side.phase == Phase::Live && side.unacked.is_empty();
+        self.is_complete() && self.sides.iter().all(quiet)
+    }
+
     /// Where a copy stands.
     pub fn phase(&self, node: NodeIx) -> Option<Phase> {
         self.sides.iter().find(|side| side.node == node).map(|side| side.phase)

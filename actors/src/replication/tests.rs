@@ -1,17 +1,21 @@
 #![allow(clippy::unwrap_used)]
-//! A primary and a copy with a link between them that is cut, delayed and restored, and a copy
-//! that restarts: whatever happens, numbers have no gap, what is confirmed is there, and a copy
-//! that has caught up equals its primary.
+//! A primary and a copy with a link between them that is cut, delayed and restored, a copy that
+//! restarts, and a coordinator that agrees to what the primary asks for: whatever happens, numbers
+//! have no gap, what is confirmed is there, and a copy that has caught up equals its primary.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::fan::{Fan, Out, Phase};
 use super::*;
+use crate::map::{Ask, NodeIx, Row};
 use crate::op::{CacheId, Version};
 
 const SINCE: u64 = 7;
+const PRIMARY: NodeIx = NodeIx(0);
+const COPY: NodeIx = NodeIx(1);
 
 /// A slot's content: key number to value.
 type Content = BTreeMap<u8, u64>;
@@ -26,7 +30,7 @@ enum Message {
 #[derive(Clone, Debug)]
 enum Answer {
     Ack { import: u64, n: u64, complete: bool },
-    Nack { import: u64, held: u64 },
+    Nack { import: u64 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +46,15 @@ enum Step {
     Heal,
     /// The copy's process starts again, empty.
     Restart,
-    GiveUp,
+    /// The coordinator agrees to what the primary asks for.
+    Agree,
 }
 
 /// Both ends and what is under way between them.
 struct World {
     primary: Content,
-    n: u64,
-    stream: Stream<u64>,
+    row: Row,
+    fan: Fan<Effect, u64>,
     up: bool,
     copy_restarted: bool,
     copy: Copy,
@@ -59,15 +64,17 @@ struct World {
     fetching: Option<u64>,
     /// What the primary held after each write.
     history: Vec<Content>,
+    /// Writes that the copy confirmed, and those that waited for nobody, at once or in the end.
     confirmed: Vec<u64>,
+    alone: Vec<u64>,
 }
 
 impl World {
     fn new() -> World {
-        World {
+        let mut world = World {
             primary: Content::new(),
-            n: 0,
-            stream: Stream::new(SINCE, 0),
+            row: Row::new(PRIMARY, SINCE, true),
+            fan: Fan::new(SINCE, None),
             up: true,
             copy_restarted: false,
             copy: Copy::default(),
@@ -77,18 +84,45 @@ impl World {
             fetching: None,
             history: vec![Content::new()],
             confirmed: Vec::new(),
+            alone: Vec::new(),
+        };
+        world.row.import(COPY);
+        world.adopt();
+        world
+    }
+
+    fn adopt(&mut self) {
+        let (mut out, up) = (Vec::new(), self.up);
+        let alone = &mut self.alone;
+        self.fan.adopt(&self.row, 0, |_| up, |n| alone.push(n), &mut out);
+        self.send(out);
+    }
+
+    fn agree(&mut self) {
+        for (stamp, ask) in self.fan.asks(0, 0, 1_000) {
+            assert_eq!(stamp, self.row.stamp);
+            match ask {
+                Ask::Out(copy) => {
+                    self.row.remove(copy);
+                    self.row.stamp += 1;
+                    self.adopt();
+                    self.row.import(copy);
+                }
+                Ask::InSync(copy) => assert!(self.row.complete(copy)),
+                other => panic!("a primary asks for {other:?}"),
+            }
+            self.row.stamp += 1;
+            self.adopt();
         }
     }
 
-    fn send(&mut self, out: Vec<Out>) {
-        for want in out {
+    fn send(&mut self, out: Vec<(NodeIx, Out<Effect>)>) {
+        for (to, want) in out {
+            assert_eq!(to, COPY);
             match want {
+                Out::Open { .. } => panic!("nobody was promoted"),
                 Out::Begin { import, n0 } => self.messages.push_back(Message::Begin { import, n0 }),
-                Out::EmptyImport { import, n0: after } => {
-                    let (entries, last) = (Content::new(), true);
-                    self.messages.push_back(Message::Chunk { import, after, entries, last });
-                }
-                Out::FetchChunk { import } => self.fetching = Some(import),
+                Out::Fetch { import } => self.fetching = Some(import),
                 Out::Write { import, n, effect } => {
                     self.messages.push_back(Message::Write { import, n, effect });
                 }
@@ -97,7 +131,7 @@ impl World {
     }
 
     fn write(&mut self, key: u8, value: Option<u64>) {
-        self.n += 1;
+        let n = self.fan.n() + 1;
         let name = Bytes::copy_from_slice(&[key]);
         let effect = match value {
             Some(value) => {
@@ -113,21 +147,24 @@ impl World {
             }
             None => {
                 self.primary.remove(&key);
-                Effect::Delete { cache: CacheId(0), key: name, version: Version(self.n) }
+                Effect::Delete { cache: CacheId(0), key: name, version: Version(n) }
             }
         };
         self.history.push(self.primary.clone());
         let mut out = Vec::new();
-        self.stream.write(self.n, effect, Some(self.n), self.up, &mut out);
+        if self.fan.needed() == 0 {
+            self.alone.push(n);
+        }
+        assert_eq!(self.fan.write(&effect, Some(n), 0, &mut out), n);
         self.send(out);
     }
 
     fn chunk(&mut self) {
         if let Some(import) = self.fetching.take()
-            && self.stream.wants_chunk(import)
+            && self.fan.wants_chunk(COPY, import, 0)
         {
             // Two chunks: the second half is fetched when the first has been sent.
-            let (after, half) = (self.n, self.primary.len() / 2);
+            let (after, half) = (self.fan.n(), self.primary.len() / 2);
             let part =
                 |skip, take| self.primary.clone().into_iter().skip(skip).take(take).collect();
             let (first, rest): (Content, Content) = (part(0, half), part(half, usize::MAX));
@@ -173,7 +210,7 @@ impl World {
                 let (n, complete) = (self.copy.n, self.copy.complete);
                 self.answers.push_back(Answer::Ack { import, n, complete });
             }
-            Err(_) => self.answers.push_back(Answer::Nack { import, held: self.copy.import }),
+            Err(_) => self.answers.push_back(Answer::Nack { import }),
         }
         if self.copy.complete {
             let held = &self.history[self.copy.n as usize];
@@ -186,7 +223,8 @@ impl World {
             None => {}
             Some(Answer::Ack { import, n, complete }) => {
                 let mut confirmed = Vec::new();
-                self.stream.ack(SINCE, import, n, complete, |waits| confirmed.push(waits));
+                self.fan
+                    .acked(COPY, (SINCE, import, n), complete, 0, |waits| confirmed.push(waits));
                 for number in confirmed {
                     let there = self.copy_restarted || self.copy.n >= number;
                     assert!(
@@ -197,11 +235,7 @@ impl World {
                     self.confirmed.push(number);
                 }
             }
-            Some(Answer::Nack { import, held }) => {
-                let mut out = Vec::new();
-                self.stream.refused(SINCE, import, held, self.up, &mut out);
-                self.send(out);
-            }
+            Some(Answer::Nack { import }) => self.fan.refused(COPY, SINCE, import),
         }
     }
 
@@ -211,7 +245,7 @@ impl World {
             self.messages.clear();
             self.answers.clear();
             self.fetching = None;
-            self.stream.link_lost();
+            self.fan.link_lost(COPY);
         }
     }
 
@@ -220,14 +254,14 @@ impl World {
             self.up = true;
             let same = !std::mem::take(&mut self.copy_restarted);
             let mut out = Vec::new();
-            self.stream.link_up(same, &mut out);
+            self.fan.link_up(COPY, same, &mut out);
             self.send(out);
         }
     }
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Put(key) => self.write(key, Some(self.n + 1)),
+            Step::Put(key) => self.write(key, Some(self.fan.n() + 1)),
             Step::Delete(key) => self.write(key, None),
             Step::Deliver => self.deliver(),
             Step::Answer => self.answer(),
@@ -239,11 +273,7 @@ impl World {
                 (self.copy, self.content) = (Copy::default(), Content::new());
                 self.copy_restarted = true;
             }
-            Step::GiveUp => {
-                if !self.up {
-                    self.stream.give_up();
-                }
-            }
+            Step::Agree => self.agree(),
         }
     }
 
@@ -251,9 +281,11 @@ impl World {
     fn settle(&mut self) {
         self.heal();
         for _ in 0..100_000 {
-            if self.messages.is_empty() && self.answers.is_empty() && self.fetching.is_none() {
+            let is_idle = self.messages.is_empty() && self.answers.is_empty();
+            if is_idle && self.fetching.is_none() && self.fan.is_quiet() {
                 return;
             }
+            self.agree();
             self.chunk();
             self.deliver();
             self.answer();
@@ -272,7 +304,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Cut),
         2 => Just(Step::Heal),
         1 => Just(Step::Restart),
-        1 => Just(Step::GiveUp),
+        3 => Just(Step::Agree),
     ];
     prop::collection::vec(step, 0..300)
 }
@@ -288,26 +320,49 @@ proptest! {
         }
         world.settle();
         prop_assert_eq!(&world.content, &world.primary);
-        let mut all: Vec<u64> = world.confirmed.clone();
+        let mut all: Vec<u64> = world.confirmed.iter().chain(&world.alone).copied().collect();
         all.sort_unstable();
-        let expected: Vec<u64> = (1..=world.n).collect();
-        prop_assert_eq!(all, expected, "each write is confirmed once");
-        prop_assert!(world.stream.is_quiet());
-        prop_assert_eq!(world.stream.bytes(), 0);
+        let expected: Vec<u64> = (1..=world.fan.n()).collect();
+        prop_assert_eq!(all, expected, "each write is answered once");
+        prop_assert_eq!(world.row.in_sync(), [COPY]);
+        prop_assert_eq!(world.fan.bytes(), 0);
     }
 }
 
 #[test]
 fn a_late_acknowledgement_of_an_earlier_import_changes_nothing() {
     let mut world = World::new();
-    world.step(Step::Put(1));
-    let import = world.stream.import();
+    world.settle();
+    world.cut();
+    world.heal();
     world.step(Step::Restart);
     world.heal();
-    assert!(world.stream.import() > import);
-    let counted = world.stream.ack(SINCE, import, 1, true, |_| panic!("nothing is confirmed"));
-    assert!(!counted);
-    assert!(!world.stream.ack(SINCE - 1, import + 1, 1, true, |_| panic!("nothing is confirmed")));
+    assert_eq!(world.fan.phase(COPY), Some(Phase::Failed));
+    world.agree();
+    assert_eq!(world.fan.phase(COPY), Some(Phase::Importing));
+    let late = |world: &mut World, since| {
+        world.fan.acked(COPY, (since, 1, 0), true, 0, |_| panic!("nothing is confirmed"))
+    };
+    assert!(!late(&mut world, SINCE));
+    assert!(!late(&mut world, SINCE - 1));
+    assert_eq!(world.fan.phase(COPY), Some(Phase::Importing));
+}
+
+#[test]
+fn only_a_copy_with_exactly_what_the_promoted_primary_has_goes_on() {
+    let held = Copy { since: SINCE, import: 3, n: 5, complete: true, stamp: 9 };
+    for (old_since, old_n) in [(SINCE, 4), (SINCE, 6), (SINCE - 1, 5)] {
+        let mut copy = held;
+        assert_eq!(copy.open(12, old_since, old_n), Err(Refusal::Differs));
+        assert_eq!(copy, held, "it keeps what it has");
+    }
+    let mut copy = held;
+    assert_eq!(copy.open(12, SINCE, 5), Ok(()));
+    assert_eq!((copy.since, copy.import, copy.n), (12, 0, 0));
+    assert_eq!(copy.write(12, 0, 1), Ok(true));
+    assert_eq!(copy.open(12, SINCE, 5), Ok(()), "the answer to the first Open was lost");
+    assert_eq!(copy.n, 1);
+    assert_eq!(copy.open(11, SINCE, 5), Err(Refusal::Lower));
 }
 
 #[test]

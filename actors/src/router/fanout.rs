@@ -1,321 +1,445 @@
 //! The fan-out: writes of this thread's shards on their way to their copies.
 //!
-//! Towards each peer there is one link and one [`Stream`] per slot that was ever written. A slot's
-//! writes and the chunks of its import leave by one Router on one link, so they arrive in the
-//! primary's order. What waits for confirmations is kept in `waiting`; each entry is counted down
-//! by the streams that carry its writes.
+//! For each slot that a shard of this thread decides there is one [`Fan`]. A slot's writes and
+//! the chunks of its imports leave by one Router on one link a copy, so they arrive in the
+//! primary's order. Fans begin, change and end with the rows that the shards adopt, in the order of
+//! the shards' writes. What a crashed shard had passed on is still sent, until a row ends its fan.
 //!
-//! Bounds: the window (bytes kept until copies confirm them, over all links of the thread) and
-//! [`IMPORTS_MAX`] imports fetching chunks at a time per link, one chunk of each under way.
+//! Bounds: the window (bytes kept until copies confirm them, over all fans of the thread), beyond
+//! which shards refuse writes with copies, and [`IMPORTS_MAX`] imports fetching chunks at a time
+//! per link, one chunk of each under way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Acquire;
 
 use actix::Addr;
-use slab::Slab;
 
 use super::gates::CopyGates;
-use super::messages::{Acked, Chunk, Fanout, FanoutOrigin, LinkEvent};
-use crate::map::NodeIx;
+use super::links::{IMPORTS_MAX, Import, Link, Links};
+use super::messages::{Acked, Chunk, Fanout, LinkEvent, RowChange, Rows};
+use super::waiting::{Waiting, Write};
+use crate::map::{Ask, NodeIx, Row};
 use crate::op::Acks;
-use crate::peer::link::{PeerLink, SendItems};
-use crate::replication::{Out, Phase, Stream};
+use crate::peer::link::{CutLink, PeerLink};
+use crate::replication::Effect;
+use crate::replication::fan::{Fan, Out, Phase};
 use crate::shard::messages::{ChunkPosition, FetchChunk};
-use crate::shared::Shared;
+use crate::shared::{Counter, Shared};
 use crate::slot::Slot;
+use crate::supervisor::{AskRows, Supervisor};
 use crate::wire::{AckItem, ReplicationItem};
 use crate::wire_map::{chunk_to_wire, effect_to_wire};
 
-/// Imports that fetch chunks at the same time, per link; the others wait their turn.
-const IMPORTS_MAX: usize = 64;
-
-/// Everything the Router knows of its copies.
+/// Everything the Router knows of the copies of its shards' slots.
 #[derive(Debug)]
 pub struct Fans {
     shared: Arc<Shared>,
     gates: Rc<CopyGates>,
-    peers: Vec<Option<PeerSide>>,
-    waiting: Slab<Waiting>,
+    supervisor: Addr<Supervisor>,
+    fans: HashMap<Slot, SlotFan>,
+    links: Links,
+    waiting: Waiting,
+    /// Slots whose fans may have to ask for something.
+    restless: HashSet<Slot>,
+    /// What is asked for at the end of this message.
+    asks: Vec<(Slot, u64, Ask)>,
     window_bytes: u64,
     window_max: u64,
+    told_bytes: u64,
+    told_imports: u64,
 }
 
+/// The fan of one slot.
 #[derive(Debug)]
-struct PeerSide {
-    link: Addr<PeerLink>,
-    up: bool,
-    incarnation: u64,
-    streams: HashMap<Slot, Stream<usize>>,
-    /// Imports that fetch chunks, and where each goes on once its last chunk is acknowledged.
-    active: HashMap<Slot, Option<ChunkPosition>>,
-    /// Imports that wait for their turn to fetch.
-    queued: VecDeque<Slot>,
-    items: Vec<ReplicationItem>,
-}
-
-/// An answer that waits for copies.
-#[derive(Debug)]
-struct Waiting {
-    origin: FanoutOrigin,
-    open: usize,
+struct SlotFan {
+    fan: Fan<Effect, Write>,
+    /// The gate of the shard's instance that began it.
+    serving: Arc<AtomicBool>,
+    is_restless: bool,
+    /// The stamp under which something was asked for at once.
+    asked: u64,
 }
 
 impl Fans {
-    pub fn new(shared: Arc<Shared>, gates: Rc<CopyGates>) -> Self {
+    /// The gates of this thread.
+    pub fn gates(&self) -> Rc<CopyGates> {
+        self.gates.clone()
+    }
+
+    pub fn new(shared: Arc<Shared>, gates: Rc<CopyGates>, supervisor: Addr<Supervisor>) -> Self {
         // Half of the budget may wait for copies; the rest is for bodies and responses.
         let window_max = shared.inflight.limit() / 2 / shared.workers as u64;
-        Fans { shared, gates, peers: Vec::new(), waiting: Slab::new(), window_bytes: 0, window_max }
+        Fans {
+            waiting: Waiting::new(shared.clone()),
+            shared,
+            gates,
+            supervisor,
+            fans: HashMap::new(),
+            links: Links::default(),
+            restless: HashSet::new(),
+            asks: Vec::new(),
+            window_bytes: 0,
+            window_max,
+            told_bytes: 0,
+            told_imports: 0,
+        }
     }
 
     pub fn set_links(&mut self, links: Vec<Option<Addr<PeerLink>>>) {
-        self.peers = links
-            .into_iter()
-            .map(|link| {
-                link.map(|link| PeerSide {
-                    link,
-                    up: false,
-                    incarnation: 0,
-                    streams: HashMap::new(),
-                    active: HashMap::new(),
-                    queued: VecDeque::new(),
-                    items: Vec::new(),
-                })
-            })
-            .collect();
+        self.links = Links::new(links);
     }
 
     pub fn link(&self, peer: NodeIx) -> Option<&Addr<PeerLink>> {
-        Some(&self.peers.get(usize::from(peer.0))?.as_ref()?.link)
+        self.links.get(peer).map(|link| &link.addr)
     }
 
     pub fn is_up(&self, peer: NodeIx) -> bool {
-        matches!(self.peers.get(usize::from(peer.0)), Some(Some(side)) if side.up)
+        self.links.is_up(peer)
     }
 
     pub fn peers_up(&self) -> Vec<NodeIx> {
-        (0..self.peers.len() as u16).map(NodeIx).filter(|&peer| self.is_up(peer)).collect()
+        self.links.all().filter(|(_, link)| link.up).map(|(peer, _)| peer).collect()
+    }
+
+    /// Takes in rows that a shard has adopted.
+    pub fn rows(&mut self, rows: Rows) {
+        for news in rows.rows {
+            let slot = news.slot;
+            match news.what {
+                RowChange::Begins { old } => {
+                    self.end(slot);
+                    let (fan, serving) = (Fan::new(news.row.since, old), rows.serving.clone());
+                    let fan = SlotFan { fan, serving, is_restless: false, asked: 0 };
+                    self.fans.insert(slot, fan);
+                    self.adopt(slot, &news.row);
+                }
+                RowChange::Retarget => self.adopt(slot, &news.row),
+                RowChange::Ends => {
+                    let is_ours = news.row.primary == self.shared.me;
+                    let stays = |held: &SlotFan| is_ours && held.fan.since() == news.row.since;
+                    if self.fans.get(&slot).is_some_and(|held| !stays(held)) {
+                        self.end(slot);
+                    }
+                }
+            }
+        }
+        self.flush();
+    }
+
+    /// Ends every fan: this node is another start. The links dial again with it.
+    pub fn reset(&mut self) {
+        let slots: Vec<Slot> = self.fans.keys().copied().collect();
+        slots.into_iter().for_each(|slot| self.end(slot));
+        self.restless.clear();
+        for link in self.links.all_mut() {
+            link.lose();
+            link.addr.do_send(CutLink);
+        }
+        self.flush();
     }
 
     /// Sends writes to their copies and answers once those that are waited for have confirmed.
     pub fn fan_out(&mut self, fanout: Fanout) {
-        let open: usize = fanout
-            .writes
-            .iter()
-            .map(|write| if write.acks == Acks::All { write.copies.len() } else { 0 })
-            .sum();
-        // The extra one is for this call itself: an answer that waits for nobody leaves at its end.
-        let key = self.waiting.insert(Waiting { origin: fanout.origin, open: open + 1 });
-        let mut out = Vec::new();
+        let now = self.shared.clock.now();
+        // Kept once for this call itself: an answer that waits for nobody leaves at its end.
+        let key = self.waiting.open(fanout.origin);
         for write in fanout.writes {
-            let waits = (write.acks == Acks::All).then_some(key);
-            for &copy in &write.copies {
-                let reachable = self.gates.is_reachable(copy);
-                let Some(side) = side(&mut self.peers, copy) else { continue };
-                let stream = side
-                    .streams
-                    .entry(write.slot)
-                    .or_insert_with(|| Stream::new(write.since, write.n - 1));
-                let before = stream.bytes();
-                stream.write(write.n, write.effect.clone(), waits, side.up, &mut out);
-                if !reachable {
-                    stream.give_up();
-                }
-                self.window_bytes = self.window_bytes + stream.bytes() - before;
-                self.emit(copy, write.slot, &mut out);
+            let waits = Write { key, answer: write.answer };
+            let all = write.acks == Acks::All;
+            let is_there = |held: &SlotFan| held.fan.since() == write.since;
+            if !self.fans.get(&write.slot).is_some_and(is_there) {
+                self.waiting.mark(waits);
+                continue;
+            }
+            let needed = self.change(write.slot, |fan, out| {
+                let needed = if all { fan.needed() } else { 0 };
+                let n = fan.write(&write.effect, all.then_some(waits), now, out);
+                debug_assert_eq!(n, write.n, "the shard counts the same writes");
+                needed
+            });
+            match needed.unwrap_or(0) {
+                0 if !write.holds => self.waiting.mark(waits),
+                needed => self.waiting.add(key, needed),
             }
         }
         self.flush();
-        self.confirm(key);
+        self.waiting.confirm(key);
     }
 
     /// Sends a chunk of an import, if it is still wanted.
     pub fn chunk(&mut self, chunk: Chunk) {
         let now = self.shared.clock.now();
-        let shared = self.shared.clone();
-        let Some(side) = side(&mut self.peers, chunk.copy) else { return };
-        let wanted = side
-            .streams
-            .get(&chunk.slot)
-            .is_some_and(|s| s.since() == chunk.since && s.wants_chunk(chunk.import));
-        if !wanted {
+        let (slot, copy, import) = (chunk.slot, chunk.copy, chunk.import);
+        let Some(held) = self.fans.get_mut(&slot) else { return };
+        if held.fan.since() != chunk.since || !held.fan.wants_chunk(copy, import, now) {
             return;
         }
-        side.items.push(chunk_to_wire(&shared, &chunk, now));
-        side.active.insert(chunk.slot, chunk.next);
+        let Some(link) = self.links.get_mut(copy) else { return };
+        let bytes: usize = chunk.entries.iter().map(|e| e.key.len() + e.value.len()).sum();
+        self.shared.counters.import_bytes.add(bytes as u64);
+        link.items.push(chunk_to_wire(&self.shared, &chunk, now));
+        link.active.insert(slot, Import { import, next: chunk.next });
         self.flush();
     }
 
     pub fn acked(&mut self, acked: Acked) {
         let mut confirmed = Vec::new();
-        let mut out = Vec::new();
         for item in acked.items {
-            let Some(side) = side(&mut self.peers, acked.peer) else { return };
             match item {
                 AckItem::Ack { slot, since, import, n, complete } => {
-                    let Some(stream) = side.streams.get_mut(&slot) else { continue };
-                    let before = (stream.bytes(), stream.phase());
-                    let counted = stream.ack(since, import, n, complete, |key| confirmed.push(key));
-                    self.window_bytes = self.window_bytes + stream.bytes() - before.0;
-                    if !counted {
-                        self.shared.counters.late_answers.add(1);
-                    } else if complete && before.1 == Phase::Importing {
-                        self.shared.counters.imports_completed.add(1);
-                        side.active.remove(&slot);
-                        self.fetch_queued(acked.peer);
-                    } else if let Some(from) = side.active.get_mut(&slot).and_then(Option::take) {
-                        self.fetch(acked.peer, slot, from);
-                    }
+                    let at = (since, import, n);
+                    self.ack(acked.peer, slot, at, complete, &mut confirmed);
                 }
-                AckItem::Nack { slot, since, import, held_since, held_import, .. } => {
+                AckItem::Nack { slot, since, import, held_since, held_n, reason, .. } => {
                     self.shared.counters.replication_refused.add(1);
-                    tracing::warn!(node = %self.shared.id, slot, since, import, held_since, held_import,
-                        "copy refused replication, importing it again");
-                    let Some(stream) = side.streams.get_mut(&slot) else { continue };
-                    let before = stream.bytes();
-                    let held = if held_since == since { held_import } else { 0 };
-                    stream.refused(since, import, held, side.up, &mut out);
-                    self.window_bytes = self.window_bytes + stream.bytes() - before;
-                    side.active.remove(&slot);
-                    self.emit(acked.peer, slot, &mut out);
+                    tracing::debug!(node = %self.shared.id, slot, since, import, held_since, held_n,
+                        ?reason, "copy refused replication");
+                    self.change(slot, |fan, _| fan.refused(acked.peer, since, import));
+                    self.end_import(acked.peer, slot, import);
+                    self.ask_at_once(slot);
                 }
             }
         }
         self.shared.counters.replication_confirmed.add(confirmed.len() as u64);
-        for key in confirmed {
-            self.confirm(key);
-        }
+        confirmed.into_iter().for_each(|write: Write| self.waiting.confirm(write.key));
         self.flush();
     }
 
     pub fn link_news(&mut self, peer: NodeIx, event: LinkEvent) {
-        let mut out = Vec::new();
-        let Some(side) = side(&mut self.peers, peer) else { return };
+        let Some(link) = self.links.get_mut(peer) else { return };
+        let slots: Vec<Slot> = self.fans.keys().copied().collect();
         match event {
             LinkEvent::Up { incarnation } => {
-                let same = side.incarnation == incarnation;
-                side.up = true;
-                side.incarnation = incarnation;
-                self.gates.set_reachable(peer, true);
-                let slots: Vec<Slot> = side.streams.keys().copied().collect();
+                let same = std::mem::replace(&mut link.incarnation, incarnation) == incarnation;
+                link.up = true;
+                let mut resent = 0;
                 for slot in slots {
-                    let Some(side) = self::side(&mut self.peers, peer) else { return };
-                    let Some(stream) = side.streams.get_mut(&slot) else { continue };
-                    let before = stream.bytes();
-                    stream.link_up(same, &mut out);
-                    self.window_bytes = self.window_bytes + stream.bytes() - before;
-                    let writes = out.iter().filter(|o| matches!(o, Out::Write { .. })).count();
-                    self.shared.counters.replication_writes_resent.add(writes as u64);
-                    self.emit(peer, slot, &mut out);
+                    self.change(slot, |fan, out| {
+                        fan.link_up(peer, same, out);
+                        resent +=
+                            out.iter().filter(|(_, o)| matches!(o, Out::Write { .. })).count();
+                    });
                 }
-                self.flush();
+                self.shared.counters.replication_writes_resent.add(resent as u64);
             }
-            LinkEvent::Lost | LinkEvent::Down => {
-                side.up = false;
-                side.active.clear();
-                side.queued.clear();
-                side.items.clear();
-                for stream in side.streams.values_mut() {
-                    let before = stream.bytes();
-                    stream.link_lost();
-                    self.window_bytes = self.window_bytes + stream.bytes() - before;
+            LinkEvent::Lost => {
+                link.lose();
+                for slot in slots {
+                    self.change(slot, |fan, _| fan.link_lost(peer));
                 }
-                if event == LinkEvent::Down {
-                    self.gates.set_reachable(peer, false);
+            }
+        }
+        self.flush();
+    }
+
+    /// Asks again for what has not been agreed yet, and answers what is past its deadline.
+    pub fn tick(&mut self) {
+        let now = self.shared.clock.now();
+        for (peer, link) in self.links.all() {
+            for &(slot, import) in &link.queued {
+                // It waits for its turn here, and not for the copy.
+                if let Some(held) = self.fans.get_mut(&slot) {
+                    held.fan.wants_chunk(peer, import, now);
                 }
-                self.update_window();
+            }
+        }
+        for slot in std::mem::take(&mut self.restless) {
+            let Some(held) = self.fans.get_mut(&slot) else { continue };
+            held.is_restless = !held.fan.is_quiet();
+            if held.is_restless {
+                self.restless.insert(slot);
+                self.ask(slot);
+            }
+        }
+        self.waiting.expire(now);
+        self.flush();
+    }
+
+    fn ack(
+        &mut self,
+        peer: NodeIx,
+        slot: Slot,
+        at: (u64, u64, u64),
+        complete: bool,
+        confirmed: &mut Vec<Write>,
+    ) {
+        let now = self.shared.clock.now();
+        let Some(was) = self.fans.get(&slot).and_then(|held| held.fan.phase(peer)) else {
+            self.shared.counters.late_answers.add(1);
+            return;
+        };
+        let counts = self.change(slot, |fan, _| {
+            fan.acked(peer, at, complete, now, |write| confirmed.push(write))
+        });
+        let import = at.1;
+        if counts != Some(true) {
+            self.shared.counters.late_answers.add(1);
+        } else if complete && was == Phase::Importing {
+            self.shared.counters.imports_completed.add(1);
+            self.end_import(peer, slot, import);
+        } else if let Some(active) = self.links.get_mut(peer).and_then(|l| l.active.get_mut(&slot))
+            && active.import == import
+            && let Some(from) = active.next.take()
+        {
+            self.fetch(peer, slot, import, from);
+        }
+        if self.fans.get(&slot).is_some_and(|held| !held.fan.is_complete()) {
+            self.ask_at_once(slot);
+        }
+    }
+
+    /// A row names the copies of a slot.
+    fn adopt(&mut self, slot: Slot, row: &Row) {
+        let now = self.shared.clock.now();
+        let up: Vec<NodeIx> = row.replicas().filter(|&copy| self.is_up(copy)).collect();
+        let mut released = Vec::new();
+        self.change(slot, |fan, out| {
+            let is_up = |copy: NodeIx| up.contains(&copy);
+            fan.adopt(row, now, is_up, |write| released.push(write), out);
+        });
+        if released.is_empty() {
+            return;
+        }
+        // The row that lost the copy may be older than one that took the slot from this node: only
+        // a lease says that it is not.
+        let may_say_yes = self.shared.lease.is_valid(self.shared.clock.now())
+            && self.fans.get(&slot).is_some_and(|held| held.serving.load(Acquire));
+        for write in released {
+            match may_say_yes {
+                true => self.waiting.confirm(write.key),
+                false => self.waiting.doubt(write),
             }
         }
     }
 
-    /// Turns what a stream wants into messages for its peer.
-    fn emit(&mut self, peer: NodeIx, slot: Slot, out: &mut Vec<Out>) {
-        let now = self.shared.clock.now();
-        let shared = self.shared.clone();
-        let Some(side) = side(&mut self.peers, peer) else { return };
-        let Some(since) = side.streams.get(&slot).map(Stream::since) else { return };
-        for want in out.drain(..) {
-            match want {
-                Out::Begin { import, n0 } => {
-                    shared.counters.imports_begun.add(1);
-                    side.items.push(ReplicationItem::Begin { slot, since, import, n0 });
-                }
-                Out::EmptyImport { import, n0: after } => {
-                    let (entries, last) = (Vec::new(), true);
-                    side.items.push(ReplicationItem::Chunk {
-                        slot,
-                        since,
-                        import,
-                        after,
-                        entries,
-                        last,
-                    });
-                }
-                Out::FetchChunk { .. } => side.queued.push_back(slot),
-                Out::Write { import, n, effect } => {
-                    shared.counters.replication_writes_sent.add(1);
-                    let effect = effect_to_wire(&shared, &effect, now);
-                    side.items.push(ReplicationItem::Write { slot, since, import, n, effect });
-                }
+    fn end(&mut self, slot: Slot) {
+        let Some(SlotFan { fan, .. }) = self.fans.remove(&slot) else { return };
+        self.window_bytes -= fan.bytes();
+        self.links.forget_slot(slot);
+        fan.into_waiting().for_each(|write| self.waiting.doubt(write));
+    }
+
+    /// Changes a fan, and sends or fetches what it wants.
+    fn change<R>(
+        &mut self,
+        slot: Slot,
+        change: impl FnOnce(&mut Fan<Effect, Write>, &mut Vec<(NodeIx, Out<Effect>)>) -> R,
+    ) -> Option<R> {
+        let held = self.fans.get_mut(&slot)?;
+        let (before, mut out) = (held.fan.bytes(), Vec::new());
+        let result = change(&mut held.fan, &mut out);
+        self.window_bytes = self.window_bytes + held.fan.bytes() - before;
+        if !held.is_restless && !held.fan.is_quiet() {
+            held.is_restless = true;
+            self.restless.insert(slot);
+        }
+        let place = (held.fan.since(), held.fan.stamp());
+        for (peer, want) in out {
+            self.emit(peer, slot, place, want);
+        }
+        Some(result)
+    }
+
+    fn emit(&mut self, peer: NodeIx, slot: Slot, (since, stamp): (u64, u64), want: Out<Effect>) {
+        let Some(link) = self.links.get_mut(peer) else { return };
+        match want {
+            Out::Open { old_since, old_n } => {
+                link.items.push(ReplicationItem::Open { slot, since, stamp, old_since, old_n });
             }
+            Out::Begin { import, n0 } => {
+                self.shared.counters.imports_begun.add(1);
+                link.items.push(ReplicationItem::Begin { slot, since, stamp, import, n0 });
+            }
+            Out::Fetch { import } => {
+                link.queued.push_back((slot, import));
+                self.fetch_queued(peer);
+            }
+            Out::Write { import, n, effect } => {
+                self.shared.counters.replication_writes_sent.add(1);
+                let effect = effect_to_wire(&self.shared, &effect, self.shared.clock.now());
+                link.items.push(ReplicationItem::Write { slot, since, import, n, effect });
+            }
+        }
+    }
+
+    fn end_import(&mut self, peer: NodeIx, slot: Slot, import: u64) {
+        if let Some(link) = self.links.get_mut(peer)
+            && link.active.get(&slot).is_some_and(|active| active.import == import)
+        {
+            link.active.remove(&slot);
         }
         self.fetch_queued(peer);
     }
 
     /// Lets imports that wait for their turn fetch their first chunk.
     fn fetch_queued(&mut self, peer: NodeIx) {
-        while let Some(side) = side(&mut self.peers, peer)
-            && side.active.len() < IMPORTS_MAX
-            && let Some(slot) = side.queued.pop_front()
-        {
-            if side.streams.get(&slot).is_some_and(|s| s.phase() == Phase::Importing) {
-                side.active.insert(slot, None);
-                self.fetch(peer, slot, ChunkPosition::default());
+        let now = self.shared.clock.now();
+        let next = |link: &mut Link| match link.active.len() < IMPORTS_MAX {
+            true => link.queued.pop_front(),
+            false => None,
+        };
+        while let Some((slot, import)) = self.links.get_mut(peer).and_then(next) {
+            let held = self.fans.get_mut(&slot);
+            if held.is_some_and(|held| held.fan.wants_chunk(peer, import, now))
+                && let Some(link) = self.links.get_mut(peer)
+            {
+                link.active.insert(slot, Import { import, next: None });
+                self.fetch(peer, slot, import, ChunkPosition::default());
             }
         }
     }
 
-    fn fetch(&mut self, copy: NodeIx, slot: Slot, from: ChunkPosition) {
-        let Some(stream) = side(&mut self.peers, copy).and_then(|s| s.streams.get(&slot)) else {
-            return;
-        };
-        let (since, import) = (stream.since(), stream.import());
+    fn fetch(&self, copy: NodeIx, slot: Slot, import: u64, from: ChunkPosition) {
+        let Some(since) = self.fans.get(&slot).map(|held| held.fan.since()) else { return };
         if let Some(shard) = self.shared.shard_handle(slot) {
             shard.addr.do_send(FetchChunk { copy, slot, since, import, from });
         }
     }
 
-    /// Hands what has piled up to the links, one message each.
+    /// Asks as soon as there is something to ask for, once under each row.
+    fn ask_at_once(&mut self, slot: Slot) {
+        if self.fans.get(&slot).is_some_and(|held| held.asked != held.fan.stamp()) {
+            self.ask(slot);
+        }
+    }
+
+    /// Collects what a fan asks the coordinator for. Without a lease this node may be the one that
+    /// is cut off, and a shard that ended has no say in who holds its slots.
+    fn ask(&mut self, slot: Slot) {
+        let now = self.shared.clock.now();
+        let Some(held) = self.fans.get_mut(&slot) else { return };
+        if !self.shared.lease.is_valid(now) || !held.serving.load(Acquire) {
+            return;
+        }
+        let timeout = self.shared.cluster.failure_timeout_ms;
+        let asks = held.fan.asks(now, self.shared.lease.since(), timeout);
+        if !asks.is_empty() {
+            held.asked = held.fan.stamp();
+        }
+        self.asks.extend(asks.into_iter().map(|(stamp, ask)| (slot, stamp, ask)));
+    }
+
+    /// Hands what has piled up to the links and to the Supervisor, one message each.
     fn flush(&mut self) {
-        for side in self.peers.iter_mut().flatten() {
-            if !side.items.is_empty() {
-                side.link.do_send(SendItems { items: std::mem::take(&mut side.items) });
-            }
+        self.links.flush();
+        if !self.asks.is_empty() {
+            self.supervisor.do_send(AskRows { asks: std::mem::take(&mut self.asks) });
         }
-        self.update_window();
-    }
-
-    fn update_window(&mut self) {
         self.gates.set_full(self.window_bytes > self.window_max);
-    }
-
-    fn confirm(&mut self, key: usize) {
-        let Some(waiting) = self.waiting.get_mut(key) else { return };
-        waiting.open -= 1;
-        if waiting.open == 0 {
-            answer(self.waiting.remove(key).origin);
-        }
+        let counters = &self.shared.counters;
+        tell(&counters.replication_unacked_bytes, &mut self.told_bytes, self.window_bytes);
+        tell(&counters.imports_in_flight, &mut self.told_imports, self.links.imports());
     }
 }
 
-fn side(peers: &mut [Option<PeerSide>], peer: NodeIx) -> Option<&mut PeerSide> {
-    peers.get_mut(usize::from(peer.0))?.as_mut()
-}
-
-fn answer(origin: FanoutOrigin) {
-    match origin {
-        // A caller that hung up wants no answer.
-        FanoutOrigin::Single(reply, answer) => drop(reply.send(answer)),
-        FanoutOrigin::Part(reply, answers) => reply.answer(answers),
+/// Brings this thread's share of a gauge up to date.
+fn tell(gauge: &Counter, told: &mut u64, now: u64) {
+    match now >= *told {
+        true => gauge.add(now - *told),
+        false => gauge.sub(*told - now),
     }
+    *told = now;
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use actix::{Addr, Message};
 use tokio::sync::oneshot;
 
-use crate::map::NodeIx;
+use crate::map::{NodeIx, Row};
 use crate::op::{Acks, Answer, Ms, Request};
 use crate::peer::inbound::Inbound;
 use crate::replication::Effect;
@@ -102,8 +102,8 @@ pub struct Fanout {
 /// Who waits for a fan-out.
 #[derive(Debug)]
 pub enum FanoutOrigin {
-    /// A single request, and its answer.
-    Single(oneshot::Sender<Answer>, Answer),
+    /// A single request, its answer, and when the caller stops waiting.
+    Single(oneshot::Sender<Answer>, Answer, Ms),
     /// A part of a batch, and its answers.
     Part(ReplyTo, Vec<(u32, PartAnswer)>),
 }
@@ -117,13 +117,70 @@ pub struct FanoutWrite {
     pub since: u64,
     /// Its number.
     pub n: u64,
-    /// The copies, as the shard's map names them.
-    pub copies: Vec<NodeIx>,
     /// What it did.
     pub effect: Effect,
     /// Does the answer wait for the copies?
     pub acks: Acks,
+    /// Which of the answers of its origin it belongs to.
+    pub answer: usize,
+    /// Could the node still serve the slot after the write was applied? If not, the answer is
+    /// only true if copies confirm the write.
+    pub holds: bool,
 }
+
+/// Rows that a shard of this thread has adopted, in the order of its writes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Rows {
+    /// The start of the node that adopted them.
+    pub incarnation: u64,
+    /// The gate of the shard's instance.
+    pub serving: Arc<AtomicBool>,
+    /// The rows that changed.
+    pub rows: Vec<RowNews>,
+}
+
+/// A row that a shard has adopted.
+#[derive(Clone, Copy, Debug)]
+pub struct RowNews {
+    /// The slot.
+    pub slot: Slot,
+    /// Its row.
+    pub row: Row,
+    /// What it means for the slot's fan.
+    pub what: RowChange,
+}
+
+/// What a row means for the fan of its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowChange {
+    /// This node's shard became the primary: writes are numbered anew.
+    Begins {
+        /// What it held before, if it was promoted: `since` and last write.
+        old: Option<(u64, u64)>,
+    },
+    /// The same primary has other copies.
+    Retarget,
+    /// The shard does not decide the slot. What waits under a `since` that the row does not name
+    /// any more stays unknown.
+    Ends,
+}
+
+/// A map was agreed or a lease renewed: what waits for either may go on.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct MapChanged;
+
+/// This node is another start: nothing that is under way counts any more. Sent after
+/// [`crate::shared::Shared::set_incarnation`].
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reset;
+
+/// A peer connected to this thread.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Opened(pub Addr<Inbound>);
 
 /// A chunk of a slot for an import, in the order of the slot's writes.
 #[derive(Debug, Message)]
@@ -165,8 +222,6 @@ pub enum LinkEvent {
     },
     /// The connection was lost; a new one is being dialled.
     Lost,
-    /// Dialling failed: the peer is known to be unreachable.
-    Down,
 }
 
 /// Acknowledgements of a copy.
@@ -208,21 +263,6 @@ pub struct StopRouter;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct SetLinks(pub Vec<Option<Addr<crate::peer::link::PeerLink>>>);
-
-/// A newer map is published, or this node has a lease again: what waits may be tried again.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct MapChanged;
-
-/// This node is another start, which holds nothing.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Reset;
-
-/// A peer's connection is served on this thread.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Opened(pub Addr<Inbound>);
 
 /// A shard is to be made on this thread.
 #[derive(Debug, Message)]

@@ -1,17 +1,23 @@
 //! The Router: one per worker thread. It groups a batch by owner, sends each local shard and each
 //! remote node one message, and answers when all parts have.
 //!
-//! State: tickets of batches under way, the links of this thread, and towards each copy the
-//! streams of writes applied by this thread's shards ([`fanout`]). Only the Router changes it;
-//! shards and links report by message.
+//! State: tickets of batches under way, the links of this thread, and for each slot that a shard
+//! of this thread decides the fan of its writes ([`fanout`]). Only the Router changes it; shards
+//! and links report by message.
 //!
-//! No write is sent again once it may have reached a primary. What was never sent, and reads,
-//! are tried again until the deadline.
+//! No write is sent again once it may have reached a primary. What was never sent or not decided,
+//! and reads, are tried again until the deadline: on every tick, when a link comes up, and when
+//! the map or the lease changes.
 
+mod factory;
 mod fanout;
 pub mod gates;
+mod gather;
+mod links;
 pub mod messages;
+mod replicate;
 mod ticket;
+mod waiting;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -19,75 +25,74 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use actix::prelude::{Actor, ActorContext, AsyncContext, Context, Handler};
+use actix::prelude::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use slab::Slab;
 
 use crate::map::NodeIx;
-use crate::op::{FailureKind, Ms, Op, Request};
-use crate::peer::link::{AskStats, Forward};
+use crate::op::{FailureKind, Op, Request};
+use crate::peer::inbound::{CloseInbound, Inbound};
+use crate::peer::link::Forward;
 use crate::shard::messages::{Batch, Item, PartAnswer, ReplyTo};
 use crate::shared::Shared;
-use crate::stats::NodeStats;
+use crate::supervisor::Supervisor;
 use fanout::Fans;
 use gates::CopyGates;
+use gather::Gather;
 use messages::*;
 use ticket::{Origin, Ticket};
 
 /// How often open tickets are compared with the clock, while there are any.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How long peers have to tell their counters, in milliseconds.
-const STATS_TIMEOUT_MS: Ms = 1_000;
+/// How often fans ask again for what has not been agreed.
+const FANS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Requests that may wait for owners that are not reachable, per worker thread. Beyond it they
-/// are answered `NotReady` at once.
+/// Requests that may wait for an owner, per worker thread. Beyond it they are answered at once.
 const PARKED_MAX: usize = 10_000;
 
 /// The Router of one worker thread.
 #[derive(Debug)]
 pub struct Router {
     shared: Arc<Shared>,
+    /// The start of the node that what is under way belongs to.
+    incarnation: u64,
     tickets: Slab<(u32, Ticket)>,
     generation: u32,
     parked: Vec<Parked>,
     fans: Fans,
+    inbounds: Vec<Addr<Inbound>>,
     gathers: HashMap<u64, Gather>,
     next_gather: u64,
     ticking: bool,
 }
 
-/// A request whose owner cannot be reached now.
+/// A request that nobody can decide now.
 #[derive(Debug)]
 struct Parked {
     ticket: u64,
     item: Item,
 }
 
-/// A question to all peers for their counters.
-#[derive(Debug)]
-struct Gather {
-    got: Vec<Option<NodeStats>>,
-    open: usize,
-    deadline: Ms,
-    reply: tokio::sync::oneshot::Sender<Vec<Option<NodeStats>>>,
-}
-
 #[derive(Clone, Copy, PartialEq)]
 enum Target {
     Shard(usize),
     Peer(NodeIx),
+    /// Nobody whom this node may ask can decide it now.
+    Nobody,
 }
 
 impl Router {
     /// A Router of a node with `workers` worker threads.
-    pub fn new(shared: Arc<Shared>, gates: Rc<CopyGates>) -> Self {
-        let fans = Fans::new(shared.clone(), gates);
+    pub fn new(shared: Arc<Shared>, gates: Rc<CopyGates>, supervisor: Addr<Supervisor>) -> Self {
+        let fans = Fans::new(shared.clone(), gates, supervisor);
         Router {
+            incarnation: shared.incarnation(),
             shared,
             tickets: Slab::new(),
             generation: 0,
             parked: Vec::new(),
             fans,
+            inbounds: Vec::new(),
             gathers: HashMap::new(),
             next_gather: 0,
             ticking: false,
@@ -119,50 +124,53 @@ impl Router {
         }
     }
 
-    /// Where a request goes; `None` when its owner is a peer and peers may not be asked.
-    fn target(&self, request: &Request, may_forward: bool) -> Option<Target> {
+    /// Where a request goes now; a batch that a peer forwarded is not forwarded again.
+    fn target(&self, request: &Request, may_forward: bool) -> Target {
+        let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
         let map = self.shared.map.load();
-        let row = map.row(request.slot);
-        let local = Target::Shard(self.shared.shard_of(request.slot));
-        if row.primary == self.shared.me {
-            return Some(local);
-        }
-        if matches!(request.op, Op::Get { any: true }) {
-            let copies = self.shared.replicas_of(request.cache);
-            if row.replicas().take(copies).any(|node| node == self.shared.me) {
-                return Some(local);
+        let (row, me) = (map.row(request.slot), self.shared.me);
+        let reads_any = matches!(request.op, Op::Get { any: true })
+            && self.shared.is_replicated(request.cache)
+            && row.in_sync().contains(&me);
+        match row.primary {
+            primary if primary == me || reads_any && has_lease => {
+                let shard = Target::Shard(self.shared.shard_of(request.slot));
+                if has_lease { shard } else { Target::Nobody }
             }
+            primary if may_forward && self.fans.is_up(primary) => Target::Peer(primary),
+            _ => Target::Nobody,
         }
-        may_forward.then_some(Target::Peer(row.primary))
     }
 
-    /// Sends requests to their owners, one message each.
+    /// Sends requests to their owners, one message each; those without one wait, or go back to
+    /// the peer that forwarded them.
     fn route(&mut self, id: u64, items: Vec<Item>, ctx: &mut Context<Self>) {
-        let shared = self.shared.clone();
         let Some(ticket) = self.ticket(id) else { return };
         let may_forward = matches!(ticket.origin, Origin::Caller(_));
         let mut groups: Vec<(Target, Vec<Item>)> = Vec::new();
         for item in items {
-            match self.target(&item.request, may_forward) {
-                Some(target) => match groups.iter_mut().find(|(t, _)| *t == target) {
-                    Some((_, group)) => group.push(item),
-                    None => groups.push((target, vec![item])),
-                },
-                None => {
-                    let epoch = shared.map.load().epoch;
-                    let answer = PartAnswer::NotOwner { epoch, request: None };
-                    if let Some(ticket) = self.ticket(id) {
-                        ticket.answer(item.index, answer);
-                    }
-                }
+            let target = self.target(&item.request, may_forward);
+            match groups.iter_mut().find(|(t, _)| *t == target) {
+                Some((_, group)) => group.push(item),
+                None => groups.push((target, vec![item])),
             }
         }
         for (target, group) in groups {
             match target {
                 Target::Shard(shard) => self.send_to_shard(id, shard, group, ctx),
-                Target::Peer(peer) if self.fans.is_up(peer) => self.send_to_peer(id, peer, group),
-                Target::Peer(_) => self.park(id, group),
+                Target::Peer(peer) => self.send_to_peer(id, peer, group),
+                Target::Nobody if may_forward => self.park(id, group),
+                Target::Nobody => self.hand_back(id, group),
             }
+        }
+    }
+
+    /// Tells the peer that forwarded requests that this node does not decide them.
+    fn hand_back(&mut self, id: u64, items: Vec<Item>) {
+        let epoch = self.shared.map.load().epoch;
+        let Some(ticket) = self.ticket(id) else { return };
+        for item in items {
+            ticket.answer(item.index, PartAnswer::NotOwner { epoch, request: None });
         }
     }
 
@@ -202,23 +210,50 @@ impl Router {
         link.do_send(Forward { ticket: id, part, items, timeout_ms, max_reply_bytes });
     }
 
-    /// Keeps requests whose owner is not reachable until it is, or until their deadline.
+    /// Keeps requests that nobody can decide now until somebody can, or until their deadline.
     fn park(&mut self, id: u64, items: Vec<Item>) {
         self.shared.counters.parked.add(items.len() as u64);
         for item in items {
             if self.parked.len() < PARKED_MAX {
                 self.parked.push(Parked { ticket: id, item });
-            } else if let Some(ticket) = self.ticket(id) {
-                ticket.answer(item.index, failed(FailureKind::NotReady));
+                continue;
+            }
+            let failure = failed(self.why_not_decided());
+            if let Some(ticket) = self.ticket(id) {
+                ticket.answer(item.index, failure);
             }
         }
     }
 
-    /// Tries what is parked once more: a link came up or the map changed.
+    /// Tries what is parked once more; requests of one ticket stay together and in their order.
     fn unpark(&mut self, ctx: &mut Context<Self>) {
-        for Parked { ticket, item } in std::mem::take(&mut self.parked) {
-            self.route(ticket, vec![item], ctx);
+        let mut parked = std::mem::take(&mut self.parked).into_iter().peekable();
+        while let Some(Parked { ticket, item }) = parked.next() {
+            let mut items = vec![item];
+            while let Some(same) = parked.next_if(|next| next.ticket == ticket) {
+                items.push(same.item);
+            }
+            self.route(ticket, items, ctx);
             self.settle(ticket);
+        }
+    }
+
+    /// What to say of a request that nobody decided in time.
+    fn why_not_decided(&self) -> FailureKind {
+        if self.shared.lease.is_valid(self.shared.clock.now()) {
+            return FailureKind::NotReady;
+        }
+        self.shared.counters.no_quorum.add(1);
+        FailureKind::NoQuorum
+    }
+
+    /// Nothing that belongs to an earlier start of the node counts any more. What clients wait for
+    /// is either in doubt now, or not decided yet and goes on.
+    fn restart(&mut self, incarnation: u64) {
+        self.incarnation = incarnation;
+        self.fans.reset();
+        for inbound in self.inbounds.drain(..) {
+            inbound.do_send(CloseInbound);
         }
     }
 
@@ -245,8 +280,9 @@ impl Router {
             .collect();
         for id in late {
             self.shared.counters.deadline_exceeded.add(1);
+            let undecided = self.why_not_decided();
             if let Some(ticket) = self.ticket(id) {
-                ticket.fail_all(FailureKind::NotReady, FailureKind::DeadlineExceeded);
+                ticket.fail_all(undecided, FailureKind::DeadlineExceeded);
             }
             self.settle(id);
         }
@@ -292,7 +328,7 @@ impl Router {
                 answer => ticket.answer(index, answer),
             }
         }
-        // Whoever is behind learns the newer map first; the next tick or map tries again.
+        // Whoever is behind learns the newer map first; that, or the next tick, tries again.
         self.park(id, again);
         self.settle(id);
         self.tick(ctx);
@@ -328,12 +364,9 @@ fn failed(kind: FailureKind) -> PartAnswer {
 
 impl Actor for Router {
     type Context = Context<Self>;
-}
 
-impl Handler<SetLinks> for Router {
-    type Result = ();
-    fn handle(&mut self, message: SetLinks, _ctx: &mut Context<Self>) {
-        self.fans.set_links(message.0);
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_interval(FANS_INTERVAL, |router, _ctx| router.fans.tick());
     }
 }
 
@@ -399,74 +432,28 @@ impl Handler<PartBroken> for Router {
     }
 }
 
-impl Handler<Fanout> for Router {
+impl Handler<MapChanged> for Router {
     type Result = ();
-    fn handle(&mut self, fanout: Fanout, _ctx: &mut Context<Self>) {
-        self.fans.fan_out(fanout);
+    fn handle(&mut self, _changed: MapChanged, ctx: &mut Context<Self>) {
+        self.unpark(ctx);
     }
 }
 
-impl Handler<Chunk> for Router {
+impl Handler<Reset> for Router {
     type Result = ();
-    fn handle(&mut self, chunk: Chunk, _ctx: &mut Context<Self>) {
-        self.fans.chunk(chunk);
-    }
-}
-
-impl Handler<Acked> for Router {
-    type Result = ();
-    fn handle(&mut self, acked: Acked, _ctx: &mut Context<Self>) {
-        self.fans.acked(acked);
-    }
-}
-
-impl Handler<LinkNews> for Router {
-    type Result = ();
-    fn handle(&mut self, news: LinkNews, ctx: &mut Context<Self>) {
-        self.fans.link_news(news.peer, news.event);
-        if matches!(news.event, LinkEvent::Up { .. }) {
-            self.unpark(ctx);
+    fn handle(&mut self, _reset: Reset, _ctx: &mut Context<Self>) {
+        let incarnation = self.shared.incarnation();
+        if incarnation > self.incarnation {
+            self.restart(incarnation);
         }
     }
 }
 
-impl Handler<GatherStats> for Router {
+impl Handler<Opened> for Router {
     type Result = ();
-    fn handle(&mut self, gather: GatherStats, ctx: &mut Context<Self>) {
-        let peers = self.fans.peers_up();
-        if peers.is_empty() {
-            let _ = gather.reply.send(vec![None; self.shared.map.load().members.len()]);
-            return;
-        }
-        let id = self.next_gather;
-        self.next_gather += 1;
-        let question = Gather {
-            got: vec![None; self.shared.map.load().members.len()],
-            open: peers.len(),
-            deadline: self.shared.clock.now() + STATS_TIMEOUT_MS,
-            reply: gather.reply,
-        };
-        self.gathers.insert(id, question);
-        for peer in peers {
-            if let Some(link) = self.fans.link(peer) {
-                link.do_send(AskStats { id });
-            }
-        }
-        self.tick(ctx);
-    }
-}
-
-impl Handler<StatsArrived> for Router {
-    type Result = ();
-    fn handle(&mut self, arrived: StatsArrived, _ctx: &mut Context<Self>) {
-        let Some(gather) = self.gathers.get_mut(&arrived.id) else { return };
-        gather.got[usize::from(arrived.peer.0)] = arrived.stats;
-        gather.open -= 1;
-        if gather.open == 0
-            && let Some(gather) = self.gathers.remove(&arrived.id)
-        {
-            let _ = gather.reply.send(gather.got);
-        }
+    fn handle(&mut self, opened: Opened, _ctx: &mut Context<Self>) {
+        self.inbounds.retain(Addr::connected);
+        self.inbounds.push(opened.0);
     }
 }
 
@@ -480,24 +467,4 @@ impl Handler<StopRouter> for Router {
         }
         ctx.stop();
     }
-}
-
-impl Handler<MapChanged> for Router {
-    type Result = ();
-    fn handle(&mut self, _m: MapChanged, _ctx: &mut Context<Self>) {}
-}
-
-impl Handler<messages::Reset> for Router {
-    type Result = ();
-    fn handle(&mut self, _m: messages::Reset, _ctx: &mut Context<Self>) {}
-}
-
-impl Handler<Opened> for Router {
-    type Result = ();
-    fn handle(&mut self, _m: Opened, _ctx: &mut Context<Self>) {}
-}
-
-impl Handler<MakeShard> for Router {
-    type Result = ();
-    fn handle(&mut self, _m: MakeShard, _ctx: &mut Context<Self>) {}
 }

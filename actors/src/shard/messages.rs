@@ -55,7 +55,8 @@ pub struct Item {
 pub enum PartAnswer {
     /// It was decided.
     Done(Answer),
-    /// This node is not the slot's primary under the map of this epoch; nothing was applied.
+    /// This node does not decide the slot under the map of this epoch, or not without a lease;
+    /// nothing was applied.
     NotOwner {
         /// Epoch of the map that says so.
         epoch: u64,
@@ -64,13 +65,13 @@ pub enum PartAnswer {
     },
 }
 
-/// Messages of a peer's primary for this shard's copies.
+/// Messages of a peer's primaries for this shard's copies.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Replicate {
-    /// The peer.
-    pub from: NodeIx,
-    /// What it says, in its order.
+    /// The start of this node that the connection was made to.
+    pub incarnation: u64,
+    /// What the peer says, in its order.
     pub items: Vec<ReplicationItem>,
     /// Where the acknowledgements go.
     pub reply: Addr<Inbound>,
@@ -118,10 +119,95 @@ pub struct ChunkEntry {
     pub version: Version,
 }
 
-/// Some rows of the map changed.
-#[derive(Clone, Debug, Message)]
+/// The map changed: the shard adopts it at once, not only at the next request.
+#[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct RowsChanged;
+
+/// This node is another start: what was held is dropped. Sent after
+/// [`crate::shared::Shared::set_incarnation`].
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reset;
+
+/// Asks for a [`crate::supervisor::ShardAlive`].
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ping;
+
+/// Makes the shard panic, for tests.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Panic;
+
+/// Makes the shard block its thread, for tests.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stall {
+    /// For how long.
+    pub ms: Ms,
+}
+
+/// What a shard is for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldAs {
+    /// It holds nothing of it.
+    Nothing,
+    /// It decides its reads and writes.
+    Primary {
+        /// The epoch that made it primary.
+        since: u64,
+        /// The number of its last write that has copies.
+        n: u64,
+    },
+    /// It follows a primary.
+    Copy {
+        /// The primary's `since`.
+        since: u64,
+        /// The last write it applied.
+        n: u64,
+        /// Has its import ended?
+        complete: bool,
+    },
+}
+
+/// What a shard holds of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotDigest {
+    /// The slot.
+    pub slot: Slot,
+    /// Equal for copies with the same entries, over all caches.
+    pub digest: u64,
+    /// Entries, over all caches.
+    pub entries: u64,
+    /// What the shard is for it.
+    pub held: HeldAs,
+}
+
+/// An entry as it lies in one shard, whatever the shard's role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryLook {
+    /// Its version.
+    pub version: Version,
+    /// Milliseconds left; `None` for a permanent entry.
+    pub ttl_ms: Option<Ms>,
+    /// The xxh3 hash of its value.
+    pub value_hash: u64,
+}
+
+/// What this shard, and no other, knows of a key: not a use, not a read of the cache.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Inspect {
+    /// The named cache.
+    pub cache: crate::op::CacheId,
+    /// The key's slot.
+    pub slot: Slot,
+    /// The key.
+    pub key: Bytes,
+    /// Receives what the shard is for the slot, and the entry if it has one.
+    pub reply: oneshot::Sender<(HeldAs, Option<EntryLook>)>,
+}
 
 /// The digest of each slot that is asked for, over all caches: for comparing copies.
 #[derive(Debug, Message)]
@@ -129,8 +215,8 @@ pub struct RowsChanged;
 pub struct Digests {
     /// The slots; those of other shards are skipped.
     pub slots: Vec<Slot>,
-    /// Receives (slot, digest, entries).
-    pub reply: oneshot::Sender<Vec<(Slot, u64, u64)>>,
+    /// Receives one of each.
+    pub reply: oneshot::Sender<Vec<SlotDigest>>,
 }
 
 /// Where the answers of a part go: once, also when the shard dies before it answers.
@@ -166,12 +252,3 @@ impl Drop for ReplyTo {
         }
     }
 }
-
-/// Stub.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Ping;
-/// Stub.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Reset;

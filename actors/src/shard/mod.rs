@@ -1,41 +1,56 @@
 //! The Shard: the actor that owns one LRU per named cache for its slots, primaries and replicas
 //! alike. Its mailbox serialises access, so there is no lock.
 //!
-//! State: the LRUs, what the shard is for each slot, the clock of versions. Changed only by its
-//! own messages. It checks that it is the slot's primary *before* applying anything; a write that
-//! has copies goes to the Router of the shard's own thread, which answers when they confirmed.
+//! State: the LRUs, what the shard holds of each slot, the map that it has adopted, the clock of
+//! versions. Changed only by its own messages. At the start of a message it looks at clock, lease,
+//! its own gate and only then at the map, and adopts a map that is new to it ([`rows`]). It
+//! decides a request only as the slot's primary and before anything is applied ([`decide`]); a
+//! write that has copies goes to the Router of the shard's own thread, which answers when they
+//! confirmed. Copies follow what their primaries send ([`replica`]).
+//!
+//! An instance of a shard begins with nothing. Its gate is its own: once it is closed, because
+//! the instance ended or stalled, it decides nothing and acknowledges nothing any more.
 
+mod chores;
 mod counters;
+mod decide;
+mod import;
+mod inspect;
 pub mod messages;
 mod replica;
+mod rows;
 mod slots;
 
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 
 pub use counters::ShardCounters;
 
-use crate::apply::Target;
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Lru, LruConfig, Removal};
-use crate::map::{ClusterMap, NodeIx};
-use crate::op::{Acks, Answer, Failure, FailureKind, Ms, Op, Reply, Request};
-use crate::replication::Effect;
+use crate::op::{Answer, FailureKind, Reply};
 use crate::router::Router;
 use crate::router::gates::CopyGates;
-use crate::router::messages::{Call, CallReply, Fanout, FanoutOrigin, FanoutWrite};
+use crate::router::messages::{Call, CallReply, Fanout, FanoutOrigin};
 use crate::shared::Shared;
+use crate::slot::Slot;
 use crate::stats::CacheStats;
-use messages::{Batch, PartAnswer, Single};
-use slots::{SlotState, Slots};
+use crate::supervisor::{ShardAlive, ShardEnded, Supervisor};
+use decide::Decided;
+use messages::{Batch, PartAnswer, Ping, Single};
+use rows::Adopted;
+use slots::Slots;
 
-/// How often a shard looks for expired entries.
-const EXPIRY_INTERVAL: Duration = Duration::from_millis(50);
+/// How often a shard looks after what nobody asked for: expired entries, entries of dropped
+/// slots, slots it has lost.
+const CHORES_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Entries reclaimed by one slice of background work: about 50 us.
+/// Entries handled by one slice of background work: about 50 us.
 const SLICE: usize = 256;
 
 /// The actor of one shard.
@@ -43,11 +58,19 @@ const SLICE: usize = 256;
 pub struct Shard {
     shared: Arc<Shared>,
     index: usize,
+    instance: u64,
+    serving: Arc<AtomicBool>,
     router: Addr<Router>,
     gates: Rc<CopyGates>,
+    supervisor: Addr<Supervisor>,
     caches: Vec<CacheShard>,
     slots: Slots,
     versions: HybridClock,
+    adopted: Adopted,
+    /// Slots of which the map says that they are held here, and that are not.
+    lost: BTreeSet<Slot>,
+    /// Slots to be wiped or counted anew, when there is time.
+    chores: VecDeque<Slot>,
 }
 
 /// One named cache in this shard.
@@ -57,26 +80,32 @@ struct CacheShard {
     stats: CacheStats,
 }
 
-/// What became of one request inside the shard.
-enum Decided {
-    /// It has its answer.
-    Answer(Answer),
-    /// It has its answer once these copies confirmed.
-    AfterCopies(Answer, FanoutWrite),
-    /// This node does not decide the slot.
-    NotOwner,
+/// What an instance of a shard is told when it is made.
+#[derive(Debug)]
+pub struct ShardConfig {
+    /// The node's shared state.
+    pub shared: Arc<Shared>,
+    /// Which shard of the node.
+    pub index: usize,
+    /// Which instance of it; another number for each.
+    pub instance: u64,
+    /// The gate of this instance, as [`crate::shared::ShardHandle`] carries it.
+    pub serving: Arc<AtomicBool>,
+    /// The Router of its thread.
+    pub router: Addr<Router>,
+    /// The gates of its thread.
+    pub gates: Rc<CopyGates>,
+    /// The node's Supervisor.
+    pub supervisor: Addr<Supervisor>,
+    /// Keys the hash tables.
+    pub seed: u64,
 }
 
 impl Shard {
-    /// Shard `index` of a node, on the thread of this Router and its gates. `seed` keys the hash
-    /// tables.
-    pub fn new(
-        shared: Arc<Shared>,
-        index: usize,
-        router: Addr<Router>,
-        gates: Rc<CopyGates>,
-        seed: u64,
-    ) -> Self {
+    /// An instance that holds nothing yet.
+    pub fn new(config: ShardConfig) -> Self {
+        let ShardConfig { shared, index, instance, serving, router, gates, supervisor, seed } =
+            config;
         let shards = shared.shards;
         let caches = shared
             .caches
@@ -91,116 +120,21 @@ impl Shard {
                 stats: CacheStats::default(),
             })
             .collect();
-        let slots = Slots::new(index, shards);
-        let versions = HybridClock::default();
-        Shard { shared, index, router, gates, caches, slots, versions }
-    }
-
-    /// Decides one request under this map.
-    fn decide(&mut self, map: &ClusterMap, request: &Request, now: Ms, wall: Ms) -> Decided {
-        let row = map.row(request.slot);
-        if row.primary != self.shared.me {
-            return self.decide_as_copy(map, request, now);
+        Shard {
+            adopted: Adopted::nothing(shared.incarnation()),
+            slots: Slots::new(index, shards),
+            versions: HybridClock::default(),
+            lost: BTreeSet::new(),
+            chores: VecDeque::new(),
+            shared,
+            index,
+            instance,
+            serving,
+            router,
+            gates,
+            supervisor,
+            caches,
         }
-        let since = row.since;
-        let mut n = match self.slots.get(request.slot) {
-            SlotState::Primary { since: held, n } if held == since => n,
-            // While membership is fixed a node starts its own slots empty, once per start.
-            SlotState::None => 0,
-            SlotState::Primary { .. } | SlotState::Copy(_) => return Decided::NotOwner,
-        };
-        let is_write = request.op.is_write();
-        let acks = request.acks.unwrap_or_else(|| self.shared.acks_of(request.cache));
-        let copies: Vec<NodeIx> = if is_write {
-            row.replicas().take(self.shared.replicas_of(request.cache)).collect()
-        } else {
-            Vec::new()
-        };
-        if !copies.is_empty()
-            && let Some(failure) = self.refuse_before_applying(&copies, acks)
-        {
-            return Decided::Answer(Err(failure));
-        }
-        *self.slots.get_mut(request.slot) = SlotState::Primary { since, n };
-        let outcome = self.apply(request, since, now, wall);
-        let (reply, effect) = match outcome {
-            Ok(outcome) => outcome,
-            Err(failure) => return Decided::Answer(Err(failure)),
-        };
-        match effect {
-            Some(effect) if !copies.is_empty() => {
-                n += 1;
-                *self.slots.get_mut(request.slot) = SlotState::Primary { since, n };
-                let slot = request.slot;
-                let write = FanoutWrite { slot, since, n, copies, effect, acks };
-                Decided::AfterCopies(Ok(reply), write)
-            }
-            _ => Decided::Answer(Ok(reply)),
-        }
-    }
-
-    /// A replica may answer a get that asked for any copy.
-    fn decide_as_copy(&mut self, map: &ClusterMap, request: &Request, now: Ms) -> Decided {
-        let row = map.row(request.slot);
-        match (&request.op, self.slots.get(request.slot)) {
-            (Op::Get { any: true }, SlotState::Copy(copy))
-                if copy.complete && copy.since == row.since =>
-            {
-                let wall = self.shared.clock.wall_ms();
-                Decided::Answer(self.apply(request, copy.since, now, wall).map(|(reply, _)| reply))
-            }
-            _ => Decided::NotOwner,
-        }
-    }
-
-    fn refuse_before_applying(&self, copies: &[NodeIx], acks: Acks) -> Option<Failure> {
-        if self.gates.is_full() {
-            self.shared.counters.overloaded.add(1);
-            return Some(FailureKind::Overloaded.not_applied());
-        }
-        if acks == Acks::All && !copies.iter().all(|&copy| self.gates.is_reachable(copy)) {
-            self.shared.counters.not_enough_replicas.add(1);
-            return Some(FailureKind::NotEnoughReplicas.not_applied());
-        }
-        None
-    }
-
-    /// Applies a request to its cache and counts what it did.
-    fn apply(
-        &mut self,
-        request: &Request,
-        since: u64,
-        now: Ms,
-        wall: Ms,
-    ) -> Result<(Reply, Option<Effect>), Failure> {
-        let cache_index = usize::from(request.cache.0);
-        let Some(cache) = self.caches.get_mut(cache_index) else {
-            return Err(FailureKind::CacheNotFound.not_applied());
-        };
-        let slots = &self.slots;
-        let CacheShard { lru, stats } = cache;
-        while lru.has_debt() {
-            lru.pay_debt(SLICE, now, &mut |removal| count_removal(stats, slots, removal));
-        }
-        let before = (lru.len(), lru.bytes());
-        let mut gone = (0, 0);
-        let spec = &self.shared.caches[cache_index];
-        let mut target = Target { lru, spec, versions: &mut self.versions, now, wall, since };
-        let outcome = target.apply(request, &mut |removal| {
-            gone.0 += 1;
-            gone.1 += removal.bytes;
-            count_removal(stats, slots, removal);
-        });
-        // Entries that went for the sake of this request were counted under their own slot's role.
-        let role = slots.role(request.slot);
-        let entries = lru.len() as i64 + gone.0 - before.0 as i64;
-        let bytes = lru.bytes() as i64 + gone.1 as i64 - before.1 as i64;
-        stats.entries.shift(role, entries);
-        stats.bytes.shift(role, bytes);
-        if let Ok((reply, _)) = &outcome {
-            count_reply(stats, &request.op, reply, role);
-        }
-        outcome
     }
 
     fn publish(&self) {
@@ -209,29 +143,7 @@ impl Shard {
             counters.publish(index, &cache.stats);
         }
     }
-
-    /// Reclaims expired entries, a bounded slice at a time, so that other messages get their turn.
-    fn reclaim(&mut self, ctx: &mut Context<Self>) {
-        let now = self.shared.clock.now();
-        let slots = &self.slots;
-        let mut more = false;
-        for CacheShard { lru, stats } in &mut self.caches {
-            let done = lru.expire(now, SLICE, &mut |removal| count_removal(stats, slots, removal));
-            more |= !done;
-            lru.pay_debt(SLICE, now, &mut |removal| count_removal(stats, slots, removal));
-            more |= lru.has_debt();
-        }
-        self.publish();
-        if more {
-            ctx.notify(ReclaimMore);
-        }
-    }
 }
-
-/// The rest of a reclaiming that did not fit one slice.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-struct ReclaimMore;
 
 fn count_removal(stats: &mut CacheStats, slots: &Slots, removal: Removal) {
     let role = slots.role(removal.slot);
@@ -243,18 +155,11 @@ fn count_removal(stats: &mut CacheStats, slots: &Slots, removal: Removal) {
     }
 }
 
-fn count_reply(stats: &mut CacheStats, op: &Op, reply: &Reply, role: crate::stats::Role) {
-    match (op, reply) {
-        (Op::Get { .. } | Op::GetTouch { .. }, Reply::Entry(Some(_))) => stats.hits += 1,
-        (Op::Get { .. } | Op::GetTouch { .. }, Reply::Entry(None)) => stats.misses += 1,
-        (_, Reply::Written(_)) => stats.puts += 1,
-        (_, Reply::Deleted { existed: true, .. }) => stats.deletes += 1,
-        (_, Reply::TtlSet { .. } | Reply::Number { .. } | Reply::Length { .. }) => {
-            stats.updates += 1;
-        }
-        (_, Reply::PreconditionFailed { .. }) => stats.precondition_failures += 1,
-        (_, Reply::Cleared { entries }) => stats.cleared.add(role, *entries),
-        _ => {}
+fn reply_bytes(answer: &Answer) -> u64 {
+    match answer {
+        Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
+        Ok(Reply::Keys { keys, .. }) => keys.iter().map(|key| key.len() as u64).sum(),
+        _ => 0,
     }
 }
 
@@ -262,30 +167,47 @@ impl Actor for Shard {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_interval(EXPIRY_INTERVAL, |shard, ctx| shard.reclaim(ctx));
+        ctx.run_interval(CHORES_INTERVAL, |shard, ctx| shard.look_after(ctx));
+    }
+
+    /// Also called while a panic unwinds: nothing here may panic.
+    fn stopped(&mut self, _ctx: &mut Context<Self>) {
+        self.serving.store(false, Release);
+        self.supervisor.do_send(ShardEnded {
+            shard: self.index,
+            instance: self.instance,
+            panicked: std::thread::panicking(),
+        });
     }
 }
 
-impl Handler<ReclaimMore> for Shard {
+impl Handler<Ping> for Shard {
     type Result = ();
-    fn handle(&mut self, _message: ReclaimMore, ctx: &mut Context<Self>) {
-        self.reclaim(ctx);
+    fn handle(&mut self, _ping: Ping, _ctx: &mut Context<Self>) {
+        self.supervisor.do_send(ShardAlive { shard: self.index, instance: self.instance });
     }
 }
 
 impl Handler<Single> for Shard {
     type Result = ();
     fn handle(&mut self, single: Single, _ctx: &mut Context<Self>) {
-        let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall_ms());
-        let map = self.shared.map.load();
-        match self.decide(&map, &single.request, now, wall) {
+        let turn = self.enter();
+        let decided = self.decide(&turn, &single.request);
+        drop(turn);
+        match decided {
             // A caller that hung up wants no answer.
             Decided::Answer(answer) => drop(single.reply.send(answer)),
-            Decided::AfterCopies(answer, write) => {
-                let origin = FanoutOrigin::Single(single.reply, answer);
+            Decided::Applied(answer, since) => {
+                let holds = self.still_holds(&self.look(), single.request.slot, since);
+                let answer = if holds { answer } else { Err(self.shared.unknown()) };
+                drop(single.reply.send(answer));
+            }
+            Decided::AfterCopies(answer, mut write) => {
+                write.holds = self.still_holds(&self.look(), write.slot, write.since);
+                let origin = FanoutOrigin::Single(single.reply, answer, single.deadline);
                 self.router.do_send(Fanout { origin, writes: vec![write] });
             }
-            Decided::NotOwner => self.router.do_send(Call {
+            Decided::Wait => self.router.do_send(Call {
                 requests: vec![single.request],
                 deadline: single.deadline,
                 max_reply_bytes: u64::MAX,
@@ -299,36 +221,48 @@ impl Handler<Single> for Shard {
 impl Handler<Batch> for Shard {
     type Result = ();
     fn handle(&mut self, batch: Batch, _ctx: &mut Context<Self>) {
-        let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall_ms());
-        let map = self.shared.map.load_full();
+        let turn = self.enter();
         let mut answers = Vec::with_capacity(batch.items.len());
-        let mut writes = Vec::new();
-        let mut reply_bytes = 0;
+        let (mut writes, mut applied) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
         for item in batch.items {
-            if reply_bytes > batch.max_reply_bytes && !item.request.op.is_write() {
+            if bytes > batch.max_reply_bytes && !item.request.op.is_write() {
                 let failure = FailureKind::ReplyTooLarge.not_applied();
                 answers.push((item.index, PartAnswer::Done(Err(failure))));
                 continue;
             }
-            let answer = match self.decide(&map, &item.request, now, wall) {
+            let answer = match self.decide(&turn, &item.request) {
                 Decided::Answer(answer) => PartAnswer::Done(answer),
-                Decided::AfterCopies(answer, write) => {
+                Decided::Applied(answer, since) => {
+                    applied.push((answers.len(), item.request.slot, since));
+                    PartAnswer::Done(answer)
+                }
+                Decided::AfterCopies(answer, mut write) => {
+                    write.answer = answers.len();
                     writes.push(write);
                     PartAnswer::Done(answer)
                 }
-                Decided::NotOwner => {
-                    let request = Some(item.request);
-                    PartAnswer::NotOwner { epoch: map.epoch, request }
+                Decided::Wait => {
+                    let (epoch, request) = (turn.map.epoch, Some(item.request));
+                    PartAnswer::NotOwner { epoch, request }
                 }
             };
-            reply_bytes += match &answer {
-                PartAnswer::Done(Ok(Reply::Entry(Some(entry)))) => entry.value.len() as u64,
-                PartAnswer::Done(Ok(Reply::Keys { keys, .. })) => {
-                    keys.iter().map(|key| key.len() as u64).sum()
-                }
-                _ => 0,
-            };
+            if let PartAnswer::Done(answer) = &answer {
+                bytes += reply_bytes(answer);
+            }
             answers.push((item.index, answer));
+        }
+        drop(turn);
+        if !(applied.is_empty() && writes.is_empty()) {
+            let after = self.look();
+            for (answer, slot, since) in applied {
+                if !self.still_holds(&after, slot, since) {
+                    answers[answer].1 = PartAnswer::Done(Err(self.shared.unknown()));
+                }
+            }
+            for write in &mut writes {
+                write.holds = self.still_holds(&after, write.slot, write.since);
+            }
         }
         if writes.is_empty() {
             batch.reply.answer(answers);
@@ -338,14 +272,4 @@ impl Handler<Batch> for Shard {
         }
         self.publish();
     }
-}
-
-impl Handler<messages::Ping> for Shard {
-    type Result = ();
-    fn handle(&mut self, _m: messages::Ping, _ctx: &mut Context<Self>) {}
-}
-
-impl Handler<messages::Reset> for Shard {
-    type Result = ();
-    fn handle(&mut self, _m: messages::Reset, _ctx: &mut Context<Self>) {}
 }

@@ -1,110 +1,91 @@
-//! The shard as a copy, and as the source of imports.
+//! The shard as a copy: it follows whoever sends, by the rules of [`crate::replication::Copy`].
+//!
+//! The sender need not be the primary by this node's own map, which may be older than the
+//! sender's; a sender whose row is older than this node's is refused where that matters, when it
+//! opens a copy or begins an import.
 
 use actix::{Context, Handler};
 
-use super::messages::{ChunkEntry, ChunkPosition, Digests, FetchChunk, Replicate, RowsChanged};
-use super::slots::SlotState;
+use super::messages::Replicate;
 use super::{CacheShard, Shard};
 use crate::apply::{apply_effect, cache_of};
-use crate::map::NodeIx;
-use crate::op::{CacheId, Ms};
+use crate::holding::{Holding, may_follow};
+use crate::map::Row;
+use crate::op::Ms;
 use crate::peer::inbound::SendAcks;
 use crate::replication::{Copy, Effect, Refusal};
-use crate::router::messages::Chunk;
 use crate::slot::Slot;
-use crate::wire::{AckItem, ReplicationItem};
+use crate::wire::{AckItem, ReplicationItem, WireEffect, WireEntry};
 use crate::wire_map::{effect_from_wire, entry_from_wire};
 
-/// Entries that one chunk of an import carries at most.
-const CHUNK_ENTRIES: usize = 128;
-
-/// Bytes of keys and values after which a chunk is closed.
-const CHUNK_BYTES: usize = 256 * 1024;
-
 impl Shard {
-    /// The copy this node keeps of a slot for this peer; `None` when the peer is not the slot's
-    /// primary, or not under this `since`.
-    fn copy_for(&self, from: NodeIx, slot: Slot, since: u64) -> Option<Copy> {
-        let map = self.shared.map.load();
-        let row = map.row(slot);
-        let is_replica = row.replicas().any(|node| node == self.shared.me);
-        if row.primary != from || !is_replica || since != row.since {
-            return None;
+    /// Takes one step of replication; returns what the sender is told, if anything.
+    fn follow(&mut self, row: &Row, item: ReplicationItem, now: Ms) -> Option<AckItem> {
+        let (slot, since, import) = item.place();
+        let held = match self.slots.get(slot).holding {
+            Holding::None => Copy::default(),
+            Holding::Copy(copy) => copy,
+            Holding::Primary { .. } => {
+                // This node has not heard yet that it is the primary no more, or the sender has
+                // not heard that it is.
+                return Some(refusal(&item, &Copy::default(), Refusal::Lower));
+            }
+        };
+        let mut copy = held;
+        let mut fresh = None;
+        let mut entries = Vec::new();
+        let me = self.shared.me;
+        let verdict = match &item {
+            ReplicationItem::Open { stamp, old_since, old_n, .. } => may_follow(row, me, *stamp)
+                .and_then(|()| copy.open(since, *old_since, *old_n))
+                .map(|()| copy.stamp = *stamp),
+            ReplicationItem::Begin { stamp, n0, .. } => may_follow(row, me, *stamp)
+                .and_then(|()| copy.begin(since, import, *n0))
+                .map(|()| copy.stamp = *stamp),
+            ReplicationItem::Chunk { after, last, .. } => copy.chunk(since, import, *after, *last),
+            ReplicationItem::Write { n, .. } => {
+                copy.write(since, import, *n).map(|is_new| fresh = Some(is_new))
+            }
+        };
+        if copy != held {
+            let state = self.slots.get_mut(slot);
+            state.holding = Holding::Copy(copy);
         }
-        match self.slots.get(slot) {
-            SlotState::Copy(copy) => Some(copy),
-            SlotState::None => Some(Copy::default()),
-            SlotState::Primary { .. } => None,
+        if let Err(reason) = verdict {
+            return Some(refusal(&item, &copy, reason));
+        }
+        match item {
+            ReplicationItem::Open { .. } => {}
+            ReplicationItem::Begin { .. } => {
+                self.wipe(slot);
+                return None;
+            }
+            ReplicationItem::Chunk { entries: chunk, .. } => entries = chunk,
+            ReplicationItem::Write { effect, .. } => {
+                self.apply_write(slot, effect, fresh == Some(true), now);
+            }
+        }
+        self.apply_entries(slot, entries, now);
+        let (n, complete) = (copy.n, copy.complete);
+        Some(AckItem::Ack { slot, since, import, n, complete })
+    }
+
+    fn apply_write(&mut self, slot: Slot, effect: WireEffect, is_new: bool, now: Ms) {
+        if !is_new {
+            self.shared.counters.replication_writes_skipped.add(1);
+            return;
+        }
+        self.shared.counters.replication_writes_applied.add(1);
+        if let Some(effect) = effect_from_wire(&self.shared, effect, now) {
+            self.apply_as_copy(slot, &effect, now);
         }
     }
 
-    fn take(&mut self, from: NodeIx, item: ReplicationItem, now: Ms) -> Option<AckItem> {
-        let (slot, since, import) = match &item {
-            ReplicationItem::Begin { slot, since, import, .. }
-            | ReplicationItem::Chunk { slot, since, import, .. }
-            | ReplicationItem::Write { slot, since, import, .. } => (*slot, *since, *import),
-        };
-        let held = self.copy_for(from, slot, since);
-        let mut copy = held.unwrap_or_default();
-        let verdict = match (held, item) {
-            (None, _) => Err(Refusal::Lower),
-            (Some(_), ReplicationItem::Begin { n0, .. }) => {
-                copy.begin(since, import, n0).map(|()| self.wipe(slot)).map(|()| false)
+    fn apply_entries(&mut self, slot: Slot, entries: Vec<WireEntry>, now: Ms) {
+        for entry in entries {
+            if let Some(effect) = entry_from_wire(&self.shared, entry, now) {
+                self.apply_as_copy(slot, &effect, now);
             }
-            (Some(_), ReplicationItem::Chunk { after, entries, last, .. }) => {
-                copy.chunk(since, import, after, last).map(|()| {
-                    for entry in entries {
-                        if let Some(effect) = entry_from_wire(&self.shared, entry, now) {
-                            self.apply_as_copy(slot, &effect, now);
-                        }
-                    }
-                    true
-                })
-            }
-            (Some(_), ReplicationItem::Write { n, effect, .. }) => {
-                copy.write(since, import, n).map(|fresh| {
-                    let counters = self.shared.clone();
-                    if fresh {
-                        counters.counters.replication_writes_applied.add(1);
-                        if let Some(effect) = effect_from_wire(&self.shared, effect, now) {
-                            self.apply_as_copy(slot, &effect, now);
-                        }
-                    } else {
-                        counters.counters.replication_writes_skipped.add(1);
-                    }
-                    true
-                })
-            }
-        };
-        if held.is_some() {
-            *self.slots.get_mut(slot) = SlotState::Copy(copy);
-        }
-        match verdict {
-            Ok(false) => None,
-            Ok(true) => {
-                let (n, complete) = (copy.n, copy.complete);
-                Some(AckItem::Ack { slot, since, import, n, complete })
-            }
-            Err(refusal) => Some(AckItem::Nack {
-                slot,
-                since,
-                import,
-                held_since: copy.since,
-                held_import: copy.import,
-                held_n: copy.n,
-                reason: refusal,
-            }),
-        }
-    }
-
-    /// Empties a slot in every cache before an import.
-    fn wipe(&mut self, slot: Slot) {
-        let role = self.slots.role(slot);
-        for CacheShard { lru, stats } in &mut self.caches {
-            let (entries, bytes) = lru.clear_slot(slot);
-            stats.entries.shift(role, -(entries as i64));
-            stats.bytes.shift(role, -(bytes as i64));
-            stats.lost.add(role, entries as u64);
         }
     }
 
@@ -131,111 +112,35 @@ impl Shard {
             stats.cleared.add(role, before.0 as u64 - lru.len() as u64);
         }
     }
+}
 
-    /// Reads the next chunk of a slot.
-    fn chunk_at(
-        &self,
-        slot: Slot,
-        from: ChunkPosition,
-        now: Ms,
-    ) -> (Vec<ChunkEntry>, Option<ChunkPosition>) {
-        let mut entries = Vec::new();
-        let mut position = from;
-        let mut bytes = 0;
-        while let Some(CacheShard { lru, .. }) = self.caches.get(usize::from(position.cache)) {
-            let cache = CacheId(position.cache);
-            // One entry a step, so that a chunk of large values is closed in time.
-            let next = lru.scan(slot, position.at, 1, 64, now, |view| {
-                bytes += view.key().len() + view.value_slice().len();
-                entries.push(ChunkEntry {
-                    cache,
-                    key: bytes::Bytes::copy_from_slice(view.key()),
-                    value: view.value(),
-                    content_type: view.content_type().map(bytes::Bytes::copy_from_slice),
-                    deadline: view.deadline(),
-                    version: view.version(),
-                });
-            });
-            position = match next {
-                Some(at) => ChunkPosition { cache: position.cache, at },
-                None => ChunkPosition { cache: position.cache + 1, at: Default::default() },
-            };
-            if entries.len() >= CHUNK_ENTRIES || bytes >= CHUNK_BYTES {
-                return (entries, Some(position));
-            }
-        }
-        (entries, None)
+fn refusal(item: &ReplicationItem, held: &Copy, reason: Refusal) -> AckItem {
+    let (slot, since, import) = item.place();
+    AckItem::Nack {
+        slot,
+        since,
+        import,
+        held_since: held.since,
+        held_import: held.import,
+        held_n: held.n,
+        reason,
     }
 }
 
 impl Handler<Replicate> for Shard {
     type Result = ();
     fn handle(&mut self, message: Replicate, _ctx: &mut Context<Self>) {
-        let now = self.shared.clock.now();
-        let mut acks: Vec<AckItem> = Vec::with_capacity(message.items.len());
-        for item in message.items {
-            acks.extend(self.take(message.from, item, now));
-        }
-        message.reply.do_send(SendAcks { items: acks });
-        self.publish();
-    }
-}
-
-impl Handler<FetchChunk> for Shard {
-    type Result = ();
-    fn handle(&mut self, fetch: FetchChunk, _ctx: &mut Context<Self>) {
-        let SlotState::Primary { since, n } = self.slots.get(fetch.slot) else { return };
-        if since != fetch.since {
+        let turn = self.enter();
+        if !turn.is_open || message.incarnation != self.adopted.incarnation {
+            // Meant for another instance of the shard, or for another start of the node.
             return;
         }
-        let now = self.shared.clock.now();
-        let (entries, next) = self.chunk_at(fetch.slot, fetch.from, now);
-        self.router.do_send(Chunk {
-            copy: fetch.copy,
-            slot: fetch.slot,
-            since,
-            import: fetch.import,
-            after: n,
-            entries,
-            next,
-        });
-    }
-}
-
-impl Handler<RowsChanged> for Shard {
-    type Result = ();
-    fn handle(&mut self, _message: RowsChanged, _ctx: &mut Context<Self>) {
-        let map = self.shared.map.load_full();
-        for slot in (self.index as Slot..crate::slot::SLOTS).step_by(self.shared.shards) {
-            let since = map.row(slot).since;
-            if let SlotState::Copy(copy) = self.slots.get(slot)
-                && copy.since < since
-            {
-                // Its primary started anew and holds nothing: what this copy has is lost.
-                self.wipe(slot);
-                *self.slots.get_mut(slot) = SlotState::None;
-            }
+        let mut items = Vec::with_capacity(message.items.len());
+        for item in message.items {
+            let (slot, ..) = item.place();
+            items.extend(self.follow(turn.map.row(slot), item, turn.now));
         }
+        message.reply.do_send(SendAcks { items });
         self.publish();
-    }
-}
-
-impl Handler<Digests> for Shard {
-    type Result = ();
-    fn handle(&mut self, message: Digests, _ctx: &mut Context<Self>) {
-        let now = self.shared.clock.now();
-        let mine = message.slots.into_iter().filter(|&s| self.shared.shard_of(s) == self.index);
-        let digests = mine
-            .map(|slot| {
-                let (mut digest, mut entries) = (0, 0);
-                for (index, CacheShard { lru, .. }) in self.caches.iter().enumerate() {
-                    digest ^= lru.digest(slot, now).rotate_left(index as u32);
-                    entries += lru.slot_len(slot) as u64;
-                }
-                (slot, digest, entries)
-            })
-            .collect();
-        // Whoever asked may have gone.
-        let _ = message.reply.send(digests);
     }
 }

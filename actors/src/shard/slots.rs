@@ -1,55 +1,62 @@
-//! What a shard is for each of its slots: nothing, the primary, or a copy.
+//! What a shard knows of each of its slots.
 
-use crate::replication::Copy;
+use crate::holding::Holding;
 use crate::slot::{SLOTS, Slot};
 use crate::stats::Role;
 
-/// The state of one slot in its shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SlotState {
-    /// Holds nothing and serves nothing.
-    #[default]
-    None,
-    /// Decides the slot's reads and writes.
-    Primary {
-        /// What made it primary.
-        since: u64,
-        /// Number of its last write.
-        n: u64,
-    },
-    /// Follows a primary.
-    Copy(Copy),
+/// One slot in its shard.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotState {
+    /// What is held of it.
+    pub holding: Holding,
+    /// As its primary: the number of the last write that was handed to the Router.
+    pub n: u64,
+    /// The role under which its entries are counted. It follows the holding a little later,
+    /// because counting them anew takes a visit to each.
+    pub counted: Role,
 }
 
-/// The states of a shard's slots.
+/// The slots of a shard.
 #[derive(Debug)]
 pub struct Slots {
+    index: usize,
     shards: usize,
     states: Vec<SlotState>,
 }
 
 impl Slots {
-    /// The slots of shard `index` of `shards`.
+    /// The slots of shard `index` of `shards`, none of them held.
     pub fn new(index: usize, shards: usize) -> Self {
         let count = (index..usize::from(SLOTS)).step_by(shards).count();
-        Slots { shards, states: vec![SlotState::None; count] }
+        let nothing = SlotState { holding: Holding::None, n: 0, counted: Role::Replica };
+        Slots { index, shards, states: vec![nothing; count] }
     }
 
-    /// The state of a slot of this shard.
-    pub fn get(&self, slot: Slot) -> SlotState {
-        self.states[usize::from(slot) / self.shards]
+    /// The slots, in order.
+    pub fn all(&self) -> impl Iterator<Item = Slot> + use<> {
+        (self.index as Slot..SLOTS).step_by(self.shards)
     }
 
-    /// The state of a slot of this shard, for changing it.
+    /// A slot of this shard.
+    pub fn get(&self, slot: Slot) -> &SlotState {
+        &self.states[usize::from(slot) / self.shards]
+    }
+
+    /// A slot of this shard, for changing it.
     pub fn get_mut(&mut self, slot: Slot) -> &mut SlotState {
         &mut self.states[usize::from(slot) / self.shards]
     }
 
     /// The role that counters of this slot go under.
     pub fn role(&self, slot: Slot) -> Role {
-        match self.get(slot) {
-            SlotState::Primary { .. } => Role::Primary,
-            SlotState::None | SlotState::Copy(_) => Role::Replica,
-        }
+        self.get(slot).counted
+    }
+}
+
+/// The role that belongs to a holding.
+pub fn role_of(holding: &Holding) -> Role {
+    match holding {
+        Holding::Primary { .. } => Role::Primary,
+        Holding::None | Holding::Copy(_) => Role::Replica,
     }
 }

@@ -30,7 +30,6 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied) {
     let summary = &applied.summary;
     let under_replicated = map.under_replicated();
     if summary.promoted > 0 {
-        shared.counters.slots_promoted.add(u64::from(summary.promoted));
         tracing::info!(%node, epoch, slots = summary.promoted, "copies in sync have become primaries");
     }
     if summary.lost > 0 {

@@ -2,7 +2,8 @@
 //! again, empty. Until it serves, the coordinator is told that this node has lost its slots.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Release};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use actix::{Addr, Handler};
 
@@ -143,7 +144,10 @@ impl Supervisor {
         let slots = (shard as Slot..SLOTS).step_by(self.shared.shards);
         let held = slots.filter(|&slot| {
             let row = map.row(slot);
-            row.primary == me || row.replicas().any(|copy| copy == me)
+            let begun = self.shared.begun[usize::from(slot)].load(Relaxed);
+            // A row that lets this node start empty waits for the shard.
+            let is_new = row.empty && begun < row.since;
+            row.names(me) && !(row.primary == me && is_new)
         });
         let asks = held.map(|slot| (slot, map.row(slot).stamp, Ask::Lost(me))).collect();
         self.ask_rows(asks);

@@ -1,0 +1,57 @@
+//! The Router's messages about replication: from its shards, its links and their peers.
+
+use actix::{Context, Handler};
+
+use super::Router;
+use super::messages::{Acked, Chunk, Fanout, LinkEvent, LinkNews, Rows, SetLinks};
+
+impl Handler<SetLinks> for Router {
+    type Result = ();
+    fn handle(&mut self, message: SetLinks, _ctx: &mut Context<Self>) {
+        self.fans.set_links(message.0);
+    }
+}
+
+impl Handler<Rows> for Router {
+    type Result = ();
+    fn handle(&mut self, rows: Rows, _ctx: &mut Context<Self>) {
+        if rows.incarnation > self.incarnation {
+            // A shard was faster than the news that this node is another start.
+            self.restart(rows.incarnation);
+        }
+        if rows.incarnation == self.incarnation {
+            self.fans.rows(rows);
+        }
+    }
+}
+
+impl Handler<Fanout> for Router {
+    type Result = ();
+    fn handle(&mut self, fanout: Fanout, _ctx: &mut Context<Self>) {
+        self.fans.fan_out(fanout);
+    }
+}
+
+impl Handler<Chunk> for Router {
+    type Result = ();
+    fn handle(&mut self, chunk: Chunk, _ctx: &mut Context<Self>) {
+        self.fans.chunk(chunk);
+    }
+}
+
+impl Handler<Acked> for Router {
+    type Result = ();
+    fn handle(&mut self, acked: Acked, _ctx: &mut Context<Self>) {
+        self.fans.acked(acked);
+    }
+}
+
+impl Handler<LinkNews> for Router {
+    type Result = ();
+    fn handle(&mut self, news: LinkNews, ctx: &mut Context<Self>) {
+        self.fans.link_news(news.peer, news.event);
+        if matches!(news.event, LinkEvent::Up { .. }) {
+            self.unpark(ctx);
+        }
+    }
+}
