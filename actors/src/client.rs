@@ -229,12 +229,45 @@ impl Client {
         (0..members).map(|index| self.shared.member_state(NodeIx(index))).collect()
     }
 
+    /// The coordinator of the cluster, as far as this node knows.
+    pub fn coordinator(&self) -> Option<NodeIx> {
+        self.shared.coordinator()
+    }
+
+    /// May this node serve? Without a lease what it knows of the cluster may be old.
+    pub fn has_lease(&self) -> bool {
+        self.shared.lease.is_valid(self.shared.clock.now())
+    }
+
+    /// Declares the current start of a node dead: it will not come back. Known to all nodes that
+    /// this one reaches; works without a map too.
+    pub fn forget(&self, node: NodeIx) {
+        if let Some(registry) = self.shared.registry.get() {
+            registry.supervisor.do_send(crate::supervisor::ForgetNode(node));
+        }
+    }
+
+    /// Has the node failed in a way that only a new process mends?
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Relaxed)
+    }
+
     /// Can this node serve?
     pub fn readiness(&self) -> Readiness {
+        let map = self.shared.map.load();
+        let because = |why: &str| Readiness::NotReady(why.into());
         if self.is_stopping() {
-            Readiness::NotReady("the node is stopping".into())
+            because("the node is stopping")
         } else if self.shared.registry.get().is_none() {
-            Readiness::NotReady("the node is starting".into())
+            because("the node is starting")
+        } else if self.shared.given_up.load(Relaxed) {
+            because("a shard has ended too often")
+        } else if map.present().next().is_none() {
+            because("no cluster is founded yet")
+        } else if map.member(self.shared.me).incarnation != self.shared.incarnation() {
+            because("the node is not a member of the cluster yet")
+        } else if !self.has_lease() {
+            because("no majority of the cluster answers")
         } else {
             Readiness::Ready
         }

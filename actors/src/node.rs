@@ -31,10 +31,10 @@ use crate::router::Router;
 use crate::router::gates::CopyGates;
 use crate::router::messages::{Opened, SetLinks, StopRouter};
 use crate::shard::{Shard, ShardConfig, ShardCounters};
-use crate::shared::{Counters, PublishedLease, Registry, ShardHandle, Shared};
+use crate::shared::{Counters, NO_COORDINATOR, PublishedLease, Registry, ShardHandle, Shared};
 use crate::slot::SLOTS;
 use crate::spec::NodeSpec;
-use crate::supervisor::{ControlAccepted, PeerSeen, StopSupervisor, Supervisor};
+use crate::supervisor::{ControlAccepted, FIRST_INSTANCE, PeerSeen, StopSupervisor, Supervisor};
 use crate::time::NodeClock;
 use crate::wire::cache_hash;
 
@@ -333,6 +333,7 @@ fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         member_states,
         inflight: Inflight::new(spec.max_inflight_bytes),
         stopping: false.into(),
+        coordinator: NO_COORDINATOR.into(),
         failed: false.into(),
         given_up: false.into(),
     };
@@ -418,7 +419,7 @@ fn populate(plan: &Plan, workers: &[ArbiterHandle]) -> Result<(), StartError> {
                     let addr = crate::actor::start(Shard::new(ShardConfig {
                         shared: shared.clone(),
                         index,
-                        instance: 1,
+                        instance: FIRST_INSTANCE,
                         serving: Arc::clone(&serving),
                         router: router.clone(),
                         gates: gates.clone(),
@@ -438,7 +439,8 @@ fn populate(plan: &Plan, workers: &[ArbiterHandle]) -> Result<(), StartError> {
         mine.into_iter().for_each(|(shard, handle)| shards[shard] = Some(handle));
     }
     let shards = shards.into_iter().flatten().map(ArcSwap::from_pointee).collect();
-    let registry = Registry { routers: routers.clone(), shards };
+    let supervisor = plan.supervisor.clone();
+    let registry = Registry { routers: routers.clone(), shards, supervisor };
     let _ = plan.shared.registry.set(registry);
     for (worker, router) in workers.iter().zip(routers) {
         connect(plan, worker, router);

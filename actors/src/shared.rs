@@ -4,7 +4,7 @@
 //! There is one [`Shared`] a node and nothing process-wide, so many nodes fit in one process.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use actix::Addr;
@@ -21,6 +21,7 @@ use crate::shard::{self, Shard, ShardCounters};
 use crate::slot::Slot;
 use crate::spec::{CacheSpec, ClusterSpec};
 use crate::stats::{CacheStats, NodeStats};
+use crate::supervisor::Supervisor;
 use crate::time::NodeClock;
 
 /// Everything the actors of one node share.
@@ -63,6 +64,8 @@ pub struct Shared {
     pub inflight: Arc<Inflight>,
     /// Has the node begun to stop?
     pub stopping: AtomicBool,
+    /// See [`Shared::coordinator`].
+    pub(crate) coordinator: AtomicU32,
     /// Has the Supervisor panicked?
     pub failed: AtomicBool,
     /// Has a shard ended so often that it is not made again?
@@ -75,6 +78,9 @@ pub struct Shared {
     pub started_at: Ms,
 }
 
+/// No node has this index.
+pub(crate) const NO_COORDINATOR: u32 = u32::MAX;
+
 /// Where the actors of a running node are.
 #[derive(Debug)]
 pub struct Registry {
@@ -83,6 +89,8 @@ pub struct Registry {
     /// One handle per shard, replaced when the shard is made again; shard `s` lives on worker
     /// `s mod workers` while that worker lives.
     pub shards: Vec<ArcSwap<ShardHandle>>,
+    /// The Supervisor.
+    pub supervisor: Addr<Supervisor>,
 }
 
 /// A shard, and what stands before it.
@@ -145,6 +153,16 @@ impl Shared {
     /// Has the node begun to stop?
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Acquire)
+    }
+
+    /// The coordinator that this node knows.
+    pub fn coordinator(&self) -> Option<NodeIx> {
+        u16::try_from(self.coordinator.load(Relaxed)).ok().map(NodeIx)
+    }
+
+    /// Publishes who coordinates. Only the Supervisor calls it.
+    pub fn set_coordinator(&self, node: Option<NodeIx>) {
+        self.coordinator.store(node.map_or(NO_COORDINATOR, |node| u32::from(node.0)), Relaxed);
     }
 
     /// A start of a member has shown itself.

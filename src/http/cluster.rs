@@ -160,14 +160,14 @@ async fn cluster(context: &Context) -> Value {
     let nodes: Vec<Value> = (0..map.members.len() as u16)
         .map(|node| member(context, &map, NodeIx(node), &stats))
         .collect();
-    let states = context.client.member_states();
-    let down = |node: NodeIx| states[usize::from(node.0)] != MemberState::Up;
-    let short = map.rows.iter().filter(|row| down(row.primary) || row.replicas().any(down)).count();
+    // Without a lease the map may be an old one.
+    let short = context.client.has_lease().then(|| map.under_replicated());
+    let coordinator = context.client.coordinator().map(|node| map.member(node).id.as_str());
     json!({
         "name": context.client.cluster().name,
         "cluster_id": format!("{:016x}", map.cluster_id),
         "epoch": map.epoch,
-        "coordinator": null,
+        "coordinator": coordinator,
         "under_replicated_slots": short,
         "nodes": nodes,
     })

@@ -94,6 +94,8 @@ impl Supervisor {
             };
             super::note_state(&self.shared, &map, node, state);
         }
+        let leader = governing.era.as_ref().and_then(|era| era.agreement.leader());
+        self.shared.set_coordinator(leader.map(|leader| NodeIx(leader.node)));
         if governing.era.is_none() {
             return;
         }

@@ -41,6 +41,7 @@ use crate::slot::Slot;
 use lag::Lag;
 #[cfg(feature = "agreement")]
 use report::note_state;
+pub use shards::FIRST_INSTANCE;
 use shards::Watched;
 
 /// Between two looks at everything that has no event of its own.
@@ -149,7 +150,7 @@ impl Supervisor {
         #[cfg(feature = "agreement")] targets: Vec<Option<crate::control::line::Target>>,
     ) -> Self {
         Supervisor {
-            watched: (0..shared.shards).map(|_| Watched::default()).collect(),
+            watched: (0..shared.shards).map(|_| Watched::new()).collect(),
             address: None,
             lag: Lag::default(),
             looked_at: 0,
@@ -175,6 +176,7 @@ impl Supervisor {
         let found = Change::Found { cluster_id, starts };
         shared.map.store(Arc::new(map.apply(1, &[found]).0));
         shared.set_member_state(shared.me, crate::client::MemberState::Up);
+        shared.set_coordinator(Some(shared.me));
         shared.lease.publish(Ms::MAX, shared.clock.now());
         shared.tell_of_map();
     }

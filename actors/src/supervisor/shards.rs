@@ -21,8 +21,11 @@ use crate::slot::{SLOTS, Slot};
 /// Between two looks at the shards.
 const LOOK_EVERY_MS: Ms = 100;
 
+/// The number of the instance of a shard that a node starts with.
+pub const FIRST_INSTANCE: u64 = 1;
+
 /// What the Supervisor knows of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watched {
     instance: u64,
     /// When the question was sent that has not been answered.
@@ -31,16 +34,28 @@ pub(super) struct Watched {
     state: State,
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 enum State {
-    #[default]
     Alive,
     /// It has ended, and is made again at this time.
-    Waiting { until: Ms },
+    Waiting {
+        until: Ms,
+    },
     /// Its thread was told to make it.
     Making,
     /// It ended too often.
     GivenUp,
+}
+
+impl Watched {
+    pub(super) fn new() -> Self {
+        Watched {
+            instance: FIRST_INSTANCE,
+            asked_at: None,
+            restarts: Restarts::default(),
+            state: State::Alive,
+        }
+    }
 }
 
 impl Supervisor {
