@@ -23,6 +23,9 @@ const ASKS_MAX: usize = 65_536;
 /// How long new imports wait for each other, so that many share a map.
 const PLAN_EVERY_MS: Ms = 100;
 
+/// The same when imports have ended and others may take their places.
+const PLAN_ON_MS: Ms = 10;
+
 /// Times of the protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
@@ -41,6 +44,10 @@ pub struct Coordinator {
     asks: BTreeSet<(Slot, u64, Ask)>,
     joins: Vec<(NodeIx, u64)>,
     planned_at: Ms,
+    /// Have imports ended since the last plan?
+    has_room: bool,
+    /// The members that the ring was last asked for, and where it puts the slots.
+    placed: (Vec<(NodeIx, u64)>, Vec<Vec<NodeIx>>),
     /// Has it been unable to speak since it proposed last?
     was_mute: bool,
 }
@@ -79,7 +86,17 @@ impl Coordinator {
         };
         let members = map.members.iter().map(seen).collect();
         let (asks, joins) = (BTreeSet::new(), Vec::new());
-        Coordinator { me, times, members, asks, joins, planned_at: 0, was_mute: false }
+        Coordinator {
+            me,
+            times,
+            members,
+            asks,
+            joins,
+            planned_at: 0,
+            has_room: false,
+            placed: Default::default(),
+            was_mute: false,
+        }
     }
 
     /// A heartbeat of a start of a node has arrived. `quorum_ms` is the quorum clock.
@@ -186,20 +203,28 @@ impl Coordinator {
         }
         let members = &self.members;
         let is_gone = |node: NodeIx| members[usize::from(node.0)].is_gone;
+        let mut has_room = false;
         self.asks.retain(|&(slot, stamp, ask)| {
             let row = map.row(slot);
             // A primary that is cut off finds all its copies silent, and they will be needed.
             let blames = matches!(ask, Ask::Out(_)) && is_gone(row.primary);
+            has_room |= row.stamp != stamp && matches!(ask, Ask::InSync(_));
             row.stamp == stamp && !blames
         });
+        self.has_room |= has_room;
         changes.extend(self.asks.iter().map(|&(slot, stamp, ask)| Change::Row {
             slot,
             stamp,
             ask,
         }));
-        if now >= self.planned_at + PLAN_EVERY_MS {
-            self.planned_at = now;
-            changes.extend(plan(map, Pace::default(), is_gone));
+        let wait = if self.has_room { PLAN_ON_MS } else { PLAN_EVERY_MS };
+        if now >= self.planned_at + wait {
+            (self.planned_at, self.has_room) = (now, false);
+            let present = map.present().map(|node| (node, map.member(node).incarnation)).collect();
+            if self.placed.0 != present {
+                self.placed = (present, map.place());
+            }
+            changes.extend(plan(map, &self.placed.1, Pace::default(), is_gone));
         }
         changes
     }

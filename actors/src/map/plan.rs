@@ -19,9 +19,13 @@ impl Default for Pace {
 /// The next steps from where the slots are to where the ring wants them: missing copies are to be
 /// imported, and a copy that the ring does not want goes once those that it wants are complete.
 /// Empty when nothing is left to do, or when all that is left waits for imports under way. Nodes
-/// that are being taken out are neither filled nor filled from.
-pub fn plan(map: &ClusterMap, pace: Pace, is_gone: impl Fn(NodeIx) -> bool) -> Vec<Change> {
-    let wanted = map.place();
+/// that are being taken out are neither filled nor filled from. `wanted` is [`ClusterMap::place`].
+pub fn plan(
+    map: &ClusterMap,
+    wanted: &[Vec<NodeIx>],
+    pace: Pace,
+    is_gone: impl Fn(NodeIx) -> bool,
+) -> Vec<Change> {
     let mut load = vec![0; map.members.len()];
     for row in &map.rows {
         for copy in row.importing() {
@@ -30,7 +34,7 @@ pub fn plan(map: &ClusterMap, pace: Pace, is_gone: impl Fn(NodeIx) -> bool) -> V
         }
     }
     let mut changes = Vec::new();
-    for (slot, (row, wanted)) in map.rows.iter().zip(&wanted).enumerate() {
+    for (slot, (row, wanted)) in map.rows.iter().zip(wanted).enumerate() {
         let ask = |ask| Change::Row { slot: slot as Slot, stamp: row.stamp, ask };
         let copies = wanted.len() - 1;
         let wants = |node: NodeIx| {

@@ -78,7 +78,7 @@ fn check(map: &ClusterMap) {
 fn settle(map: &mut ClusterMap) -> u64 {
     let first = map.epoch;
     loop {
-        let mut changes = plan(map, Pace { importing_max: 1_000 }, |_| false);
+        let mut changes = plan(map, &map.place(), Pace { importing_max: 1_000 }, |_| false);
         for (slot, row) in map.rows.iter().enumerate() {
             let done = |&copy| Change::Row {
                 slot: slot as Slot,

@@ -455,7 +455,7 @@ impl Handler<Applied> for Supervisor {
         }
         let now = self.shared.clock.now();
         let map = self.shared.map.load_full();
-        super::report::tell(&self.shared, &map, &applied);
+        super::report::tell(&self.shared, &map, &applied, &mut self.is_short);
         if map.standing(self.shared.me, applied.incarnation) == Standing::Gone {
             self.become_another_start("the cluster has taken this node out", ctx);
             return;

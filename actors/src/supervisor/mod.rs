@@ -55,6 +55,9 @@ pub struct Supervisor {
     lag: Lag,
     watched: Vec<Watched>,
     looked_at: Ms,
+    /// Do slots miss copies, by the newest map?
+    #[cfg(feature = "agreement")]
+    is_short: bool,
     #[cfg(feature = "agreement")]
     governing: Option<governing::Governing>,
     #[cfg(feature = "agreement")]
@@ -154,6 +157,8 @@ impl Supervisor {
             address: None,
             lag: Lag::default(),
             looked_at: 0,
+            #[cfg(feature = "agreement")]
+            is_short: false,
             #[cfg(feature = "agreement")]
             governing: None,
             #[cfg(feature = "agreement")]

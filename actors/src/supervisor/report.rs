@@ -6,7 +6,9 @@ use crate::map::{Change, ClusterMap, NodeIx};
 use crate::shared::Shared;
 
 /// Logs and counts what agreed changes did.
-pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied) {
+///
+/// `is_short` remembers whether copies were missing.
+pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_short: &mut bool) {
     let (node, epoch) = (&shared.id, map.epoch);
     let name = |node: &NodeIx| map.members.get(usize::from(node.0)).map_or("?", |m| m.id.as_str());
     for change in &applied.changes {
@@ -36,7 +38,8 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied) {
         shared.counters.slots_lost.add(u64::from(summary.lost));
         tracing::error!(%node, epoch, slots = summary.lost, "slots have lost their last copy and start empty");
     }
-    if summary.completed > 0 && under_replicated == 0 {
+    let was_short = std::mem::replace(is_short, under_replicated > 0);
+    if was_short && !*is_short {
         tracing::info!(%node, epoch, "every slot has all its copies");
     }
 }
