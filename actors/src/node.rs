@@ -267,7 +267,7 @@ impl Running {
     }
 }
 
-fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
+pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
     let clock = NodeClock::new();
     let incarnation = clock.wall_ms();
     let members = spec
@@ -333,7 +333,7 @@ fn clone_listeners(spec: &NodeSpec) -> Result<Vec<TcpListener>, StartError> {
     (0..spec.workers).map(|_| listener.try_clone().map_err(StartError::from)).collect()
 }
 
-fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
+pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
     let largest = spec.caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
     let (members, current) = (shared.clone(), shared.clone());
     Params {

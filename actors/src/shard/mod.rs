@@ -11,6 +11,8 @@
 //! An instance of a shard begins with nothing. Its gate is its own: once it is closed, because
 //! the instance ended or stalled, it decides nothing and acknowledges nothing any more.
 
+#[cfg(test)]
+mod bench;
 mod chores;
 mod counters;
 mod decide;
@@ -20,6 +22,8 @@ pub mod messages;
 mod replica;
 mod rows;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
