@@ -14,6 +14,7 @@ use super::*;
 use crate::admission::Gate;
 use crate::map::{Change, ClusterMap, NodeIx, Row};
 use crate::op::{Acks, Applied, CacheId, Failure, Ms, Op, Precondition, Put, Request, Ttl};
+use crate::peer::Params;
 use crate::peer::link::{LinkConfig, PeerLink};
 use crate::router::messages::{Acked, LinkEvent, LinkNews, MapChanged, SetLinks};
 use crate::shared::{Registry, ShardHandle};
@@ -66,7 +67,7 @@ pub fn spec() -> NodeSpec {
     }
 }
 
-/// A node of one shard, whose peer exists only in the map.
+/// A node of one shard.
 pub struct Node {
     pub shared: Arc<Shared>,
     pub router: Addr<Router>,
@@ -77,9 +78,18 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node with the first map, at epoch 5, and with a lease.
+    /// A node with the first map, at epoch 5, and with a lease. Its peer exists only in the map.
     pub fn start() -> Node {
-        let shared = Arc::new(crate::node::share(&spec()).unwrap());
+        let node = Node::start_as("me");
+        node.found(node.shared.incarnation(), 77);
+        node.lease(FOREVER);
+        node
+    }
+
+    /// A node without a map and without a lease.
+    pub fn start_as(id: &str) -> Node {
+        let spec = NodeSpec { id: id.into(), ..spec() };
+        let shared = Arc::new(crate::node::share(&spec).unwrap());
         let supervisor = crate::actor::start(Supervisor::new(shared.clone()));
         let gates = Rc::new(CopyGates::default());
         let router = Router::new(shared.clone(), gates.clone(), supervisor.clone());
@@ -91,12 +101,16 @@ impl Node {
         let handle = node.handle();
         let shards = vec![ArcSwap::from_pointee(handle)];
         node.shared.registry.set(Registry { routers: vec![node.router.clone()], shards }).unwrap();
-        node.change(5, |map| {
-            map.members.iter_mut().for_each(|member| (member.incarnation, member.known) = (0, 0));
-            *map = map.apply(5, &[found(&node.shared)]).0;
-        });
-        node.lease(FOREVER);
         node
+    }
+
+    /// The first map, of these starts of both nodes.
+    pub fn found(&self, me: u64, other: u64) {
+        self.change(5, |map| {
+            map.members.iter_mut().for_each(|member| (member.incarnation, member.known) = (0, 0));
+            let found = Change::Found { cluster_id: 1, starts: vec![(ME, me), (OTHER, other)] };
+            *map = map.apply(5, &[found]).0;
+        });
     }
 
     pub fn handle(&self) -> ShardHandle {
@@ -182,15 +196,21 @@ impl Node {
     }
 
     /// A link that is never connected: what it is given goes nowhere.
-    pub fn fake_link(&self) -> Addr<PeerLink> {
-        let shared = self.shared.clone();
-        crate::actor::start(PeerLink::new(LinkConfig {
-            params: crate::node::params(&spec(), &shared),
-            shared,
-            peer: OTHER,
-            address: "127.0.0.1:1".into(),
-            router: self.router.clone(),
-        }))
+    fn fake_link(&self) -> Addr<PeerLink> {
+        self.link(OTHER, "127.0.0.1:1".into())
+    }
+
+    /// The link to a peer.
+    pub fn link(&self, peer: NodeIx, address: String) -> Addr<PeerLink> {
+        let (shared, router) = (self.shared.clone(), self.router.clone());
+        let params = self.params();
+        crate::actor::start(PeerLink::new(LinkConfig { shared, peer, address, params, router }))
+    }
+
+    /// How this node shakes hands.
+    pub fn params(&self) -> Params {
+        let spec = NodeSpec { id: self.shared.id.clone(), ..spec() };
+        crate::node::params(&spec, &self.shared)
     }
 
     /// The copy acknowledges write `n`, and the end of its import.
@@ -208,7 +228,7 @@ impl Node {
     }
 
     pub async fn wait_until(&self, what: &str, holds: impl Fn() -> bool) {
-        let until = self.shared.clock.now() + 5_000;
+        let until = self.shared.clock.now() + 20_000;
         while !holds() {
             assert!(self.shared.clock.now() < until, "waited too long until {what}");
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -233,10 +253,6 @@ pub fn config(
         supervisor: supervisor.clone(),
         seed: 1,
     }
-}
-
-pub fn found(shared: &Shared) -> Change {
-    Change::Found { cluster_id: 1, starts: vec![(ME, shared.incarnation()), (OTHER, 77)] }
 }
 
 pub fn request(cache: CacheId, key: &str, op: Op) -> Request {

@@ -19,6 +19,8 @@ mod decide;
 mod import;
 mod inspect;
 pub mod messages;
+#[cfg(test)]
+mod pair_tests;
 mod replica;
 mod rows;
 mod slots;
