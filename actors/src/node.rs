@@ -278,7 +278,7 @@ impl Running {
     }
 }
 
-fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
+pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
     let clock = NodeClock::new();
     let incarnation = clock.wall_ms();
     let members = spec
@@ -372,7 +372,7 @@ fn control_targets(
     map.members.iter().map(|member| &member.id).zip(addresses).map(target).collect()
 }
 
-fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
+pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
     let largest = spec.caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
     let (members, current) = (shared.clone(), shared.clone());
     Params {

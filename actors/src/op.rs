@@ -335,7 +335,8 @@ pub struct Failure {
 /// The kinds of failure. Gateways map each to a status in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// The key's owner did not become reachable in time. Never applied; try again.
+    /// Nobody decided the request in time: the slot's owner is not reachable, or being changed.
+    /// Never applied; try again.
     #[error("the owner of the key's slot is not reachable")]
     NotReady,
     /// The node holds no lease. Never applied; try another node.
@@ -347,8 +348,8 @@ pub enum FailureKind {
     /// The link to the primary broke after sending, or the slot was taken away. Unknown.
     #[error("the outcome of the write is unknown")]
     OutcomeUnknown,
-    /// Too few copies are in sync or reachable. Refused before it was applied.
-    #[error("too few copies are in sync or reachable")]
+    /// Fewer than `min_copies` copies are in sync. Refused before it was applied.
+    #[error("too few copies are in sync")]
     NotEnoughReplicas,
     /// The shard crashed while it worked on this request. Unknown; never tried again.
     #[error("the shard crashed while it worked on this request")]

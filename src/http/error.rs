@@ -68,7 +68,7 @@ codes! {
     ShardCrashed 500 "shard_crashed" "The shard crashed while it worked on the request",
     NotReady 503 "not_ready" "The owner of the key is not reachable",
     NoQuorum 503 "no_quorum" "The node holds no lease from a majority",
-    NotEnoughReplicas 503 "not_enough_replicas" "Too few copies are in sync or reachable",
+    NotEnoughReplicas 503 "not_enough_replicas" "Too few copies are in sync",
     Overloaded 503 "overloaded" "Too many requests or bytes are in flight",
     Stopped 503 "stopping" "The node is stopping",
     DeadlineExceeded 504 "deadline_exceeded" "The write was not confirmed in time",

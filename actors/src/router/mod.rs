@@ -218,7 +218,9 @@ impl Router {
                 self.parked.push(Parked { ticket: id, item });
                 continue;
             }
-            let failure = failed(self.why_not_decided());
+            let why = self.why_not_decided();
+            self.shared.counters.no_quorum.add(u64::from(why == FailureKind::NoQuorum));
+            let failure = failed(why);
             if let Some(ticket) = self.ticket(id) {
                 ticket.answer(item.index, failure);
             }
@@ -240,11 +242,10 @@ impl Router {
 
     /// What to say of a request that nobody decided in time.
     fn why_not_decided(&self) -> FailureKind {
-        if self.shared.lease.is_valid(self.shared.clock.now()) {
-            return FailureKind::NotReady;
+        match self.shared.lease.is_valid(self.shared.clock.now()) {
+            true => FailureKind::NotReady,
+            false => FailureKind::NoQuorum,
         }
-        self.shared.counters.no_quorum.add(1);
-        FailureKind::NoQuorum
     }
 
     /// Nothing that belongs to an earlier start of the node counts any more. What clients wait for
@@ -281,8 +282,10 @@ impl Router {
         for id in late {
             self.shared.counters.deadline_exceeded.add(1);
             let undecided = self.why_not_decided();
-            if let Some(ticket) = self.ticket(id) {
-                ticket.fail_all(undecided, FailureKind::DeadlineExceeded);
+            let Some(ticket) = self.ticket(id) else { continue };
+            let unsent = ticket.fail_all(undecided, FailureKind::DeadlineExceeded);
+            if undecided == FailureKind::NoQuorum {
+                self.shared.counters.no_quorum.add(unsent as u64);
             }
             self.settle(id);
         }

@@ -125,9 +125,13 @@ impl Ticket {
         self.fail_where(|p| p == Some(part), |_| kind);
     }
 
-    /// Answers everything that is open. What was never sent was not applied.
-    pub fn fail_all(&mut self, unsent: FailureKind, sent: FailureKind) {
+    /// Answers everything that is open. What was never sent was not applied; returns how much
+    /// that was.
+    pub fn fail_all(&mut self, unsent: FailureKind, sent: FailureKind) -> usize {
+        let is_unsent = |state: &&State| matches!(state, State::Unsent { .. });
+        let count = self.states.iter().filter(is_unsent).count();
         self.fail_where(|_| true, |was_sent| if was_sent { sent } else { unsent });
+        count
     }
 
     fn fail_where(

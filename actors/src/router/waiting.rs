@@ -90,7 +90,7 @@ impl Waiting {
             {
                 *answer = Err(FailureKind::DeadlineExceeded.maybe());
                 self.shared.counters.deadline_exceeded.add(1);
-                one.origin.take().map(deliver);
+                one.origin.take().into_iter().for_each(deliver);
             }
         }
     }

@@ -11,15 +11,21 @@
 //! An instance of a shard begins with nothing. Its gate is its own: once it is closed, because
 //! the instance ended or stalled, it decides nothing and acknowledges nothing any more.
 
+#[cfg(test)]
+mod bench;
 mod chores;
 mod counters;
 mod decide;
 mod import;
 mod inspect;
 pub mod messages;
+#[cfg(test)]
+mod pair_tests;
 mod replica;
 mod rows;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;

@@ -20,7 +20,7 @@ use crate::wire_map::{effect_from_wire, entry_from_wire};
 
 impl Shard {
     /// Takes one step of replication; returns what the sender is told, if anything.
-    fn follow(&mut self, row: &Row, item: ReplicationItem, now: Ms) -> Option<AckItem> {
+    pub(super) fn follow(&mut self, row: &Row, item: ReplicationItem, now: Ms) -> Option<AckItem> {
         let (slot, since, import) = item.place();
         let held = match self.slots.get(slot).holding {
             Holding::None => Copy::default(),
