@@ -78,7 +78,7 @@ pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, 
     head(&mut text, "uptime_seconds", "gauge", "Seconds since the node started.");
     line(&mut text, "uptime_seconds", "", "", stats.uptime_ms / 1000);
     for (name, value) in &stats.counters {
-        let gauge = name == "replication_unacked_bytes";
+        let gauge = ["replication_unacked_bytes", "imports_in_flight"].contains(&name.as_str());
         let (kind, suffix) = if gauge { ("gauge", "") } else { ("counter", "_total") };
         head(&mut text, &format!("{name}{suffix}"), kind, "See docs/operations.md.");
         line(&mut text, name, suffix, "", *value);

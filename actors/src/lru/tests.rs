@@ -276,6 +276,27 @@ fn digests_of_equal_slots_are_equal_and_differ_by_any_part() {
 }
 
 #[test]
+fn a_slot_is_dropped_in_pieces_and_others_stay() {
+    let mut lru = lru(1_000, 1 << 20);
+    let slot = slot_of(b"{a}");
+    for i in 0..100 {
+        put(&mut lru, format!("{{a}}{i}").as_bytes(), b"value", None, 1);
+    }
+    put(&mut lru, b"other", b"value", None, 1);
+    let charged = lru.slot_bytes(slot);
+    let (mut entries, mut bytes) = (0, 0);
+    for (budget, dropped) in [(30, 30), (60, 60), (30, 10), (30, 0)] {
+        let (some, of) = lru.clear_part(slot, budget);
+        assert_eq!(some, dropped);
+        (entries, bytes) = (entries + some, bytes + of);
+        lru.check_invariants();
+        assert_eq!(lru.slot_len(slot), 100 - entries);
+    }
+    assert_eq!((entries, bytes), (100, charged));
+    assert_eq!(get(&mut lru, b"other", 1), Some(b"value".to_vec()));
+}
+
+#[test]
 fn freed_nodes_are_used_again() {
     let mut lru = lru(100, 1 << 20);
     for i in 0..10_000u32 {

@@ -33,6 +33,8 @@ pub struct PeerLink {
     params: Params,
     router: Addr<Router>,
     backoff: Backoff,
+    /// The start of this node that dialled last.
+    dialled_as: u64,
     /// Counts connections, so that news of an earlier one are recognised.
     connection: u64,
     writer: Option<WriterHandle>,
@@ -137,6 +139,7 @@ impl PeerLink {
             params,
             router,
             backoff: Backoff::default(),
+            dialled_as: 0,
             connection: 0,
             writer: None,
             requests: HashMap::new(),
@@ -152,6 +155,7 @@ impl PeerLink {
 
     fn dial(&mut self, ctx: &mut Context<Self>) {
         let me = ctx.address();
+        self.dialled_as = self.shared.incarnation();
         let (address, params) = (self.address.clone(), self.params.clone());
         let peer_id = self.peer_id();
         actix_rt::spawn(async move {
@@ -287,6 +291,8 @@ impl Handler<Dialled> for PeerLink {
     type Result = ();
     fn handle(&mut self, dialled: Dialled, ctx: &mut Context<Self>) {
         match dialled.0 {
+            // Made while this node became another start than the one it introduced.
+            Ok(_) if self.dialled_as != self.shared.incarnation() => self.dial(ctx),
             Ok((identity, connection)) => self.connected(identity.incarnation, connection, ctx),
             Err(error) => {
                 self.shared.counters.peer_connect_failures.add(1);

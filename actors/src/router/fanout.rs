@@ -238,14 +238,7 @@ impl Fans {
     /// Asks again for what has not been agreed yet, and answers what is past its deadline.
     pub fn tick(&mut self) {
         let now = self.shared.clock.now();
-        for (peer, link) in self.links.all() {
-            for &(slot, import) in &link.queued {
-                // It waits for its turn here, and not for the copy.
-                if let Some(held) = self.fans.get_mut(&slot) {
-                    held.fan.wants_chunk(peer, import, now);
-                }
-            }
-        }
+        self.tend_imports();
         for slot in std::mem::take(&mut self.restless) {
             let Some(held) = self.fans.get_mut(&slot) else { continue };
             held.is_restless = !held.fan.is_quiet();
@@ -389,6 +382,24 @@ impl Fans {
                 link.active.insert(slot, Import { import, next: None });
                 self.fetch(peer, slot, import, ChunkPosition::default());
             }
+        }
+    }
+
+    /// Gives the turns of imports that are wanted no more to others. One that waits for its turn
+    /// waits for this node, and not for the copy.
+    fn tend_imports(&mut self) {
+        let now = self.shared.clock.now();
+        let peers: Vec<NodeIx> = self.links.all().map(|(peer, _)| peer).collect();
+        for peer in peers {
+            let Some(link) = self.links.get_mut(peer) else { continue };
+            let fans = &mut self.fans;
+            let phase = |slot: &Slot| fans.get(slot).and_then(|held| held.fan.phase(peer));
+            link.active.retain(|slot, _| phase(slot) == Some(Phase::Importing));
+            link.queued.retain(|&(slot, import)| {
+                let held = fans.get_mut(&slot);
+                held.is_some_and(|held| held.fan.wants_chunk(peer, import, now))
+            });
+            self.fetch_queued(peer);
         }
     }
 

@@ -229,7 +229,12 @@ impl Router {
 
     /// Tries what is parked once more; requests of one ticket stay together and in their order.
     fn unpark(&mut self, ctx: &mut Context<Self>) {
-        let mut parked = std::mem::take(&mut self.parked).into_iter().peekable();
+        let mut parked = std::mem::take(&mut self.parked);
+        parked.retain(|parked| self.ticket(parked.ticket).is_some());
+        let goes = |parked: &Parked| self.target(&parked.item.request, true) != Target::Nobody;
+        let (go, stay): (Vec<_>, Vec<_>) = parked.into_iter().partition(goes);
+        self.parked = stay;
+        let mut parked = go.into_iter().peekable();
         while let Some(Parked { ticket, item }) = parked.next() {
             let mut items = vec![item];
             while let Some(same) = parked.next_if(|next| next.ticket == ticket) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::bench::*;
-use super::messages::{HeldAs, Reset};
+use super::messages::{HeldAs, Panic, Reset};
 use super::*;
 use crate::holding::Holding;
 use crate::map::{Change, Row};
@@ -73,6 +73,19 @@ fn a_shard_whose_gate_is_closed_decides_nothing_and_adopts_nothing() {
         node.change_row(6, &key, |row| *row = Row::new(ME, 6, true));
         assert_eq!(node.ask(get(&key)).await, failed(FailureKind::NotReady, Applied::No));
         assert_eq!(node.held(&key).await, HeldAs::Primary { since: 5, n: 1 });
+    });
+}
+
+#[test]
+fn a_shard_that_panics_closes_its_gate_and_answers_nothing_that_it_had() {
+    run(async {
+        let node = Node::start();
+        let key = node.key();
+        node.held(&key).await;
+        node.shard.do_send(Panic);
+        let dropped = node.send(get(&key), 5_000).await;
+        assert!(dropped.is_err(), "its client hears that the shard crashed");
+        assert!(!node.serving.load(Relaxed));
     });
 }
 
