@@ -11,7 +11,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 #[cfg(feature = "http")]
-use lariat_actors::client::Readiness;
 #[cfg(feature = "http")]
 use lariat_actors::node::Running;
 use lariat_actors::node::{Hosting, StartError};
@@ -372,7 +371,7 @@ fn serve(
     let server = crate::http::Server::start(client.clone(), settings, listener);
     let until = Instant::now() + HTTP_START_TIMEOUT;
     let server = server.map_err(|error| Error::Start(error.to_string()));
-    while server.is_ok() && client.readiness() != Readiness::Ready {
+    while server.is_ok() && !client.is_started() {
         if Instant::now() > until {
             running.stop(false);
             return Err(Error::Start("the http workers did not start".into()));

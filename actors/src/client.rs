@@ -252,6 +252,11 @@ impl Client {
         self.shared.failed.load(Relaxed)
     }
 
+    /// Have its worker threads started?
+    pub fn is_started(&self) -> bool {
+        self.shared.registry.get().is_some()
+    }
+
     /// Can this node serve?
     pub fn readiness(&self) -> Readiness {
         let map = self.shared.map.load();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use lariat::actors::client::MemberState;
+use lariat::actors::client::{MemberState, Readiness};
 use lariat::actors::map::NodeIx;
 use lariat::actors::slot::slot_of;
 use lariat::actors::spec::MemberSpec;
@@ -85,9 +85,13 @@ impl Cluster {
             block_on(build(index, &members, builder).start()).expect("the node starts")
         });
         let cluster = Cluster { nodes: nodes.collect() };
-        wait_until("all nodes see each other", || {
+        wait_until("all nodes see each other and every slot has its copies", || {
             let up = |state| state == MemberState::Up;
-            cluster.nodes.iter().all(|node| node.client().member_states().into_iter().all(up))
+            cluster.nodes.iter().map(Node::client).all(|client| {
+                client.readiness() == Readiness::Ready
+                    && client.member_states().into_iter().all(up)
+                    && client.map().under_replicated() == 0
+            })
         });
         cluster
     }

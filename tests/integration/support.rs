@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use lariat::actors::client::{CallOptions, Client};
+use lariat::actors::client::{CallOptions, Client, Readiness};
 use lariat::actors::op::{Answer, Op, Precondition, Put, Request, Ttl};
 use lariat::actors::slot::{SLOTS, slot_of};
 use lariat::{Builder, CacheConfig, MemberSpec, Node};
@@ -109,6 +109,7 @@ impl Cluster {
             cluster.nodes[i] = Some(node.unwrap());
         }
         cluster.wait_connected().await;
+        cluster.wait_whole().await;
         cluster
     }
 
@@ -146,6 +147,16 @@ impl Cluster {
             })
             .await;
         }
+    }
+
+    /// Waits until each running node serves and every slot has all its copies.
+    pub async fn wait_whole(&self) {
+        wait_until("every slot has all its copies", || async {
+            self.nodes.iter().flatten().map(Node::client).all(|client| {
+                client.readiness() == Readiness::Ready && client.map().under_replicated() == 0
+            })
+        })
+        .await;
     }
 
     pub fn client(&self, node: usize) -> Client {
