@@ -93,6 +93,7 @@ pub struct Builder {
     name: Option<String>,
     secret: Option<Vec<u8>>,
     acks: Option<Acks>,
+    minority: Option<Minority>,
     peer_listener: Option<TcpListener>,
     dial: HashMap<String, String>,
     #[cfg(feature = "http")]
@@ -114,6 +115,7 @@ impl Builder {
             name: None,
             secret: None,
             acks: None,
+            minority: None,
             peer_listener: None,
             dial: HashMap::new(),
             #[cfg(feature = "http")]
@@ -204,6 +206,12 @@ impl Builder {
         self
     }
 
+    /// What nodes without a majority do. The default: refuse, with at most two members go on.
+    pub fn minority(mut self, minority: Minority) -> Self {
+        self.minority = Some(minority);
+        self
+    }
+
     /// Copies of each entry, the primary's included.
     pub fn replication_factor(self, copies: usize) -> Self {
         self.change(copies as u64, |c, n| c.cluster.replication_factor = n as usize)
@@ -276,6 +284,7 @@ impl Builder {
         config.cluster.name = self.name.take().unwrap_or(config.cluster.name);
         config.cluster.secret = self.secret.take().unwrap_or(config.cluster.secret);
         config.cluster.acks = self.acks.unwrap_or(config.cluster.acks);
+        config.cluster.minority = self.minority.unwrap_or(config.cluster.minority);
         #[cfg(feature = "http")]
         if let Some(token) = self.token.take() {
             config.http.token = Some(token);

@@ -34,7 +34,7 @@ pub use cache::{Cache, Entry, Write, Written};
 pub use error::Error;
 pub use lariat_actors as actors;
 pub use lariat_actors::op::{Acks, Applied, Version};
-pub use lariat_actors::spec::MemberSpec;
+pub use lariat_actors::spec::{MemberSpec, Minority};
 pub use node::Node;
 
 /// The ETag of a version: 16 hex digits in quotes.

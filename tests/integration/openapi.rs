@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Http, get, head, put, send};
+use lariat::Minority;
+
 use crate::nodes::{Cluster, block_on, wait_until};
 
 /// A path, a method and a status of the document.
@@ -141,7 +143,7 @@ impl World {
         let quick = |builder: lariat::Builder| {
             builder.request_timeout(std::time::Duration::from_millis(600))
         };
-        let halved = Cluster::start(2, quick);
+        let halved = Cluster::start(2, |builder| quick(builder).minority(Minority::Refuse));
         let key = halved.tag_of(1);
         block_on(halved.nodes[1].stop_now());
         let lossy = Cluster::start_dialled(2, quick);
