@@ -1,9 +1,7 @@
 //! Any node answers any request; batches touch each node once; a lost node is not stood in for.
 
-use std::time::Duration;
-
 use lariat::actors::client::CallOptions;
-use lariat::actors::op::{Applied, FailureKind, Op, Precondition, Reply, Tags, Ttl, Version};
+use lariat::actors::op::{Op, Precondition, Reply, Tags, Ttl, Version};
 
 use crate::support::*;
 
@@ -102,55 +100,6 @@ async fn swap(client: &lariat::actors::client::Client, key: &str) {
             return;
         }
     }
-}
-
-#[test]
-fn a_dead_node_is_not_stood_in_for_and_comes_back_empty() {
-    run(async {
-        let shape = Shape { request_timeout: Duration::from_secs(2), ..Shape::default() };
-        let mut cluster = Cluster::start(shape).await;
-        let keys: Vec<String> = (0..3).map(|node| cluster.key_at(node, "k")).collect();
-        for key in &keys {
-            call(&cluster.client(0), key, put_op("old")).await.unwrap();
-        }
-        cluster.kill(2).await;
-        let get = Op::Get { any: false };
-        let failure = call(&cluster.client(0), &keys[2], get.clone()).await.unwrap_err();
-        assert_eq!((failure.kind, failure.applied), (FailureKind::NotReady, Applied::No));
-        let failure = call(&cluster.client(1), &keys[2], put_op("new")).await.unwrap_err();
-        assert_eq!((failure.kind, failure.applied), (FailureKind::NotReady, Applied::No));
-        // A write whose copy is gone is refused before it is applied.
-        let client = cluster.client(0);
-        let map = client.map();
-        let with_copy_at_2 = (0..)
-            .map(|i| format!("c{i}"))
-            .find(|key| {
-                let row = map.row(lariat::actors::slot::slot_of(key.as_bytes()));
-                row.primary.0 == 0 && row.replicas().any(|node| node.0 == 2)
-            })
-            .unwrap();
-        wait_until("the copy is known to be gone", || async {
-            match call(&client, &with_copy_at_2, put_op("x")).await {
-                Err(failure) if failure.kind == FailureKind::NotEnoughReplicas => {
-                    assert_eq!(failure.applied, Applied::No);
-                    true
-                }
-                _ => false,
-            }
-        })
-        .await;
-        cluster.restart(2).await;
-        cluster.wait_connected().await;
-        let found = call(&cluster.client(0), &keys[2], get.clone()).await;
-        assert_eq!(found, Ok(Reply::Entry(None)), "a restarted node starts empty");
-        for key in &keys[..2] {
-            let found = call(&cluster.client(2), key, get.clone()).await.unwrap();
-            assert!(matches!(found, Reply::Entry(Some(_))), "{key} is on a node that lived");
-        }
-        call(&cluster.client(0), &keys[2], put_op("new")).await.unwrap();
-        cluster.wait_equal_copies().await;
-        cluster.stop().await;
-    });
 }
 
 #[test]

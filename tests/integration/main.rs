@@ -6,6 +6,7 @@
 mod cli;
 mod cluster;
 mod embed;
+mod failure;
 mod hostile_http;
 mod hostile_peer;
 mod http;

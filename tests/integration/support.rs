@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lariat::actors::client::{CallOptions, Client, Readiness};
 use lariat::actors::op::{Answer, Op, Precondition, Put, Request, Ttl};
 use lariat::actors::slot::{SLOTS, slot_of};
-use lariat::{Builder, CacheConfig, MemberSpec, Node};
+use lariat::{Builder, CacheConfig, MemberSpec, Minority, Node};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,6 +51,7 @@ pub struct Shape {
     pub shards: usize,
     pub through_proxies: bool,
     pub request_timeout: Duration,
+    pub minority: Option<Minority>,
 }
 
 impl Default for Shape {
@@ -61,6 +62,7 @@ impl Default for Shape {
             shards: 2,
             through_proxies: false,
             request_timeout: Duration::from_secs(10),
+            minority: None,
         }
     }
 }
@@ -125,6 +127,9 @@ impl Cluster {
             .drain_timeout(Duration::from_secs(5))
             .cache("default", CacheConfig::new())
             .cache("tiny", CacheConfig::new().capacity(16).max_value(1024));
+        if let Some(minority) = self.shape.minority {
+            builder = builder.minority(minority);
+        }
         for member in &self.members {
             builder = builder.member(member.clone());
         }
@@ -239,7 +244,8 @@ impl Cluster {
         let differs = |slot: &u16| {
             let row = map.row(*slot);
             let at = |node: usize| digests[node][usize::from(*slot)];
-            row.replicas()
+            row.in_sync()
+                .iter()
                 .any(|replica| at(usize::from(replica.0)) != at(usize::from(row.primary.0)))
         };
         all.into_iter().filter(differs).collect()
