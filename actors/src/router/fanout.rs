@@ -344,6 +344,8 @@ impl Fans {
             }
             Out::Begin { import, n0 } => {
                 self.shared.counters.imports_begun.add(1);
+                // An import of the same slot before it has lost its turn.
+                link.active.remove(&slot);
                 link.items.push(ReplicationItem::Begin { slot, since, stamp, import, n0 });
             }
             Out::Fetch { import } => {

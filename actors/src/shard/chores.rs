@@ -2,7 +2,7 @@
 //! turn: expired entries, entries beyond the limits, entries of slots that are held no more, and
 //! the counters of slots whose role changed.
 
-use actix::{AsyncContext, Context, Handler, Message};
+use actix::{ActorContext, AsyncContext, Context, Handler, Message};
 
 use super::slots::role_of;
 use super::{CacheShard, SLICE, Shard, count_removal};
@@ -16,11 +16,15 @@ pub(super) struct LookAfterMore;
 
 impl Shard {
     /// The periodic part: also asks again for what is lost.
+    ///
+    /// An instance whose gate was closed has been replaced, or will be: it ends, with all it held.
     pub(super) fn look_after(&mut self, ctx: &mut Context<Self>) {
         let turn = self.enter();
-        if turn.is_open {
-            self.ask_for_lost(&turn);
+        if !turn.is_open {
+            ctx.stop();
+            return;
         }
+        self.ask_for_lost(&turn);
         drop(turn);
         self.reclaim(ctx);
     }
