@@ -3,13 +3,22 @@
 
 use std::time::Duration;
 
-use lariat::actors::client::Readiness;
+use lariat::actors::client::{Client, Readiness};
 use lariat::actors::op::{Applied, FailureKind, Op, Reply};
 use lariat::{Minority, Node};
 
 use crate::support::{Cluster, Shape, call, counter, put_op, run, wait_until};
 
 const GET: Op = Op::Get { any: false };
+
+/// Puts the same value again until it is acknowledged: while nodes fail, the outcome of a put may be
+/// unknown.
+async fn put(client: &Client, key: &str, value: &str) {
+    wait_until("the put is acknowledged", || async {
+        call(client, key, put_op(value)).await.is_ok()
+    })
+    .await;
+}
 
 /// Puts `count` keys through node `via`.
 async fn fill(cluster: &Cluster, via: usize, count: usize) -> Vec<String> {
@@ -55,7 +64,7 @@ fn each_node_may_die_and_come_back_and_nothing_is_lost() {
             all_there(&cluster, &keys).await;
             // Its slots take writes again, and two copies of each are left.
             for key in &keys {
-                call(&cluster.client(other), key, put_op(key)).await.unwrap();
+                put(&cluster.client(other), key, key).await;
             }
             cluster.wait_whole().await;
             let client = cluster.client(other);
@@ -101,7 +110,7 @@ fn a_stalled_shard_is_replaced_and_serves_nothing_stale_when_it_wakes() {
         wait_until("the stall is seen", || async { counter(&stalled, "shard_stalls") > 0 }).await;
         let client = cluster.client(0);
         for key in &keys {
-            call(&client, key, put_op("new")).await.unwrap();
+            put(&client, key, "new").await;
         }
         wait_until("the shard was made again and filled", || async {
             cluster.nodes.iter().flatten().all(|node| node.client().map().under_replicated() == 0)
@@ -169,7 +178,7 @@ fn of_two_nodes_the_survivor_goes_on_with_all_that_was_acknowledged() {
             all_there(&cluster, &keys).await;
             let client = cluster.client(1 - victim);
             assert_eq!(counter(&client, "went_on_alone"), 1);
-            call(&client, "more", put_op("more")).await.unwrap();
+            put(&client, "more", "more").await;
             bring_back(&mut cluster, victim).await;
             all_there(&cluster, &keys).await;
             cluster.wait_equal_copies().await;
@@ -263,7 +272,7 @@ fn a_node_that_is_cut_off_serves_nothing_and_comes_back_as_somebody_else() {
         let failure = call(&cut_off, &key, GET).await.unwrap_err();
         assert_eq!((failure.kind, failure.applied), (FailureKind::NoQuorum, Applied::No));
         for key in &keys {
-            call(&cluster.client(1), key, put_op(key)).await.unwrap();
+            put(&cluster.client(1), key, key).await;
         }
         cluster.heal(0, 2);
         cluster.heal(1, 2);
