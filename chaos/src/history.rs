@@ -29,13 +29,26 @@ pub enum Call {
     /// Read.
     Get,
     /// Write, whatever was there.
-    Put { value: String, ttl_ms: Option<u64> },
+    Put {
+        /// What is written.
+        value: String,
+        /// For how long.
+        ttl_ms: Option<u64>,
+    },
     /// Write if `expected` is there; none means that nothing is.
-    Swap { expected: Option<String>, value: String },
+    Swap {
+        /// What must be there.
+        expected: Option<String>,
+        /// What is written.
+        value: String,
+    },
     /// Add one.
     Incr,
     /// Append `token` and a comma.
-    Append { token: String },
+    Append {
+        /// What is added.
+        token: String,
+    },
     /// Remove.
     Delete,
 }
