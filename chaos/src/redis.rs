@@ -1,6 +1,7 @@
 //! The same kill done to a real Redis Cluster: three primaries and three replicas on loopback.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -118,10 +119,11 @@ impl Cluster {
     /// The answer's first line, or the bulk text.
     fn ask(&mut self, node: usize, words: &[&str]) -> Result<String> {
         let port = self.ports[node];
-        if !self.links.contains_key(&port) {
-            self.links.insert(port, Link::open(port)?);
-        }
-        let answer = self.links.get_mut(&port).context("just opened")?.ask(words);
+        let link = match self.links.entry(port) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => free.insert(Link::open(port)?),
+        };
+        let answer = link.ask(words);
         if answer.is_err() {
             self.links.remove(&port);
         }

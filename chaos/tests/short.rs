@@ -25,7 +25,7 @@ fn clients_of_a_harmed_cluster_see_nothing_wrong() {
         return;
     };
     let seconds = std::env::var("LARIAT_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     for harm in FAULTS {
         let plan = Plan {
             lariat: lariat.clone(),
@@ -37,7 +37,7 @@ fn clients_of_a_harmed_cluster_see_nothing_wrong() {
             seed: 1,
             has_debug: harm.needs_debug(),
         };
-        let outcome = runtime.block_on(run(&plan)).unwrap();
+        let outcome = runtime.block_on(run(&plan)).expect("the run ends and its fault happened");
         assert_eq!(outcome.violations, [], "{harm:?}");
         assert!(outcome.row.acknowledged > 100, "{:?}", outcome.row);
     }

@@ -59,7 +59,7 @@ fn correct() -> Vec<Event> {
 fn planted(kind: Kind, at: u64, value: Option<&str>) -> Vec<Fault> {
     let mut events = correct();
     let found = events.iter_mut().find(|e| e.kind == kind && e.invoked_us == at * 1000);
-    found.unwrap().value = value.map(Into::into);
+    found.expect("the event is in the history").value = value.map(Into::into);
     check(&events).into_iter().map(|violation| violation.fault).collect()
 }
 
@@ -71,8 +71,8 @@ fn correct_history_is_not_blamed() {
 #[test]
 fn history_survives_the_way_through_a_file() {
     let mut file = Vec::new();
-    write(&correct(), &mut file).unwrap();
-    assert_eq!(read(&file[..]).unwrap(), correct());
+    write(&correct(), &mut file).expect("memory takes it");
+    assert_eq!(read(&file[..]).expect("it reads"), correct());
 }
 
 #[test]
