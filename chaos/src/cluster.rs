@@ -1,0 +1,171 @@
+//! A cluster of `lariat node` processes on loopback.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::process::{Process, free_ports};
+
+/// How long the cluster may take to be whole.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The processes, their file and their logs. Dropping it kills them.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Asks its nodes.
+    pub client: Client,
+    /// One per node, absent while it is down.
+    pub processes: Vec<Option<Process>>,
+    directory: TempDir,
+    lariat: PathBuf,
+}
+
+impl Cluster {
+    /// Starts all nodes and waits until the cluster is whole.
+    pub async fn start(
+        lariat: PathBuf,
+        nodes: usize,
+        acks: &'static str,
+        has_debug: bool,
+    ) -> Result<Cluster> {
+        ensure!(lariat.is_file(), "no lariat binary at {}: build it first", lariat.display());
+        let directory = tempfile::Builder::new().prefix("lariat-chaos-").tempdir()?;
+        let ports = free_ports(nodes * 2)?;
+        let mut file = format!(
+            "[cluster]\nname = \"chaos\"\nreplication_factor = 2\nacks = \"{acks}\"\n\
+             [node]\nworkers = 1\n[caches.default]\ncapacity = 4_000_000\nmax_bytes = \"2GiB\"\n"
+        );
+        if has_debug {
+            file += "[debug]\nenabled = true\n";
+        }
+        for (node, ports) in ports.chunks(2).enumerate() {
+            let (id, http, peer) = (node + 1, ports[0], ports[1]);
+            file += &format!(
+                "[[nodes]]\nid = \"node-{id}\"\nhttp = \"127.0.0.1:{http}\"\n\
+                 peer = \"127.0.0.1:{peer}\"\n"
+            );
+        }
+        std::fs::write(directory.path().join("cluster.toml"), file)?;
+        let urls = ports.chunks(2).map(|ports| format!("http://127.0.0.1:{}", ports[0])).collect();
+        let mut cluster = Cluster {
+            client: Client::new(urls, acks)?,
+            processes: (0..nodes).map(|_| None).collect(),
+            directory,
+            lariat,
+        };
+        for node in 0..nodes {
+            cluster.start_node(node)?;
+        }
+        cluster.wait_until_whole().await?;
+        Ok(cluster)
+    }
+
+    /// Starts one node that is down.
+    pub fn start_node(&mut self, node: usize) -> Result<()> {
+        let mut command = Command::new(&self.lariat);
+        command.arg("node").arg("--cluster").arg(self.directory.path().join("cluster.toml"));
+        command.args(["--id", &name(node)]);
+        let log = self.directory.path().join(format!("{}.log", name(node)));
+        self.processes[node] = Some(Process::start(&mut command, &log)?);
+        Ok(())
+    }
+
+    /// Waits until every node is ready and says that no slot lacks a copy.
+    pub async fn wait_until_whole(&mut self) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let Some(missing) = self.what_is_missing().await else { return Ok(()) };
+            for (node, process) in self.processes.iter_mut().enumerate() {
+                if process.as_mut().is_some_and(|process| !process.is_running()) {
+                    let log = self.directory.path().join(format!("{}.log", name(node)));
+                    let text = std::fs::read_to_string(log).unwrap_or_default();
+                    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+                    bail!("{} ended by itself; its last lines: {lines:?}", name(node));
+                }
+            }
+            ensure!(Instant::now() < until, "waited {PATIENCE:?} in vain until {missing}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn what_is_missing(&self) -> Option<String> {
+        for node in 0..self.processes.len() {
+            let ready = self.client.get(node, "/health/ready").await;
+            if !ready.is_ok_and(|(status, _)| status.is_success()) {
+                return Some(format!("{} is ready", name(node)));
+            }
+            let cluster = self.client.json(node, "/v1/cluster").await.unwrap_or_default();
+            let short = &cluster["under_replicated_slots"];
+            if *short != 0 {
+                let node = name(node);
+                return Some(format!("{node} sees no under-replicated slot (it says {short})"));
+            }
+        }
+        None
+    }
+
+    /// `GET /v1/cluster` at the first node that answers.
+    pub async fn view(&self, except: &[usize]) -> Value {
+        for node in (0..self.processes.len()).filter(|node| !except.contains(node)) {
+            if let Ok(view) = self.client.json(node, "/v1/cluster").await {
+                return view;
+            }
+        }
+        Value::Null
+    }
+
+    /// The coordinator, if the cluster names one.
+    pub async fn coordinator(&self) -> Option<usize> {
+        number(self.view(&[]).await["coordinator"].as_str()?)
+    }
+
+    /// Keys made from `prefix` whose primary is this node.
+    pub async fn keys_of(&self, node: usize, prefix: &str, count: usize) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        for n in 0..1000 {
+            let key = format!("{prefix}-{n}");
+            let located = self.client.json(0, &format!("/v1/cluster/locate/{key}")).await?;
+            if located["primary"].as_str().and_then(number) == Some(node) {
+                keys.push(key);
+            }
+            if keys.len() == count {
+                return Ok(keys);
+            }
+        }
+        bail!("{} is primary of fewer than {count} of 1000 keys", name(node))
+    }
+
+    /// Evictions of all nodes, primaries and copies.
+    pub async fn evictions(&self) -> Result<u64> {
+        let cache = self.client.json(0, "/v1/caches/default").await?;
+        let count = |value: &Value| value["evictions"].as_u64().unwrap_or(0);
+        Ok(count(&cache) + count(&cache["replicas"]))
+    }
+
+    /// How often shards crashed or were restarted at this node, from its metrics.
+    pub async fn shard_crashes(&self, node: usize) -> f64 {
+        let Ok((_, text)) = self.client.get(node, "/metrics").await else { return 0.0 };
+        let is_crash = |name: &str| {
+            name.contains("shard") && ["restart", "crash", "panic"].iter().any(|w| name.contains(w))
+        };
+        text.lines()
+            .filter(|line| !line.starts_with('#') && is_crash(line))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+/// A node's id.
+pub fn name(node: usize) -> String {
+    format!("node-{}", node + 1)
+}
+
+/// The other way round.
+pub fn number(id: &str) -> Option<usize> {
+    id.strip_prefix("node-")?.parse::<usize>().ok()?.checked_sub(1)
+}

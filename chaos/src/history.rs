@@ -1,0 +1,107 @@
+//! What the clients did and saw, one event per operation, as JSON lines.
+
+use std::io::{BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// What a key is used for; a key has one use only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Put once, read back at the end.
+    Unique,
+    /// Swapped and read by many.
+    Register,
+    /// Incremented by one.
+    Counter,
+    /// Grown by tokens that never repeat.
+    Append,
+    /// Put once, deleted, read.
+    Delete,
+    /// Put once with a short TTL, read before and after its deadline.
+    Ttl,
+}
+
+/// An operation and its argument. Values and tokens never repeat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Call {
+    /// Read.
+    Get,
+    /// Write, whatever was there.
+    Put {
+        /// What is written.
+        value: String,
+        /// For how long.
+        ttl_ms: Option<u64>,
+    },
+    /// Write if `expected` is there; none means that nothing is.
+    Swap {
+        /// What must be there.
+        expected: Option<String>,
+        /// What is written.
+        value: String,
+    },
+    /// Add one.
+    Incr,
+    /// Append `token` and a comma.
+    Append {
+        /// What is added.
+        token: String,
+    },
+    /// Remove.
+    Delete,
+}
+
+/// What the client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done; for a read, `value` is what was there.
+    Ok,
+    /// A swap found something else.
+    Mismatch,
+    /// Not applied.
+    No,
+    /// Applied or not, now or later.
+    Maybe,
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The key.
+    pub key: String,
+    /// What the key is used for.
+    pub kind: Kind,
+    /// What was asked.
+    pub call: Call,
+    /// What came back.
+    pub outcome: Outcome,
+    /// What was read, or a counter's new value.
+    pub value: Option<String>,
+    /// The slot's `since`, if the answer told.
+    pub since: Option<u64>,
+    /// The node that answered as primary, if the answer told.
+    pub node: Option<String>,
+    /// When it was asked, in us of one monotonic clock.
+    pub invoked_us: u64,
+    /// When the answer came.
+    pub returned_us: u64,
+    /// Is it one of the reads after everything else?
+    pub is_final: bool,
+}
+
+/// Writes a history as JSON lines.
+pub fn write(events: &[Event], mut to: impl Write) -> anyhow::Result<()> {
+    for event in events {
+        serde_json::to_writer(&mut to, event)?;
+        to.write_all(b"\n")?;
+    }
+    Ok(to.flush()?)
+}
+
+/// Reads what `write` wrote.
+pub fn read(from: impl BufRead) -> anyhow::Result<Vec<Event>> {
+    from.lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
+}

@@ -1,0 +1,18 @@
+//! Chaos with real processes: a cluster is started, its nodes are killed, paused and restarted
+//! while clients write and read, and what the clients saw is checked afterwards.
+//!
+//! `cluster` owns the processes, `fault` does the harm and proves that it happened, `load` and
+//! `probe` are the clients, `history` is what they saw, `check` is pure and judges it, `report`
+//! counts. `redis` does the same kill to a real Redis Cluster, for comparison.
+
+pub mod check;
+pub mod client;
+pub mod cluster;
+pub mod fault;
+pub mod history;
+pub mod load;
+pub mod probe;
+pub mod process;
+pub mod redis;
+pub mod report;
+pub mod run;

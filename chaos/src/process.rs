@@ -1,0 +1,69 @@
+//! A child process that ends with the tool, its log in a file.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A running child. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `command`, with its output appended to `log`.
+    pub fn start(command: &mut Command, log: &Path) -> Result<Process> {
+        let out = File::options().create(true).append(true).open(log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        Ok(Process { child })
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("a child has an id")?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal process {}", self.id()))
+    }
+
+    /// Kills with SIGKILL and waits until the process is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        ensure!(self.is_running(), "process {} was gone before it was killed", self.id());
+        self.signal(Signal::KILL)?;
+        let status = self.child.wait()?;
+        ensure!(status.code().is_none(), "process {} ended by itself: {status}", self.id());
+        Ok(())
+    }
+
+    /// Has it not ended?
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A failure means that it is gone, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Ports of loopback that were free a moment ago, all different.
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let bound: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    bound.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}

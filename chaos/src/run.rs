@@ -1,0 +1,122 @@
+//! One fault, done several times to a cluster under load, and the verdict.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::check::{self, Fault, Violation};
+use crate::cluster::Cluster;
+use crate::fault::{Harm, inflict};
+use crate::history::Event;
+use crate::load::{self, Load};
+use crate::report::{Gaps, Row};
+
+/// At most so many slots are compared.
+const SLOTS_MAX: usize = 200;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The binary.
+    pub lariat: PathBuf,
+    /// Nodes of the cluster.
+    pub nodes: usize,
+    /// How long clients work at least, and how long harm is repeated without `kills`.
+    pub time: Duration,
+    /// What is done.
+    pub harm: Harm,
+    /// Sent with each put and set in the file.
+    pub acks: &'static str,
+    /// How often the harm is done; otherwise until `time` is over.
+    pub kills: Option<usize>,
+    /// The first victim.
+    pub seed: u64,
+    /// Turn the nodes' debug surface on.
+    pub has_debug: bool,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Figures for the table.
+    pub row: Row,
+    /// What must not happen and did.
+    pub violations: Vec<Violation>,
+    /// Everything the clients saw.
+    pub history: Vec<Event>,
+}
+
+/// Starts a cluster, harms it under load and judges what the clients saw.
+pub async fn run(plan: &Plan) -> Result<Outcome> {
+    let Plan { harm, acks, .. } = *plan;
+    println!("{harm:?}, acks {acks}: starting {} nodes", plan.nodes);
+    let mut cluster = Cluster::start(plan.lariat.clone(), plan.nodes, acks, plan.has_debug).await?;
+    let load = Load::start(&cluster.client);
+    let begun = Instant::now();
+    let mut gaps = Gaps::default();
+    let mut runs = 0;
+    while plan.kills.map_or(begun.elapsed() < plan.time, |kills| runs < kills) {
+        let round = usize::try_from(plan.seed)?.wrapping_add(runs);
+        for gap in inflict(&mut cluster, harm, round).await? {
+            println!(
+                "  {:>5.1} s: {harm:?}, {} ms without writes",
+                begun.elapsed().as_secs_f64(),
+                gap.as_millis()
+            );
+            gaps.add(gap);
+        }
+        runs += 1;
+        // Clients get some work done on the whole cluster.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(plan.time.saturating_sub(begun.elapsed())).await;
+    load.stop().await;
+    cluster.wait_until_whole().await?;
+    println!("  reading everything once more");
+    load::read_all(&cluster.client).await;
+    let history = cluster.client.history();
+    let mut violations = check::check(&history);
+    compare(&cluster, &history, &mut violations).await;
+    let evictions = cluster.evictions().await?;
+    ensure!(evictions == 0, "{evictions} evictions: a missing entry proves nothing");
+    let row = Row::new(harm, acks, runs, &history, &violations, &gaps);
+    if harm.loses_data() {
+        violations.retain(|violation| !violation.fault.is_explained_by_loss());
+    }
+    Ok(Outcome { row, violations, history })
+}
+
+/// Compares the digests of the copies of slots in use, where the nodes tell them.
+async fn compare(cluster: &Cluster, history: &[Event], found: &mut Vec<Violation>) {
+    let mut slots = std::collections::BTreeSet::new();
+    let step = (history.len() / SLOTS_MAX).max(1);
+    for event in history.iter().step_by(step) {
+        let path = format!("/v1/cluster/locate/{}", event.key);
+        let Ok(located) = cluster.client.json(0, &path).await else { continue };
+        let Some(slot) = located["slot"].as_u64().filter(|slot| slots.insert(*slot)) else {
+            continue;
+        };
+        let ids = located["replicas"].as_array().into_iter().flatten();
+        let ids = std::iter::once(&located["primary"]).chain(ids);
+        let mut told = Vec::new();
+        for node in ids.filter_map(|id| crate::cluster::number(id.as_str()?)) {
+            let path = format!("/v1/debug/digest/{slot}");
+            let answer = cluster.client.get(node, &path).await;
+            if matches!(&answer, Ok((status, _)) if status.as_u16() == 404) {
+                println!("  copies not compared: nodes do not know {path}");
+                return;
+            }
+            // An answer that is missing or unreadable is null, and differs from the others.
+            let digest = answer.ok().and_then(|(_, body)| serde_json::from_str(&body).ok());
+            let digest: Value = digest.unwrap_or_default();
+            told.push((digest["digest"].clone(), digest["entries"].clone()));
+        }
+        let is_unread = told.iter().any(|(digest, _)| digest.is_null());
+        if is_unread || told.iter().any(|digest| *digest != told[0]) {
+            let detail = format!("copies of slot {slot} differ: {told:?}");
+            found.push(Violation::new(Fault::Differing, &event.key, detail));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! A short run against real processes.
+//!
+//! `LARIAT_BIN` names the binary, otherwise it is looked for beside this test; without one the
+//! test steps aside. `LARIAT_CHAOS_SECONDS` is how long each fault's clients work.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lariat_chaos::fault::Harm;
+use lariat_chaos::run::{Plan, run};
+
+/// Add the others here once a node's slots survive it.
+const FAULTS: &[Harm] = &[Harm::None];
+
+fn lariat() -> Option<PathBuf> {
+    let named = std::env::var_os("LARIAT_BIN").map(PathBuf::from);
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("lariat"));
+    named.or_else(beside).filter(|path| path.is_file())
+}
+
+#[test]
+fn clients_of_a_harmed_cluster_see_nothing_wrong() {
+    let Some(lariat) = lariat() else {
+        println!("no lariat binary beside this test and none in LARIAT_BIN: nothing is tested");
+        return;
+    };
+    let seconds = std::env::var("LARIAT_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    for harm in FAULTS {
+        let plan = Plan {
+            lariat: lariat.clone(),
+            nodes: 3,
+            time: Duration::from_secs(seconds.unwrap_or(20)),
+            harm: *harm,
+            acks: "all",
+            kills: None,
+            seed: 1,
+            has_debug: harm.needs_debug(),
+        };
+        let outcome = runtime.block_on(run(&plan)).expect("the run ends and its fault happened");
+        assert_eq!(outcome.violations, [], "{harm:?}");
+        assert!(outcome.row.acknowledged > 100, "{:?}", outcome.row);
+    }
+}
