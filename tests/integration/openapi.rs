@@ -141,7 +141,7 @@ struct World {
 impl World {
     fn start() -> World {
         let quick = |builder: lariat::Builder| {
-            builder.request_timeout(std::time::Duration::from_millis(600))
+            builder.request_timeout(std::time::Duration::from_millis(1_500))
         };
         let halved = Cluster::start(2, |builder| quick(builder).minority(Minority::Refuse));
         let key = halved.tag_of(1);
