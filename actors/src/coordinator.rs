@@ -131,6 +131,12 @@ impl Coordinator {
         Verdict::Answer
     }
 
+    /// Tells it the quorum clock, also while a proposal is under way and [`Coordinator::propose`] is
+    /// not called.
+    pub fn note_quorum(&mut self, quorum_ms: Ms) {
+        self.was_mute |= !self.may_speak(quorum_ms);
+    }
+
     /// May it answer, propose, and serve its own slots?
     pub fn may_speak(&self, quorum_ms: Ms) -> bool {
         quorum_ms < self.times.lease_ms

@@ -3,13 +3,19 @@
 //! A node that has no map founds nothing while a map may exist that it has not heard of. So every
 //! node of the cluster file has to answer that it has none, or its port has to refuse; those that
 //! answer have to be a majority of the file; and all of them have to agree to the same founder, the
-//! first of them in the file. A node agrees to one founder at a time, and only after it has
+//! first of them in the file. A node agrees to one founder at a time, for a bounded time, and only after it has
 //! listened for a lease and a tenth: members of a live cluster dial listed nodes for ever, so one
 //! would have been heard of by then.
 
 use crate::lease::waited_out;
 use crate::map::NodeIx;
 use crate::op::Ms;
+
+/// How long a node stands by a founder after it was asked last.
+pub const PROMISE_MS: Ms = 2_000;
+
+/// How long a founder counts on a promise, from when it asked: less than it lasts.
+pub const COUNTS_MS: Ms = 1_000;
 
 /// What is known of another node of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

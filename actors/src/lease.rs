@@ -25,14 +25,15 @@ pub struct Lease {
     next_seq: u64,
     /// Heartbeats without an answer: number and time of sending.
     sent: VecDeque<(u64, Ms)>,
-    /// The newest answer that waits for its map: epoch and time the heartbeat was sent.
-    early: Option<(u64, Ms)>,
+    /// Answers that wait for their maps: epoch and time the heartbeat was sent.
+    early: VecDeque<(u64, Ms)>,
 }
 
 impl Lease {
     /// A lease that has not begun.
     pub fn new(length_ms: Ms) -> Self {
-        Lease { length_ms, until: 0, since: 0, next_seq: 1, sent: VecDeque::new(), early: None }
+        let (sent, early) = (VecDeque::new(), VecDeque::new());
+        Lease { length_ms, until: 0, since: 0, next_seq: 1, sent, early }
     }
 
     /// A heartbeat is sent now; returns its number.
@@ -52,22 +53,24 @@ impl Lease {
         let Some(at) = self.sent.iter().position(|(sent, _)| *sent == seq) else { return };
         let (_, sent_at) = self.sent[at];
         self.sent.drain(..=at);
-        if self.early.is_none_or(|(_, other)| other < sent_at) {
-            self.early = Some((epoch, sent_at));
+        // Each was sent after those before it, whose maps may come first.
+        if self.early.len() == OUTSTANDING_MAX {
+            self.early.pop_front();
         }
+        self.early.push_back((epoch, sent_at));
         self.applied(applied, now);
     }
 
     /// The member has applied the map of this epoch.
     pub fn applied(&mut self, applied: u64, now: Ms) {
-        if let Some((epoch, sent_at)) = self.early
-            && epoch <= applied
-        {
+        let newest =
+            self.early.iter().filter(|(epoch, _)| *epoch <= applied).map(|(_, at)| *at).max();
+        self.early.retain(|(epoch, _)| *epoch > applied);
+        if let Some(sent_at) = newest {
             if !self.is_valid(now) {
                 self.since = now;
             }
             self.until = self.until.max(sent_at + self.length_ms);
-            self.early = None;
         }
     }
 
@@ -91,7 +94,7 @@ impl Lease {
     /// count, and neither does what is left of the lease if `ends`.
     pub fn forget(&mut self, ends: bool) {
         self.sent.clear();
-        self.early = None;
+        self.early.clear();
         if ends {
             self.until = 0;
         }
@@ -160,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_waits_for_its_map_gives_way_to_a_newer_one() {
+    fn answers_wait_for_their_maps_each_for_its_own() {
         let mut lease = Lease::new(250);
         let (first, second) = (lease.beat(1_000), lease.beat(1_060));
         lease.answer(first, 8, 7, 1_100);
         lease.answer(second, 9, 7, 1_100);
         lease.applied(8, 1_100);
-        assert_eq!(lease.until(), 0, "only the newer answer is kept");
+        assert_eq!(lease.until(), 1_250);
         lease.applied(9, 1_100);
         assert_eq!(lease.until(), 1_310);
     }

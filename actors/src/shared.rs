@@ -110,6 +110,7 @@ pub struct ShardHandle {
 #[derive(Debug, Default)]
 pub struct PublishedLease {
     until: AtomicU64,
+    last_until: AtomicU64,
     since: AtomicU64,
 }
 
@@ -117,6 +118,11 @@ impl PublishedLease {
     /// Until when this node may serve, by its own clock; exclusive.
     pub fn until(&self) -> Ms {
         self.until.load(Acquire)
+    }
+
+    /// Until when the last lease lasted, or lasts.
+    pub fn last_until(&self) -> Ms {
+        self.last_until.load(Relaxed)
     }
 
     /// Since when it has had a lease without a break.
@@ -132,6 +138,7 @@ impl PublishedLease {
     /// Publishes a lease. Only the Supervisor calls it, after the map that the lease requires.
     pub fn publish(&self, until: Ms, since: Ms) {
         self.since.store(since, Release);
+        self.last_until.fetch_max(until, Relaxed);
         self.until.store(until, Release);
     }
 }

@@ -111,7 +111,8 @@ impl Agreement {
         self.view().membership_config.nodes().map(|(id, _)| *id).collect()
     }
 
-    fn voter_sets(&self) -> Vec<BTreeSet<RaftId>> {
+    /// The sets of voters of which each has to agree: two while they change.
+    pub fn voter_sets(&self) -> Vec<BTreeSet<RaftId>> {
         self.view().membership_config.membership().get_joint_config().clone()
     }
 

@@ -18,6 +18,8 @@ const WAITING_MAX: usize = 64;
 pub struct Accepted {
     /// The peer's start that it belongs to.
     pub incarnation: u64,
+    /// Tells it from others of the same start.
+    pub number: u64,
     writer: Rc<WriterHandle>,
     reading: JoinHandle<()>,
 }
@@ -39,6 +41,7 @@ impl Accepted {
     pub fn serve(
         connection: Connection,
         incarnation: u64,
+        number: u64,
         heard: impl Fn(Control, OwnedSemaphorePermit) + 'static,
     ) -> Self {
         let (mut reader, writer) = connection.split();
@@ -52,7 +55,12 @@ impl Accepted {
                 }
             }
         });
-        Accepted { incarnation, writer, reading }
+        Accepted { incarnation, number, writer, reading }
+    }
+
+    /// Is the peer still at the other end?
+    pub fn is_open(&self) -> bool {
+        !self.reading.is_finished()
     }
 
     /// Where answers to what came by this connection go.

@@ -86,6 +86,10 @@ pub async fn run(
         match dialling.await {
             Ok((identity, connection)) => {
                 wait = Duration::ZERO;
+                // What was ordered while it was dialled is late.
+                while let Ok(order) = orders.try_recv() {
+                    drop(order);
+                }
                 tell(mine, Event::Up { incarnation: identity.incarnation });
                 let goes_on = talk(mine, connection, &mut orders, tell.clone()).await;
                 tell(mine, Event::Lost);

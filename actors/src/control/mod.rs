@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::map::{Ask, NodeIx};
+use crate::op::Ms;
 use crate::slot::Slot;
 
 /// A message between Supervisors. The first group travels from the dialling node, the second is
@@ -42,7 +43,10 @@ pub enum Control {
     /// How does the receiver stand?
     Status,
     /// The sender would found the cluster: does the receiver agree?
-    Agree,
+    Agree {
+        /// When the sender asked, by its own clock.
+        sent: Ms,
+    },
     /// An operator declares a start of a node dead.
     Forget {
         /// The node.
@@ -71,6 +75,8 @@ pub enum Control {
     Standing(Standing),
     /// The answer to `Agree`.
     Agreed {
+        /// When the receiver had asked.
+        sent: Ms,
         /// Does it agree?
         yes: bool,
     },

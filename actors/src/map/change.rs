@@ -138,6 +138,8 @@ impl Applying {
         let was_present = member.is_present();
         member.start(incarnation);
         self.ring = None;
+        // Most of the listed nodes are one cluster again.
+        self.map.split &= 2 * self.map.present().count() <= self.map.members.len();
         if was_present {
             self.forget(node);
         }

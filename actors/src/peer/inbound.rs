@@ -5,6 +5,7 @@
 //! read from until one is answered.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -121,7 +122,11 @@ impl Inbound {
         }
         for (shard, items) in by_shard.into_iter().enumerate().filter(|(_, i)| !i.is_empty()) {
             let (incarnation, reply) = (self.incarnation, ctx.address());
-            registry.shards[shard].load().addr.do_send(Replicate { incarnation, items, reply });
+            let handle = registry.shards[shard].load();
+            // One that has ended, or hangs, would only collect them.
+            if handle.serving.load(Acquire) {
+                handle.addr.do_send(Replicate { incarnation, items, reply });
+            }
         }
     }
 }

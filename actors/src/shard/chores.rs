@@ -7,7 +7,11 @@ use actix::{ActorContext, AsyncContext, Context, Handler, Message};
 use super::slots::role_of;
 use super::{CacheShard, SLICE, Shard, count_removal};
 use crate::holding::Holding;
+use crate::op::Ms;
 use crate::slot::Slot;
+
+/// How long an instance goes on after its gate was closed.
+const LINGER_MS: Ms = 1_000;
 
 /// The rest of the work that did not fit one slice.
 #[derive(Message)]
@@ -17,11 +21,14 @@ pub(super) struct LookAfterMore;
 impl Shard {
     /// The periodic part: also asks again for what is lost.
     ///
-    /// An instance whose gate was closed has been replaced, or will be: it ends, with all it held.
+    /// An instance whose gate was closed has been replaced, or will be: it hands back what still
+    /// comes for a while and ends, with all it held.
     pub(super) fn look_after(&mut self, ctx: &mut Context<Self>) {
         let turn = self.enter();
         if !turn.is_open {
-            ctx.stop();
+            if turn.now > *self.closed_at.get_or_insert(turn.now) + LINGER_MS {
+                ctx.stop();
+            }
             return;
         }
         self.ask_for_lost(&turn);

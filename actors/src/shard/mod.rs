@@ -39,7 +39,7 @@ pub use counters::ShardCounters;
 
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Lru, LruConfig, Removal};
-use crate::op::{Answer, FailureKind, Reply};
+use crate::op::{Answer, FailureKind, Ms, Reply};
 use crate::router::Router;
 use crate::router::gates::CopyGates;
 use crate::router::messages::{Call, CallReply, Fanout, FanoutOrigin};
@@ -77,6 +77,8 @@ pub struct Shard {
     lost: BTreeSet<Slot>,
     /// Slots to be wiped or counted anew, when there is time.
     chores: VecDeque<Slot>,
+    /// When its gate was seen closed.
+    closed_at: Option<Ms>,
 }
 
 /// One named cache in this shard.
@@ -132,6 +134,7 @@ impl Shard {
             versions: HybridClock::default(),
             lost: BTreeSet::new(),
             chores: VecDeque::new(),
+            closed_at: None,
             shared,
             index,
             instance,

@@ -21,21 +21,36 @@ use crate::wire::{Agreed, MapState, decode_agreed};
 
 impl Supervisor {
     /// Does this node go on alone, and is that a split?
-    pub(super) fn goes_on_alone(&self, now: Ms, map: &ClusterMap) -> Option<bool> {
+    ///
+    /// Whoever granted leases has stopped, and the last of them is waited out.
+    pub(super) fn goes_on_alone(&mut self, now: Ms, map: &ClusterMap) -> Option<bool> {
+        let could = self.could_go_on_alone(now, map);
+        let Governing { era: Some(era), times, .. } = self.governing.as_mut()? else { return None };
+        if could.is_none() {
+            era.alone_since = None;
+            return None;
+        }
+        let since = *era.alone_since.get_or_insert(now);
+        could.filter(|_| now > since + waited_out(times.lease_ms))
+    }
+
+    fn could_go_on_alone(&self, now: Ms, map: &ClusterMap) -> Option<bool> {
         let Governing { era, peers, times, .. } = self.governing.as_ref()?;
         let era = era.as_ref()?;
         let me = self.shared.me;
         let is_member = map.standing(me, self.shared.incarnation()) == Standing::Member;
-        let voters = era.agreement.voters();
         let mine = era.agreement.me();
         if !is_member || era.continues.is_some() || era.quorum_ms() < Ms::MAX {
             return None;
         }
         let over = |node: NodeIx, incarnation| peers[usize::from(node.0)].is_over(incarnation);
-        if voters.len() == 2
-            && voters.contains(&mine)
-            && voters.iter().all(|id| *id == mine || over(NodeIx(id.node), id.incarnation))
-        {
+        // Whatever was agreed needed each of the sets, and of two voters both.
+        let needed_me = era.agreement.voter_sets().iter().any(|voters| {
+            voters.len() == 2
+                && voters.contains(&mine)
+                && voters.iter().all(|id| *id == mine || over(NodeIx(id.node), id.incarnation))
+        });
+        if needed_me {
             return Some(false);
         }
         if self.shared.cluster.minority == Minority::Refuse {

@@ -36,8 +36,14 @@ pub(super) struct Era {
     pub elect_at: Ms,
     pub election_wait: Ms,
     pub beat_at: Ms,
-    /// The founder that this node agreed to.
-    pub agreed_to: Option<(NodeIx, u64)>,
+    /// When it asked whether it is gone.
+    pub asked_at: Ms,
+    /// The founder that this node agreed to, and when.
+    pub agreed_to: Option<((NodeIx, u64), Ms)>,
+    /// Since when a founding is under way that has brought no map yet.
+    pub founding_since: Option<Ms>,
+    /// Since when it could go on alone.
+    pub alone_since: Option<Ms>,
     /// What is added to the index of an entry to make its epoch.
     pub base: Arc<AtomicU64>,
     /// The map that agreement goes on from, until that is agreed.
@@ -69,7 +75,10 @@ impl Era {
             elect_at: 0,
             election_wait: 0,
             beat_at: 0,
+            asked_at: 0,
             agreed_to: None,
+            founding_since: None,
+            alone_since: None,
             base,
             continues,
             is_founding: false,

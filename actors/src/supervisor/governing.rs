@@ -15,18 +15,13 @@ use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
 use crate::control::line::Order;
 use crate::control::{Control, Standing as Stands};
 use crate::coordinator::{Coordinator, Times};
-use crate::founding::{self, Known, Rules, Step};
 use crate::lease::waited_out;
 use crate::map::{Change, ClusterMap, NodeIx, Standing};
 use crate::op::Ms;
-use crate::spec::Minority;
 use crate::wire::{Agreed, encode_agreed};
 
 /// Between two questions to every peer how it stands.
 const STATUS_EVERY_MS: Ms = 100;
-
-/// Between two lines in the log about what a node without a map waits for.
-const SAY_EVERY_MS: Ms = 2_000;
 
 /// What a member of a cluster of several nodes keeps.
 pub(super) struct Governing {
@@ -35,8 +30,8 @@ pub(super) struct Governing {
     pub era: Option<Era>,
     pub times: Times,
     pub listening_since: Ms,
-    asked_status_at: Ms,
-    said_at: Ms,
+    pub asked_status_at: Ms,
+    pub said_at: Ms,
 }
 
 impl Governing {
@@ -66,6 +61,18 @@ impl Governing {
         }
     }
 
+    /// Asks to join at the coordinator that the peers name; of several, the one whose cluster would
+    /// prevail if they met.
+    pub fn join(&self, which: impl Fn(&Stands) -> bool) {
+        let all = self.peers.iter().filter_map(|peer| peer.standing).filter(which);
+        let best = all
+            .filter(|standing| standing.coordinator.is_some())
+            .max_by_key(|standing| (standing.has_lease, !standing.split, standing.epoch));
+        if let Some((coordinator, _)) = best.and_then(|standing| standing.coordinator) {
+            self.send(coordinator, Control::Join);
+        }
+    }
+
     pub fn peer(&mut self, node: NodeIx) -> &mut Peer {
         &mut self.peers[usize::from(node.0)]
     }
@@ -80,6 +87,16 @@ impl Supervisor {
         if now >= governing.asked_status_at + STATUS_EVERY_MS {
             governing.asked_status_at = now;
             governing.send_all(&Control::Status);
+        }
+        // Packets may be lost while no socket is closed: what is sent later would wait behind them.
+        let patience = governing.times.failure_timeout_ms + self.lag.longest();
+        for (peer, line) in governing.peers.iter_mut().zip(&governing.lines) {
+            if peer.up.is_some() && now > peer.heard_at + patience {
+                (peer.up, peer.standing, peer.agreed) = (None, None, None);
+                if let Some(line) = line {
+                    let _ = line.try_send(Order::Redial);
+                }
+            }
         }
         for (node, member) in map.members.iter().enumerate() {
             let node = NodeIx(node as u16);
@@ -103,6 +120,7 @@ impl Supervisor {
             self.shared.counters.majority_lost.add(1);
             self.become_another_start(
                 "a majority of the voters has ended, nobody knows what they agreed",
+                0,
                 ctx,
             );
             return;
@@ -115,6 +133,7 @@ impl Supervisor {
         if map.standing(me, start) == Standing::Member {
             self.beat(now);
             self.elect(now, ctx);
+            self.ask_whether_gone(now, &map);
         } else {
             self.seek(now, &map, ctx);
         }
@@ -124,13 +143,11 @@ impl Supervisor {
     /// Has a majority of the voters ended, so that they may have agreed on what nobody knows?
     fn is_majority_over(&self) -> bool {
         let Some(Governing { era: Some(era), peers, .. }) = &self.governing else { return false };
-        let voters = era.agreement.voters();
-        let over = voters
-            .iter()
-            .filter(|id| id.node != self.shared.me.0)
-            .filter(|id| peers[usize::from(id.node)].is_over(id.incarnation))
-            .count();
-        !voters.is_empty() && over > voters.len() / 2
+        let is_over = |id: &&RaftId| {
+            id.node != self.shared.me.0 && peers[usize::from(id.node)].is_over(id.incarnation)
+        };
+        let configs = era.agreement.voter_sets();
+        configs.iter().any(|voters| voters.iter().filter(is_over).count() > voters.len() / 2)
     }
 
     /// Coordinates, if this node leads.
@@ -167,9 +184,12 @@ impl Supervisor {
             tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node coordinates the cluster");
             Coordinator::new(me, times, now, map)
         });
+        coordinator.note_quorum(quorum);
         for (node, peer) in governing.peers.iter().enumerate() {
             let member = map.member(NodeIx(node as u16));
-            let is_gone = peer.refused || peer.is_over(member.incarnation);
+            // A port may refuse while the process goes on; then its own connection is open.
+            let is_closed = self.accepted[node].as_ref().is_none_or(|other| !other.is_open());
+            let is_gone = peer.refused && is_closed || peer.is_over(member.incarnation);
             if member.is_present() && NodeIx(node as u16) != me && is_gone {
                 coordinator.refused(NodeIx(node as u16), member.incarnation, now);
             }
@@ -251,8 +271,25 @@ impl Supervisor {
         governing.send(NodeIx(leader.node), beat);
     }
 
+    /// A member without a lease for long may have been taken out by a coordinator that speaks only
+    /// to those who are left: asks the one that others follow.
+    fn ask_whether_gone(&mut self, now: Ms, map: &ClusterMap) {
+        let Some(governing) = &mut self.governing else { return };
+        let patience = governing.times.failure_timeout_ms;
+        let Some(era) = &mut governing.era else { return };
+        let is_late = now > era.asked_at + STATUS_EVERY_MS;
+        if is_late && now > era.lease.until() + patience && era.quorum_ms() == Ms::MAX {
+            era.asked_at = now;
+            governing.join(|standing| {
+                standing.cluster_id == map.cluster_id
+                    && standing.has_lease
+                    && standing.epoch > map.epoch
+            });
+        }
+    }
+
     /// Asks for an election when the leader has been silent for too long.
-    fn elect(&mut self, now: Ms, ctx: &mut Context<Self>) {
+    pub(super) fn elect(&mut self, now: Ms, ctx: &mut Context<Self>) {
         let Some(Governing { era: Some(era), .. }) = &mut self.governing else { return };
         let patience = waited_out(LEASE_MS) + era.election_wait;
         let is_due = now >= era.elect_at && era.agreement.leader_silence_ms() > patience;
@@ -276,97 +313,6 @@ impl Supervisor {
                     }
                     Err(error) => tracing::debug!(%node, %error, "no election"),
                 }
-            }
-        }));
-    }
-
-    /// Without a place in a map: joins the cluster that it hears of, or founds one.
-    fn seek(&mut self, now: Ms, map: &ClusterMap, ctx: &mut Context<Self>) {
-        let (me, start) = (self.shared.me, self.shared.incarnation());
-        let interval = self.shared.cluster.heartbeat_interval_ms;
-        let cluster = self.shared.cluster.clone();
-        let Some(governing) = &mut self.governing else { return };
-        let lease_ms = governing.times.lease_ms;
-        let known: Vec<Known> = governing.peers.iter().map(|peer| peer.known(now)).collect();
-        let Some(era) = &mut governing.era else { return };
-        if era.agreed_to.is_some_and(|(founder, incarnation)| {
-            let peer = &governing.peers[usize::from(founder.0)];
-            founder != me && (peer.refused || peer.is_over(incarnation))
-        }) {
-            era.agreed_to = None;
-        }
-        if !era.agreement.voters().is_empty() {
-            // Founded, and the first map is on its way; a leader may have to be elected for it.
-            self.elect(now, ctx);
-            if map.present().next().is_none() {
-                return;
-            }
-        }
-        let Some(governing) = &mut self.governing else { return };
-        let Some(era) = &mut governing.era else { return };
-        let silence_max_ms =
-            (cluster.minority == Minority::Available).then_some(cluster.failure_timeout_ms);
-        let rules = Rules { lease_ms, silence_max_ms };
-        let step =
-            founding::step(me, &known, now - era.began_at.max(governing.listening_since), rules);
-        if let Step::Found(with) = &step
-            && era.agreed_to.is_none_or(|founder| founder == (me, start))
-        {
-            era.agreed_to = Some((me, start));
-            let with = with.clone();
-            self.found(now, &with, ctx);
-            return;
-        }
-        if step == Step::Join && now >= era.beat_at + interval {
-            era.beat_at = now;
-            let coordinator = governing
-                .peers
-                .iter()
-                .filter_map(|peer| peer.standing)
-                .find_map(|standing| standing.coordinator.filter(|_| standing.cluster_id != 0));
-            if let Some((coordinator, _)) = coordinator {
-                governing.send(coordinator, Control::Join);
-            }
-        }
-        if now >= governing.said_at + SAY_EVERY_MS {
-            governing.said_at = now;
-            say(&self.shared.id, map, &step);
-        }
-    }
-
-    /// Asks everybody to agree to this node as the founder, and founds when all have.
-    fn found(&mut self, now: Ms, with: &[NodeIx], ctx: &mut Context<Self>) {
-        let me = self.shared.me;
-        let Some(governing) = &mut self.governing else { return };
-        let mut starts = std::collections::BTreeSet::new();
-        for &node in with.iter().filter(|&&node| node != me) {
-            let peer = &governing.peers[usize::from(node.0)];
-            match peer.up {
-                Some(start) if peer.agreed == Some(start) => {
-                    starts.insert(RaftId { incarnation: start, node: node.0 });
-                }
-                _ if now == governing.asked_status_at => governing.send(node, Control::Agree),
-                _ => {}
-            }
-        }
-        let Some(era) = &mut governing.era else { return };
-        if starts.len() + 1 < with.len() || era.is_founding {
-            return;
-        }
-        starts.insert(era.agreement.me());
-        // Who does not vote joins.
-        let voters = starts.into_iter().collect::<Vec<_>>();
-        let count = voters.len() - usize::from(voters.len() > 2 && voters.len() % 2 == 0);
-        let mut voters: std::collections::BTreeSet<RaftId> =
-            voters.into_iter().take(count.min(crate::map::VOTERS_MAX)).collect();
-        voters.insert(era.agreement.me());
-        era.is_founding = true;
-        let agreement = era.agreement.clone();
-        tracing::info!(node = %self.shared.id, nodes = with.len(), "founding the cluster");
-        let founding = async move { agreement.found(voters).await };
-        ctx.spawn(founding.into_actor(self).map(|result, supervisor, _ctx| {
-            if let Err(error) = result {
-                tracing::warn!(node = %supervisor.shared.id, %error, "cannot found the cluster");
             }
         }));
     }
@@ -429,24 +375,6 @@ impl Supervisor {
     }
 }
 
-/// Tells an operator what a node without a map waits for.
-fn say(node: &str, map: &ClusterMap, step: &Step) {
-    let names = |nodes: &[NodeIx]| {
-        nodes.iter().map(|&node| map.member(node).id.as_str()).collect::<Vec<_>>().join(", ")
-    };
-    match step {
-        Step::Silent(silent) => tracing::warn!(%node, silent = %names(silent),
-            "waiting for silent nodes before a cluster is founded; once they are known to be dead: POST /v1/cluster/nodes/{{id}}/forget"),
-        Step::TooFew { answer, needed } => tracing::warn!(%node, answer, needed,
-            "waiting for more nodes before a cluster is founded"),
-        Step::Join => tracing::info!(%node, "waiting to be admitted to the cluster"),
-        Step::WaitFor(founder) => {
-            tracing::info!(%node, founder = %names(&[*founder]), "waiting for the founder");
-        }
-        Step::Listen | Step::Found(_) => {}
-    }
-}
-
 impl Handler<Applied> for Supervisor {
     type Result = ();
     fn handle(&mut self, applied: Applied, ctx: &mut Context<Self>) {
@@ -457,7 +385,7 @@ impl Handler<Applied> for Supervisor {
         let map = self.shared.map.load_full();
         super::report::tell(&self.shared, &map, &applied, &mut self.is_short);
         if map.standing(self.shared.me, applied.incarnation) == Standing::Gone {
-            self.become_another_start("the cluster has taken this node out", ctx);
+            self.become_another_start("the cluster has taken this node out", 0, ctx);
             return;
         }
         if let Some(Governing { era: Some(era), .. }) = &mut self.governing {

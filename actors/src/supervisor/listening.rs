@@ -18,13 +18,16 @@ use crate::control::accepted::{Accepted, Reply};
 use crate::control::line::{self, Event, ORDERS_MAX, Order};
 use crate::control::{Control, Standing as Stands};
 use crate::coordinator::{Times, Verdict};
-use crate::founding::agrees;
+use crate::founding::{PROMISE_MS, agrees};
 use crate::map::{Ask, NodeIx};
 use crate::slot::Slot;
 use crate::wire::MapState;
 
 /// Most asks in one message.
 const ASKS_PER_MESSAGE: usize = 8_192;
+
+/// By how much a start is counted up when a peer knows a newer one of this node.
+const CLOCK_BACK_MS: u64 = 60_000;
 
 /// Something happened on the line to a peer.
 #[derive(Debug, Message)]
@@ -43,6 +46,8 @@ pub(super) struct Asked {
     peer: NodeIx,
     incarnation: u64,
     mine: u64,
+    /// The connection it came by.
+    number: u64,
     message: Control,
     _permit: OwnedSemaphorePermit,
 }
@@ -112,13 +117,18 @@ impl Supervisor {
     }
 
     /// From now on this node is another start: it holds nothing and has no map.
-    pub(super) fn become_another_start(&mut self, why: &str, ctx: &mut Context<Self>) {
+    pub(super) fn become_another_start(
+        &mut self,
+        why: &str,
+        at_least: u64,
+        ctx: &mut Context<Self>,
+    ) {
         let shared = self.shared.clone();
         let Some(governing) = &mut self.governing else { return };
         let Some(era) = governing.era.take() else { return };
         shared.lease.publish(0, 0);
         era.live.store(false, Release);
-        let incarnation = shared.clock.wall_ms().max(shared.incarnation() + 1);
+        let incarnation = shared.clock.wall_ms().max(shared.incarnation() + 1).max(at_least);
         tracing::warn!(node = %shared.id, incarnation, why, "this node drops what it holds and joins again");
         shared.counters.rejoins.add(1);
         shared.set_incarnation(incarnation);
@@ -178,15 +188,19 @@ impl Supervisor {
                 self.publish_lease(now);
             }
             Control::Gone => {
-                self.become_another_start("the cluster has replaced this start of the node", ctx);
+                self.become_another_start(
+                    "the cluster has replaced this start of the node",
+                    0,
+                    ctx,
+                );
             }
             Control::Standing(standing) => {
                 governing.peer(peer).standing = Some(standing);
                 self.compare(standing, ctx);
             }
-            Control::Agreed { yes } => {
+            Control::Agreed { sent, yes } => {
                 let peer = governing.peer(peer);
-                peer.agreed = peer.up.filter(|_| yes);
+                peer.agreed = peer.up.filter(|_| yes).map(|start| (start, sent));
             }
             _ => {
                 tracing::debug!(node = %self.shared.id, ?message, "an answer that nobody asked for")
@@ -199,14 +213,19 @@ impl Supervisor {
         let mine = self.stands();
         let differ =
             mine.cluster_id != 0 && other.cluster_id != 0 && mine.cluster_id != other.cluster_id;
+        // A node that is without a lease for a moment does not speak for its cluster.
+        let now = self.shared.clock.now();
+        let patience = self.shared.cluster.failure_timeout_ms;
+        let serves = now < self.shared.lease.last_until() + patience;
         let rank =
-            |stands: &Stands| (stands.has_lease, !stands.split, stands.epoch, stands.cluster_id);
-        let yields = other.has_lease && rank(&mine) < rank(&other);
+            |stands: &Stands, serves| (serves, !stands.split, stands.epoch, stands.cluster_id);
+        let yields = other.has_lease && rank(&mine, serves) < rank(&other, true);
         if differ && yields {
             self.shared.counters.clusters_yielded.add(1);
             self.shared.counters.split_lost.add(u64::from(mine.split));
             self.become_another_start(
                 "another cluster of this name has the majority or the newer map",
+                0,
                 ctx,
             );
         }
@@ -249,7 +268,7 @@ impl Supervisor {
                     ctx.notify(super::AskRows { asks: Vec::new() });
                 }
             }
-            Control::Agree => {
+            Control::Agree { sent } => {
                 let listening_since = governing.listening_since;
                 let hears_of_map = governing
                     .peers
@@ -260,11 +279,17 @@ impl Supervisor {
                     hears_of_map || stands.cluster_id != 0 || !era.agreement.voters().is_empty();
                 let listening_ms = now - era.began_at.max(listening_since);
                 let founder = (peer, incarnation);
-                let yes = agrees(has_map, listening_ms, lease_ms, era.agreed_to, founder);
+                let yes = agrees(
+                    has_map,
+                    listening_ms,
+                    lease_ms,
+                    era.agreed_to.filter(|(_, at)| now <= at + PROMISE_MS).map(|(other, _)| other),
+                    founder,
+                );
                 if yes {
-                    era.agreed_to = Some(founder);
+                    era.agreed_to = Some((founder, now));
                 }
-                reply.send(Control::Agreed { yes });
+                reply.send(Control::Agreed { sent, yes });
             }
             Control::Forget { node, incarnation } => self.forget(node, incarnation),
             _ => {
@@ -330,10 +355,8 @@ impl Handler<LineNews> for Supervisor {
                 (peer.up, peer.refused) = (None, refused);
                 if outdated && is_current && !is_member {
                     // The clock has gone back since an earlier start of this node.
-                    let (bump, incarnation) = (60_000, self.shared.incarnation());
-                    self.become_another_start("a peer knows a newer start of it", ctx);
-                    self.shared
-                        .set_incarnation((incarnation + bump).max(self.shared.incarnation()));
+                    let later = self.shared.incarnation() + CLOCK_BACK_MS;
+                    self.become_another_start("a peer knows a newer start of it", later, ctx);
                 }
             }
             _ => {}
@@ -358,11 +381,13 @@ impl Handler<ControlAccepted> for Supervisor {
                 return;
             }
         };
+        self.connections += 1;
+        let number = self.connections;
         let me = ctx.address();
         let heard = move |message, _permit| {
-            me.do_send(Asked { peer, incarnation, mine, message, _permit });
+            me.do_send(Asked { peer, incarnation, mine, number, message, _permit });
         };
-        self.accepted[at] = Some(Accepted::serve(connection, incarnation, heard));
+        self.accepted[at] = Some(Accepted::serve(connection, incarnation, number, heard));
     }
 }
 
@@ -370,9 +395,8 @@ impl Handler<Asked> for Supervisor {
     type Result = ();
     fn handle(&mut self, asked: Asked, ctx: &mut Context<Self>) {
         let accepted = self.accepted[usize::from(asked.peer.0)].as_ref();
-        let Some(accepted) = accepted.filter(|a| a.incarnation == asked.incarnation) else {
-            return;
-        };
+        // What came by an earlier connection has nobody who waits for the answer.
+        let Some(accepted) = accepted.filter(|a| a.number == asked.number) else { return };
         if asked.mine == self.shared.incarnation() {
             let reply = accepted.reply();
             self.asked(asked, &reply, ctx);

@@ -23,6 +23,8 @@ mod peers;
 #[cfg(feature = "agreement")]
 mod report;
 pub mod restarts;
+#[cfg(feature = "agreement")]
+mod seeking;
 mod shards;
 
 use std::sync::Arc;
@@ -64,6 +66,9 @@ pub struct Supervisor {
     governing: Option<governing::Governing>,
     #[cfg(feature = "agreement")]
     accepted: Vec<Option<crate::control::accepted::Accepted>>,
+    /// Counts accepted control connections.
+    #[cfg(feature = "agreement")]
+    connections: u64,
     #[cfg(feature = "agreement")]
     targets: Vec<Option<crate::control::line::Target>>,
 }
@@ -167,6 +172,8 @@ impl Supervisor {
             governing: None,
             #[cfg(feature = "agreement")]
             accepted: targets.iter().map(|_| None).collect(),
+            #[cfg(feature = "agreement")]
+            connections: 0,
             #[cfg(feature = "agreement")]
             targets,
             shared,

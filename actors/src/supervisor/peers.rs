@@ -19,8 +19,8 @@ pub(super) struct Peer {
     pub refused: bool,
     /// What it said of itself over the connection that there is.
     pub standing: Option<Standing>,
-    /// The start of it that agreed to this node as the founder.
-    pub agreed: Option<u64>,
+    /// The start of it that agreed to this node as the founder, and when it was asked.
+    pub agreed: Option<(u64, Ms)>,
     /// The newest start that an operator declared dead.
     pub forgotten: u64,
 }
