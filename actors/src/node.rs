@@ -7,7 +7,6 @@
 //! links to peers, an accept loop for peers, and the worker's shards: shard `s` on worker
 //! `s mod workers`.
 
-use std::cell::Cell;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -21,28 +20,22 @@ use arc_swap::ArcSwap;
 
 use crate::admission::Gate;
 use crate::client::{Client, Inflight};
-use crate::handshake::Purpose;
 use crate::map::{ClusterMap, Member, NodeIx};
-use crate::op::Ms;
-use crate::peer::inbound::Inbound;
+use crate::peer::Params;
 use crate::peer::link::{CloseLink, LinkConfig, PeerLink};
-use crate::peer::{self, Params};
 use crate::router::Router;
 use crate::router::gates::CopyGates;
-use crate::router::messages::{Opened, SetLinks, StopRouter};
+use crate::router::messages::{SetLinks, StopRouter};
 use crate::shard::{Shard, ShardConfig, ShardCounters};
 use crate::shared::{Counters, NO_COORDINATOR, PublishedLease, Registry, ShardHandle, Shared};
 use crate::slot::SLOTS;
 use crate::spec::NodeSpec;
-use crate::supervisor::{ControlAccepted, FIRST_INSTANCE, PeerSeen, StopSupervisor, Supervisor};
+use crate::supervisor::{FIRST_INSTANCE, StopSupervisor, Supervisor};
 use crate::time::NodeClock;
 use crate::wire::cache_hash;
 
 /// How long worker threads have to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Refused peers are logged once in this time, and always counted.
-const REFUSALS_LOGGED_EVERY_MS: Ms = 1_000;
 
 /// Where worker threads come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -479,57 +472,7 @@ fn connect(plan: &Plan, worker: &ArbiterHandle, router: Addr<Router>) {
         if let Some(listener) = listener {
             let (stop, stopped) = tokio::sync::oneshot::channel();
             accepting.lock().expect("no holder of this lock panics").push(stop);
-            accept(shared, params, supervisor, router, listener, stopped);
+            crate::peer::accepting::accept(shared, params, supervisor, router, listener, stopped);
         }
-    });
-}
-
-fn accept(
-    shared: Arc<Shared>,
-    params: Params,
-    supervisor: Addr<Supervisor>,
-    router: Addr<Router>,
-    listener: TcpListener,
-    stopped: tokio::sync::oneshot::Receiver<()>,
-) {
-    let refused = shared.clone();
-    let last_told: Rc<Cell<Option<Ms>>> = Rc::default();
-    let on_refused = move |error: &peer::AcceptError| {
-        refused.counters.peer_handshakes_refused.add(1);
-        // Whoever can reach the port must not be able to fill the log.
-        let now = refused.clock.now();
-        if last_told.get().is_none_or(|told| now >= told + REFUSALS_LOGGED_EVERY_MS) {
-            last_told.set(Some(now));
-            let refused_so_far = refused.counters.peer_handshakes_refused.get();
-            tracing::warn!(node = %refused.id, %error, refused_so_far, "refused a connection from a peer");
-        }
-    };
-    let on_connection = move |accepted: peer::Accepted| {
-        let peer::Accepted { identity, mine, purpose, connection } = accepted;
-        let Some(peer) = shared.map.load().find(&identity.id) else { return };
-        let incarnation = identity.incarnation;
-        supervisor.do_send(PeerSeen { peer, incarnation });
-        match purpose {
-            Purpose::Data if mine == shared.incarnation() => {
-                let inbound = Inbound::serve(shared.clone(), peer, router.clone(), connection);
-                router.do_send(Opened(inbound));
-            }
-            Purpose::Control => match connection.detach() {
-                Ok(connection) => {
-                    supervisor.do_send(ControlAccepted { peer, incarnation, mine, connection });
-                }
-                Err(error) => {
-                    tracing::warn!(node = %shared.id, %error, "cannot pass a peer's connection on")
-                }
-            },
-            // It belongs to a start of this node that is over.
-            Purpose::Data => {}
-        }
-    };
-    let listening = peer::listen(listener, params, on_connection, on_refused);
-    actix_rt::spawn(async move {
-        // Ends when the sender is dropped: the node stops accepting.
-        let _ = stopped.await;
-        drop(listening);
     });
 }

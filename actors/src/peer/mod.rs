@@ -7,6 +7,7 @@
 //! loop; a frame is refused by its length before it is read; a writer queues at most
 //! [`QUEUE_MAX_BYTES`], and closes when the other side takes nothing for [`WRITE_DEADLINE`].
 
+pub mod accepting;
 pub mod inbound;
 pub mod link;
 mod writer;
