@@ -5,6 +5,7 @@
 
 mod cli;
 mod cluster;
+mod debug;
 mod embed;
 mod hostile_http;
 mod hostile_peer;
