@@ -1,6 +1,6 @@
 //! `lariat status`: the cluster as a table.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,15 +20,20 @@ pub fn run(to: &To, watch: bool) -> Result<ExitCode> {
     loop {
         let cluster = fetch(&client, "/v1/cluster")?;
         let caches = fetch(&client, "/v1/caches")?;
-        if to.json {
-            println!("{}", serde_json::json!({ "cluster": cluster, "caches": caches["caches"] }));
+        let mut out = std::io::stdout().lock();
+        let written = if to.json {
+            let all = serde_json::json!({ "cluster": cluster, "caches": caches["caches"] });
+            writeln!(out, "{all}")
         } else {
-            let text = render(&cluster, &caches);
-            if watch && std::io::stdout().is_terminal() {
-                print!("\x1b[2J\x1b[H");
-            }
-            println!("{text}");
+            let clear = if watch && out.is_terminal() { "\x1b[2J\x1b[H" } else { "" };
+            writeln!(out, "{clear}{}", render(&cluster, &caches))
+        };
+        match written {
+            // Whoever read it has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            written => written?,
         }
+        drop(out);
         if !watch {
             return Ok(ExitCode::SUCCESS);
         }
@@ -43,11 +48,17 @@ fn fetch(client: &Client, path: &str) -> Result<Value> {
 
 fn render(cluster: &Value, caches: &Value) -> String {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let silent: Vec<&str> =
+        caches["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let silent = match &silent[..] {
+        [] => String::new(),
+        silent => format!("\nwithout what {} would count: no answer", silent.join(", ")),
+    };
     format!(
-        "{}\n{}\n{}",
+        "{}\n{}\n{}{silent}",
         summary(cluster, colour),
         nodes_table(cluster, colour),
-        caches_table(caches)
+        caches_table(caches),
     )
 }
 
