@@ -232,6 +232,12 @@ impl Builder {
         self.change(bytes, |c, n| c.max_inflight_bytes = n)
     }
 
+    /// Serves the debug surface, which looks into shards and makes them fail: for tests. Refused
+    /// while any HTTP address is not a loopback one.
+    pub fn debug(self, enabled: bool) -> Self {
+        self.change(u64::from(enabled), |c, n| c.debug = n != 0)
+    }
+
     /// How long a request may take. `failure_timeout` and `lease` are shortened to fit.
     pub fn request_timeout(self, timeout: Duration) -> Self {
         self.change(timeout.as_millis() as u64, |c, n| {

@@ -24,6 +24,8 @@ pub struct Config {
     pub max_connections: usize,
     /// The HTTP gateway.
     pub http: HttpConfig,
+    /// Serve the debug surface: looks into shards and makes them fail. Loopback only.
+    pub debug: bool,
     /// The named caches, `default` first.
     pub caches: Vec<CacheSpec>,
     /// Each setting, its value and where it comes from, secrets masked.
@@ -118,6 +120,7 @@ impl Config {
             max_inflight_bytes: spec.max_inflight_bytes,
             max_connections: 10_000,
             http: HttpConfig::default(),
+            debug: false,
             caches: spec.caches,
             origins: Vec::new(),
             warnings: Vec::new(),
@@ -185,6 +188,17 @@ impl Config {
             least,
             "more than failure_timeout + lease",
         );
+        let exposed = self.nodes.iter().enumerate().find_map(|(index, node)| {
+            let addresses = [&node.member.http, &node.http_bind];
+            let address = addresses.into_iter().find(|address| !is_local(address))?;
+            Some((index, address))
+        });
+        if let Some((index, address)) = exposed.filter(|_| self.debug) {
+            let message = format!(
+                "nodes[{index}].http '{address}' is not a loopback address, expected false, or loopback addresses alone"
+            );
+            say("debug.enabled", message);
+        }
         let nodes = self.nodes.len();
         let factor = |say: &mut dyn FnMut(&str, String), key: &str, copies: usize| {
             let most = nodes.min(lariat_actors::map::REPLICAS_MAX + 1);
@@ -225,5 +239,14 @@ impl Config {
             }
         }
         wrong
+    }
+}
+
+/// Is this address one that only this machine reaches? None at all is.
+pub(crate) fn is_local(address: &str) -> bool {
+    match address.parse::<std::net::SocketAddr>() {
+        Ok(address) => address.ip().is_loopback(),
+        Err(_) if address.is_empty() => true,
+        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
     }
 }

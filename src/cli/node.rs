@@ -5,12 +5,16 @@ use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use lariat::Node;
 use lariat::settings::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Between two looks at whether the node has failed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs a node; SIGTERM or Ctrl-C drains, a second one stops at once.
 pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
@@ -59,6 +63,10 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
         let node = builder.config(config).start().await?;
         tracing::info!(node = %id, http = %http_at, peer = %peer_at, peers, "listening");
         tokio::select! {
+            () = failed(&node) => {
+                tracing::error!(node = %id, "the supervisor has failed and only a new process mends that, exiting");
+                return Ok(ExitCode::FAILURE);
+            }
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -69,6 +77,14 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
             _ = interrupt.recv() => Ok(ExitCode::FAILURE),
         }
     })
+}
+
+/// Waits until the node has failed in a way that only a new process mends.
+async fn failed(node: &Node) {
+    let client = node.client();
+    while !client.has_failed() {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
 }
 
 /// Logs to stderr; `LARIAT_LOG` filters, like `debug` or `lariat_actors=debug`.

@@ -1,11 +1,11 @@
 //! `lariat status`: the cluster as a table.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, Color, Table};
 use lariat::units::format_duration;
 use serde_json::Value;
@@ -20,15 +20,20 @@ pub fn run(to: &To, watch: bool) -> Result<ExitCode> {
     loop {
         let cluster = fetch(&client, "/v1/cluster")?;
         let caches = fetch(&client, "/v1/caches")?;
-        if to.json {
-            println!("{}", serde_json::json!({ "cluster": cluster, "caches": caches["caches"] }));
+        let mut out = std::io::stdout().lock();
+        let written = if to.json {
+            let all = serde_json::json!({ "cluster": cluster, "caches": caches["caches"] });
+            writeln!(out, "{all}")
         } else {
-            let text = render(&cluster, &caches);
-            if watch && std::io::stdout().is_terminal() {
-                print!("\x1b[2J\x1b[H");
-            }
-            println!("{text}");
+            let clear = if watch && out.is_terminal() { "\x1b[2J\x1b[H" } else { "" };
+            writeln!(out, "{clear}{}", render(&cluster, &caches))
+        };
+        match written {
+            // Whoever read it has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            written => written?,
         }
+        drop(out);
         if !watch {
             return Ok(ExitCode::SUCCESS);
         }
@@ -43,55 +48,74 @@ fn fetch(client: &Client, path: &str) -> Result<Value> {
 
 fn render(cluster: &Value, caches: &Value) -> String {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let number = |value: &Value| {
-        let text = value.as_u64().map_or("-".to_string(), |n| n.to_string());
-        Cell::new(text).set_alignment(CellAlignment::Right)
+    let silent: Vec<&str> =
+        caches["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let silent = match &silent[..] {
+        [] => String::new(),
+        silent => format!("\nwithout what {} would count: no answer", silent.join(", ")),
     };
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_string();
-    let mut nodes = Table::new();
-    nodes.load_style(UTF8_FULL_CONDENSED);
-    nodes.set_header([
-        "node",
-        "state",
-        "http",
-        "up for",
-        "primary of",
-        "replica of",
-        "entries",
-        "bytes",
-    ]);
+    format!(
+        "{}\n{}\n{}{silent}",
+        summary(cluster, colour),
+        nodes_table(cluster, colour),
+        caches_table(caches),
+    )
+}
+
+/// What an operator looks for first: is the cluster whole, and who says so?
+fn summary(cluster: &Value, colour: bool) -> String {
+    let split = if cluster["split"] == true { ", founded by a minority" } else { "" };
+    let lease = if cluster["has_lease"] == true { "has a lease" } else { "has no lease" };
+    let mut lines = format!(
+        "cluster {}, epoch {}, coordinator {}{split}; the node asked {lease}",
+        text(&cluster["name"]),
+        cluster["epoch"],
+        cluster["coordinator"].as_str().unwrap_or("unknown"),
+    );
+    let imports = &cluster["imports_in_flight"];
+    let (health, ansi) = match cluster["under_replicated_slots"].as_u64() {
+        Some(0) => ("every slot has all its copies".to_string(), "32"),
+        Some(1) => (format!("1 slot has a copy missing; {imports} imports in flight"), "33"),
+        Some(n) => (format!("{n} slots have a copy missing; {imports} imports in flight"), "33"),
+        None => ("the node asked reaches no majority: what follows may be old".to_string(), "31"),
+    };
+    lines.push('\n');
+    lines.push_str(&if colour { format!("\x1b[{ansi}m{health}\x1b[0m") } else { health });
+    lines
+}
+
+fn nodes_table(cluster: &Value, colour: bool) -> Table {
+    let mut table =
+        table(["node", "state", "up for", "primary", "replica", "importing", "entries", "bytes"]);
     for node in cluster["nodes"].as_array().into_iter().flatten() {
         let state = text(&node["state"]);
         let cell = match state.as_str() {
             "up" if colour => Cell::new(state).fg(Color::Green),
             "down" if colour => Cell::new(state).fg(Color::Red),
+            _ if colour => Cell::new(state).fg(Color::Yellow),
             _ => Cell::new(state),
         };
         let uptime =
             node["uptime_ms"].as_u64().map_or("-".into(), |ms| format_duration(ms / 1000 * 1000));
-        nodes.add_row([
-            Cell::new(text(&node["id"])),
+        let coordinates = node["id"] == cluster["coordinator"];
+        let mark = if coordinates { " *" } else { "" };
+        table.add_row([
+            Cell::new(format!("{}{mark}", text(&node["id"]))),
             cell,
-            Cell::new(text(&node["http"])),
             Cell::new(uptime).set_alignment(CellAlignment::Right),
             number(&node["slots_primary"]),
             number(&node["slots_replica"]),
+            number(&node["slots_importing"]),
             number(&node["entries"]),
             number(&node["bytes"]),
         ]);
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header([
-        "cache",
-        "entries",
-        "bytes",
-        "hits",
-        "misses",
-        "hit ratio",
-        "evictions",
-        "expirations",
-    ]);
+    table
+}
+
+fn caches_table(caches: &Value) -> Table {
+    let mut table =
+        table(["cache", "entries", "bytes", "hits", "misses", "hit ratio", "evicted", "expired"]);
     for cache in caches["caches"].as_array().into_iter().flatten() {
         let (hits, misses) =
             (cache["hits"].as_u64().unwrap_or(0), cache["misses"].as_u64().unwrap_or(0));
@@ -110,10 +134,22 @@ fn render(cluster: &Value, caches: &Value) -> String {
             number(&cache["expirations"]),
         ]);
     }
-    format!(
-        "cluster {}, epoch {}, {} slots with a copy missing\n{nodes}\n{table}",
-        text(&cluster["name"]),
-        cluster["epoch"],
-        cluster["under_replicated_slots"],
-    )
+    table
+}
+
+/// Without lines between columns: eight of them fit into 80 characters.
+fn table(header: [&str; 8]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(header);
+    table
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_string()
+}
+
+fn number(value: &Value) -> Cell {
+    let text = value.as_u64().map_or("-".to_string(), |n| n.to_string());
+    Cell::new(text).set_alignment(CellAlignment::Right)
 }

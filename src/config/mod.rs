@@ -14,7 +14,7 @@ use std::path::Path;
 use lariat_actors::op::{Acks, MAX_KEY_BYTES};
 use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, Minority};
 
-use crate::settings::{Config, HttpConfig, Mistakes, NodeConfig};
+use crate::settings::{Config, HttpConfig, Mistakes, NodeConfig, is_local};
 use crate::units::{format_duration, format_size, parse_duration_ms, parse_size};
 use reader::{Reader, Show};
 
@@ -76,6 +76,7 @@ fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>
         max_age: r.boolean("http.max_age", false),
         insecure: r.boolean("http.insecure", false),
     };
+    let debug = r.boolean("debug.enabled", false);
     let caches = read_caches(r);
     let mut config = Config {
         cluster,
@@ -85,6 +86,7 @@ fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>
         max_inflight_bytes,
         max_connections,
         http,
+        debug,
         caches,
         origins: Vec::new(),
         warnings: Vec::new(),
@@ -220,7 +222,7 @@ fn read_caches(r: &mut Reader) -> Vec<CacheSpec> {
 /// Off loopback nothing is served without a secret or a token.
 fn check_exposure(r: &mut Reader, config: &Config) {
     for (index, node) in config.nodes.iter().enumerate() {
-        let local = |address: &str| address.is_empty() || is_loopback(address);
+        let local = |address: &str| is_local(address);
         let peer = [&node.member.peer, &node.peer_bind];
         if let Some(address) =
             peer.iter().find(|a| !local(a)).filter(|_| config.cluster.secret.is_empty())
@@ -358,13 +360,6 @@ fn address(text: &str) -> Result<(), String> {
             !host.is_empty() && host.bytes().all(label) && port.parse::<u16>().is_ok()
         });
     if fine { Ok(()) } else { Err(format!("invalid address '{text}', expected host:port")) }
-}
-
-fn is_loopback(address: &str) -> bool {
-    match address.parse::<SocketAddr>() {
-        Ok(address) => address.ip().is_loopback(),
-        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
-    }
 }
 
 impl Show for Option<u64> {

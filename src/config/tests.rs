@@ -104,6 +104,12 @@ fn every_mistake_is_told_with_file_line_key_and_what_was_expected() {
         ),
         ("[caches.\"a b\"]\ncapacity = 1", "c.toml:5: caches.a b: invalid name 'a b'"),
         ("[http]\nmax_age = 1", "c.toml:6: http.max_age: 1 is neither true nor false"),
+        ("[debug]\nenabled = 1", "c.toml:6: debug.enabled: 1 is neither true nor false"),
+        ("[debug]\nenable = true", "c.toml:6: debug.enable: unknown key"),
+        (
+            "http_bind = \"0.0.0.0:1\"\n[http]\ninsecure = true\n[debug]\nenabled = true",
+            "c.toml:9: debug.enabled: nodes[0].http '0.0.0.0:1' is not a loopback address, expected false",
+        ),
         ("[typo]\na = 1", "c.toml:6: typo.a: unknown key"),
         ("[cluster", "c.toml:5: not valid toml"),
     ] {

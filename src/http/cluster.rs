@@ -62,14 +62,12 @@ async fn plain(
     match route {
         Route::Cluster => Ok(response::json(&cluster(context).await)),
         Route::Node(id) => {
-            let known = decode(id).ok().and_then(|id| String::from_utf8(id.into()).ok());
             let map = context.client.map();
-            let node = known.and_then(|id| map.find(&id)).ok_or_else(|| {
-                Problem::new(Code::NodeNotFound, format!("node '{id}' is not a member"))
-            })?;
+            let node = find(&map, id)?;
             let stats = context.client.cluster_stats().await;
             Ok(response::json(&member(context, &map, node, &stats)))
         }
+        Route::Forget(id) => forget(context, id),
         Route::Map => Ok(map_response(context, request)),
         Route::Live => Ok(response::json(&json!({ "status": "live" }))),
         _ => Ok(match context.client.readiness() {
@@ -154,6 +152,25 @@ fn add(sum: &mut CacheStats, stats: &CacheStats) {
     sum.deletes += stats.deletes;
 }
 
+fn find(map: &ClusterMap, id: &str) -> Result<NodeIx, Problem> {
+    let known = decode(id).ok().and_then(|id| String::from_utf8(id.into()).ok());
+    known
+        .and_then(|id| map.find(&id))
+        .ok_or_else(|| Problem::new(Code::NodeNotFound, format!("node '{id}' is not a member")))
+}
+
+/// Declares the current start of a node dead: it will not come back as what it was.
+fn forget(context: &Context, id: &str) -> Result<HttpResponse, Problem> {
+    let node = find(&context.client.map(), id)?;
+    if node == context.client.me() {
+        let detail = format!("node '{id}' is the one that was asked, expected a node that is gone");
+        return Err(Problem::new(Code::NodeIsHere, detail));
+    }
+    tracing::warn!(node = context.client.id(), member = id, "an operator declares a node dead");
+    context.client.forget(node);
+    Ok(HttpResponse::new(StatusCode::ACCEPTED))
+}
+
 async fn cluster(context: &Context) -> Value {
     let map = context.client.map();
     let stats = context.client.cluster_stats().await;
@@ -161,14 +178,22 @@ async fn cluster(context: &Context) -> Value {
         .map(|node| member(context, &map, NodeIx(node), &stats))
         .collect();
     // Without a lease the map may be an old one.
-    let short = context.client.has_lease().then(|| map.under_replicated());
+    let has_lease = context.client.has_lease();
+    let short = has_lease.then(|| map.under_replicated());
+    let imports = |stats: &NodeStats| {
+        stats.counters.iter().find(|(name, _)| name == "imports_in_flight").map_or(0, |(_, n)| *n)
+    };
+    let imports: u64 = stats.iter().flatten().map(imports).sum();
     let coordinator = context.client.coordinator().map(|node| map.member(node).id.as_str());
     json!({
         "name": context.client.cluster().name,
         "cluster_id": format!("{:016x}", map.cluster_id),
         "epoch": map.epoch,
+        "split": map.split,
         "coordinator": coordinator,
+        "has_lease": has_lease,
         "under_replicated_slots": short,
+        "imports_in_flight": imports,
         "nodes": nodes,
     })
 }
@@ -183,7 +208,8 @@ fn member(context: &Context, map: &ClusterMap, node: NodeIx, stats: &[Option<Nod
         MemberState::Leaving => "leaving",
         MemberState::Down => "down",
     };
-    let (primary, replica) = map.slots_of(node);
+    let (primary, copies) = map.slots_of(node);
+    let importing = map.importing_of(node);
     let stats = stats.get(usize::from(node.0)).and_then(Option::as_ref);
     let total = |of: fn(&CacheStats) -> u64| {
         stats.map(|stats| stats.caches.iter().map(|(_, cache)| of(cache)).sum::<u64>())
@@ -198,7 +224,8 @@ fn member(context: &Context, map: &ClusterMap, node: NodeIx, stats: &[Option<Nod
         "incarnation": member.incarnation,
         "uptime_ms": stats.map(|stats| stats.uptime_ms),
         "slots_primary": primary,
-        "slots_replica": replica,
+        "slots_replica": copies - importing,
+        "slots_importing": importing,
         "entries": total(|cache| cache.entries.total()),
         "bytes": total(|cache| cache.bytes.total()),
     })

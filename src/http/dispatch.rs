@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::{Code, Problem};
 use super::path::{Route, skip_scope};
-use super::{Context, Settings, batch, cluster, entry, guard, metrics, openapi, part, scan};
+use super::{Context, Settings, batch, cluster, debug, entry, guard, metrics, openapi, part, scan};
 
 /// The gateway as actix-web registers it: one service that takes every path, without a router, an
 /// extractor or a responder in between.
@@ -36,7 +36,8 @@ impl HttpServiceFactory for Mount {
 
 async fn answer(context: &Context, request: &HttpRequest, payload: Payload) -> HttpResponse {
     let path = raw_path(request);
-    let route = Route::of(path);
+    let is_served = |route: &Route<'_>| context.debugs || !matches!(route, Route::Debug(_));
+    let route = Route::of(path).filter(is_served);
     let is_write = route.as_ref().is_some_and(|route| route.is_write(request.method().as_str()));
     let result = match check(context, request, path, route) {
         Ok(route) => handle(context, request, payload, route).await,
@@ -110,6 +111,7 @@ async fn handle_rare(
         Route::Entries(cache) => scan::list(context, request, cache).await,
         Route::Clear(cache) => scan::clear(context, request, cache).await,
         Route::Batch(cache) => batch::handle(context, request, payload, cache).await,
+        Route::Debug(what) => debug::handle(context, request, what).await,
         Route::Metrics => metrics::handle(context, request),
         Route::OpenApi => openapi::document(request),
         Route::Errors => openapi::errors(request),

@@ -77,6 +77,7 @@ pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, 
     line(&mut text, "connections", "_total", "", connections.total.load(Relaxed));
     head(&mut text, "uptime_seconds", "gauge", "Seconds since the node started.");
     line(&mut text, "uptime_seconds", "", "", stats.uptime_ms / 1000);
+    of_cluster(&mut text, context);
     for (name, value) in &stats.counters {
         let gauge = ["replication_unacked_bytes", "imports_in_flight"].contains(&name.as_str());
         let (kind, suffix) = if gauge { ("gauge", "") } else { ("counter", "_total") };
@@ -84,6 +85,36 @@ pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, 
         line(&mut text, name, suffix, "", *value);
     }
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+/// The cluster as this node sees it.
+fn of_cluster(text: &mut String, context: &Context) {
+    let client = &context.client;
+    let (map, me, has_lease) = (client.map(), client.me(), client.has_lease());
+    let is_coordinator = client.coordinator() == Some(me);
+    head(text, "epoch", "gauge", "Version of the cluster map.");
+    line(text, "epoch", "", "", map.epoch);
+    head(text, "has_lease", "gauge", "May this node serve? 0 without a majority.");
+    line(text, "has_lease", "", "", u64::from(has_lease));
+    head(text, "is_coordinator", "gauge", "Does this node coordinate the cluster?");
+    line(text, "is_coordinator", "", "", u64::from(is_coordinator));
+    head(
+        text,
+        "under_replicated_slots",
+        "gauge",
+        "Slots with a copy missing; absent without a lease.",
+    );
+    if has_lease {
+        line(text, "under_replicated_slots", "", "", map.under_replicated() as u64);
+    }
+    head(text, "slots", "gauge", "Slots of this node, by what it is for them.");
+    let (primary, copies) = map.slots_of(me);
+    let importing = map.importing_of(me);
+    for (role, slots) in
+        [("primary", primary), ("replica", copies - importing), ("importing", importing)]
+    {
+        line(text, "slots", "", &format!("role=\"{role}\""), slots as u64);
+    }
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {

@@ -10,6 +10,7 @@
 mod batch;
 mod body;
 mod cluster;
+mod debug;
 mod dispatch;
 mod entry;
 mod error;
@@ -51,6 +52,7 @@ struct Settings {
     client: Client,
     token: Option<String>,
     max_age: bool,
+    debug: bool,
     /// Names that a request may be addressed to on loopback without a token.
     hosts: Vec<String>,
     connections: Connections,
@@ -80,6 +82,8 @@ struct Context {
     worker: Option<usize>,
     /// Is `Host` checked? On loopback without a token.
     checks_host: bool,
+    /// Is the debug surface served? On loopback alone, whatever the settings say.
+    debugs: bool,
     headers: Headers,
     settings: Arc<Settings>,
 }
@@ -90,6 +94,7 @@ impl Context {
         Context {
             worker: client.register_worker(),
             checks_host: is_loopback && settings.token.is_none(),
+            debugs: is_loopback && settings.debug,
             headers: Headers::new(client.id(), settings.max_age),
             client,
             settings: settings.clone(),
@@ -125,9 +130,15 @@ impl Gateway {
             .filter_map(|address| Some(address.rsplit_once(':')?.0.to_lowercase()))
             .chain(["localhost".to_string()])
             .collect();
-        let (token, max_age) = (settings.http.token.clone(), settings.http.max_age);
-        let connections = Connections::default();
-        Gateway { settings: Arc::new(Settings { client, token, max_age, hosts, connections }) }
+        let settings = Settings {
+            client,
+            token: settings.http.token.clone(),
+            max_age: settings.http.max_age,
+            debug: settings.debug,
+            hosts,
+            connections: Connections::default(),
+        };
+        Gateway { settings: Arc::new(settings) }
     }
 
     /// Adds the gateway to a scope or an app. It takes every path there that is not registered

@@ -34,6 +34,10 @@ pub enum Route<'a> {
     Locate(&'a str),
     /// `/v1/cluster/nodes/{id}`
     Node(&'a str),
+    /// `/v1/cluster/nodes/{id}/forget`
+    Forget(&'a str),
+    /// `/v1/debug/...`, where it is enabled
+    Debug(Debug<'a>),
     /// `/health` and `/health/ready`
     Ready,
     /// `/health/live`
@@ -46,6 +50,19 @@ pub enum Route<'a> {
     Docs(&'a str),
     /// `/docs/errors`
     Errors,
+}
+
+/// What is asked of the debug surface.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Debug<'a> {
+    /// `/v1/debug/digest/{slot}`
+    Digest(&'a str),
+    /// `/v1/debug/entries/{cache}/{key}`; the key is still encoded.
+    Entry(&'a str, &'a str),
+    /// `/v1/debug/shards/{n}/panic`
+    Panic(&'a str),
+    /// `/v1/debug/shards/{n}/stall`
+    Stall(&'a str),
 }
 
 impl<'a> Route<'a> {
@@ -86,6 +103,17 @@ impl<'a> Route<'a> {
             ("cluster", Some("map"), None, None, None) => Route::Map,
             ("cluster", Some("locate"), Some(key), None, None) => Route::Locate(key),
             ("cluster", Some("nodes"), Some(id), None, None) => Route::Node(id),
+            ("cluster", Some("nodes"), Some(id), Some("forget"), None) => Route::Forget(id),
+            ("debug", Some("digest"), Some(slot), None, None) => Route::Debug(Debug::Digest(slot)),
+            ("debug", Some("entries"), Some(cache), Some(key), None) => {
+                Route::Debug(Debug::Entry(cache, key))
+            }
+            ("debug", Some("shards"), Some(shard), Some("panic"), None) => {
+                Route::Debug(Debug::Panic(shard))
+            }
+            ("debug", Some("shards"), Some(shard), Some("stall"), None) => {
+                Route::Debug(Debug::Stall(shard))
+            }
             _ => return None,
         };
         parts.next().is_none().then_some(found)
@@ -102,6 +130,7 @@ impl<'a> Route<'a> {
             Route::Entry(..) => &["GET", "HEAD", "PUT", "DELETE"],
             Route::Ttl(..) => &["GET", "PUT", "DELETE"],
             Route::Incr(..) | Route::Append(..) | Route::Batch(_) | Route::Clear(_) => &["POST"],
+            Route::Forget(_) | Route::Debug(Debug::Panic(_) | Debug::Stall(_)) => &["POST"],
             _ => &["GET", "HEAD"],
         }
     }

@@ -5,6 +5,7 @@
 
 mod cli;
 mod cluster;
+mod debug;
 mod embed;
 mod failure;
 mod hostile_http;

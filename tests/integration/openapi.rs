@@ -177,6 +177,8 @@ impl World {
                 send(door, "DELETE", entry, &[], b"");
                 call.send(door)
             }
+            202 if path.ends_with("forget") => forgotten(call),
+            202 => call.send(door),
             204 => {
                 put(door, entry, b"1");
                 call.send(door)
@@ -232,6 +234,16 @@ fn refused_page(call: Call, door: SocketAddr) -> Answer {
         let cursor = page["cursor"].as_str().expect("the page is not the last").to_string();
         answer = call.asking(&format!("cursor={cursor}")).send(door);
     }
+    answer
+}
+
+/// Declares a node dead that has died.
+fn forgotten(mut call: Call) -> Answer {
+    let cluster = Cluster::start(2, |builder| builder);
+    block_on(cluster.nodes[1].stop_now());
+    call.target = call.target.replace("node-1", "node-2");
+    let answer = call.send(cluster.http(0));
+    cluster.stop();
     answer
 }
 

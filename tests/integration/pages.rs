@@ -42,3 +42,21 @@ fn operators_see_health_metrics_and_the_cluster_on_every_node() {
         cluster.stop().await;
     });
 }
+
+#[test]
+fn every_metric_is_explained_for_operators() {
+    let door = crate::nodes::shared().0.http(0);
+    let metrics = crate::http::get(door, "/metrics").is(200).text();
+    let explained = std::fs::read_to_string("docs/operations.md").unwrap();
+    let families = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE lariat_"));
+    let names: Vec<&str> = families.map(|family| family.split(' ').next().unwrap()).collect();
+    for name in ["epoch", "has_lease", "is_coordinator", "under_replicated_slots", "slots"] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+        assert!(metrics.lines().any(|line| line.starts_with(&format!("lariat_{name}"))), "{name}");
+    }
+    for name in names {
+        let short = name.strip_suffix("_total").unwrap_or(name);
+        let ways = [format!("`lariat_{name}"), format!("`{short}`")];
+        assert!(ways.iter().any(|way| explained.contains(way)), "{name} is not in the tables");
+    }
+}

@@ -225,6 +225,11 @@ impl ClusterMap {
         (primary, replica)
     }
 
+    /// Slots of which a node's copy is being filled; they count in [`Self::slots_of`] too.
+    pub fn importing_of(&self, node: NodeIx) -> usize {
+        self.rows.iter().filter(|row| row.importing().contains(&node)).count()
+    }
+
     /// A digest of who is a member and where each slot stands; equal for nodes that were given the
     /// same file, whenever they started.
     pub fn digest(&self) -> u64 {

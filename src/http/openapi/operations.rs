@@ -379,6 +379,17 @@ pub const OPERATIONS: &[Operation] = &[
         replies: &[ok(Body::Json("Node"))],
         errors: &[400, 401, 403, 404],
     },
+    Operation {
+        path: "/v1/cluster/nodes/{id}/forget",
+        methods: POST,
+        id: "forget_node",
+        tag: "cluster",
+        summary: "Declare a node dead that will not come back; works without a majority",
+        parameters: &[path("id", "The id of another node than the one that is asked")],
+        body: None,
+        replies: &[reply(202, "Told to all nodes that this one reaches", None)],
+        errors: &[400, 401, 403, 404, 409],
+    },
     health(
         "/health",
         "health",
