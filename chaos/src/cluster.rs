@@ -124,6 +124,13 @@ impl Cluster {
         number(self.view(&[]).await["coordinator"].as_str()?)
     }
 
+    /// Slots of which each node is the primary.
+    pub async fn primaries(&self) -> Vec<u64> {
+        let view = self.view(&[]).await;
+        let nodes = view["nodes"].as_array().into_iter().flatten();
+        nodes.map(|node| node["slots_primary"].as_u64().unwrap_or(0)).collect()
+    }
+
     /// Keys made from `prefix` whose primary is this node.
     pub async fn keys_of(&self, node: usize, prefix: &str, count: usize) -> Result<Vec<String>> {
         let mut keys = Vec::new();
@@ -150,9 +157,7 @@ impl Cluster {
     /// How often shards crashed or were restarted at this node, from its metrics.
     pub async fn shard_crashes(&self, node: usize) -> f64 {
         let Ok((_, text)) = self.client.get(node, "/metrics").await else { return 0.0 };
-        let is_crash = |name: &str| {
-            name.contains("shard") && ["restart", "crash", "panic"].iter().any(|w| name.contains(w))
-        };
+        let is_crash = |line: &str| line.starts_with("lariat_shard_panics_total");
         text.lines()
             .filter(|line| !line.starts_with('#') && is_crash(line))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())

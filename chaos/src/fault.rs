@@ -10,6 +10,9 @@ use serde::Serialize;
 use crate::cluster::{Cluster, name};
 use crate::probe::Probes;
 
+/// Slots of which a victim has to be the primary, so that a few of a thousand keys are its own.
+const SLOTS_MIN: u64 = 300;
+
 /// Probed keys per victim.
 const KEYS: usize = 3;
 /// A killed node stays away for this long.
@@ -80,7 +83,8 @@ pub async fn inflict(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<
         }
         Harm::TwoInSequence => {
             let mut gaps = Vec::new();
-            for victim in [next, (next + 1) % nodes] {
+            for turn in [round, round + 1] {
+                let victim = victim(cluster, turn, None).await?;
                 gaps.push(hit(cluster, Harm::Kill, &[victim], round).await?);
             }
             Ok(gaps)
@@ -99,8 +103,22 @@ pub async fn inflict(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<
             let gap = hit(cluster, harm, &[victim], round).await?;
             Ok(vec![gap])
         }
-        _ => Ok(vec![hit(cluster, harm, &[next], round).await?]),
+        _ => {
+            // The coordinator's death costs an election besides, and is a fault of its own.
+            let spared = if harm == Harm::Kill { cluster.coordinator().await } else { None };
+            let victim = victim(cluster, round, spared).await?;
+            Ok(vec![hit(cluster, harm, &[victim], round).await?])
+        }
     }
+}
+
+/// The next node in turn that is the primary of slots: one that came back is primary of none.
+async fn victim(cluster: &Cluster, round: usize, spared: Option<usize>) -> Result<usize> {
+    let primaries = cluster.primaries().await;
+    let nodes = primaries.len().max(1);
+    let turn = (0..nodes).map(|step| (round + step) % nodes);
+    let fits = |node: &usize| Some(*node) != spared && primaries[*node] >= SLOTS_MIN;
+    turn.filter(|node| primaries.len() > *node).find(fits).context("no node is primary of slots")
 }
 
 async fn hit(
@@ -115,7 +133,9 @@ async fn hit(
         doors = (0..nodes).collect();
     }
     let mut keys = Vec::new();
-    for victim in victims {
+    let primaries = cluster.primaries().await;
+    let has_slots = |victim: &&usize| primaries.get(**victim).is_some_and(|n| *n >= SLOTS_MIN);
+    for victim in victims.iter().filter(has_slots) {
         keys.extend(cluster.keys_of(*victim, &format!("probe-{round}"), KEYS).await?);
     }
     let slot = cluster.client.json(doors[0], &format!("/v1/cluster/locate/{}", keys[0])).await?;
