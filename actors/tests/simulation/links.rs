@@ -115,11 +115,16 @@ impl World {
         let connection = self.network.connection(dialler, acceptor);
         if connection.id != id || connection.is_doomed {
             // What was received before the connection broke may be looked at much later.
+            // It is so in order, and nothing after the first that is lost.
             let follows = matches!(message, Message::Follow { .. } | Message::Ack { .. });
-            if follows && self.random.percent(30) {
-                let incarnation = self.node(to).incarnation;
-                let delay = self.random.between(1, 1_500);
-                self.after(delay, Event::Stale { from, to, incarnation, message });
+            let (goes_on, delay) = (self.random.percent(60), self.random.between(1, 1_500));
+            let at = self.now + delay;
+            let late = self.late.entry((dialler, id, from)).or_insert((true, at));
+            late.0 &= follows && goes_on;
+            if late.0 {
+                late.1 = late.1.max(self.now + 1);
+                let (at, incarnation) = (late.1, self.node(to).incarnation);
+                self.after(at - self.now, Event::Stale { from, to, incarnation, message });
             }
             return Ok(());
         }

@@ -154,7 +154,7 @@ fn planted_mistakes_are_caught() {
     // Imports are under way only while something is amiss.
     let restless = Faults { breaks: 30, kills: 6, one_at_a_time: false, ..faults };
     for bug in Bug::ALL {
-        let caught = (0..600).find_map(|seed| {
+        let caught = (0..3_000).find_map(|seed| {
             let late = bug == Bug::LateImportAccepted;
             match run(shape, if late { restless } else { faults }, Some(bug), seed, false) {
                 Err(why) => Some((seed, why)),

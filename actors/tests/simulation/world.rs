@@ -114,6 +114,9 @@ pub struct World {
     next_op: u64,
     next_incarnation: u64,
     pub next_wait: u64,
+    /// Of connections that broke, by dialler, number and sender: does what was received still come,
+    /// and when?
+    pub late: BTreeMap<(NodeIx, u64, NodeIx), (bool, Ms)>,
     plan: Vec<Fault>,
 }
 
@@ -168,6 +171,7 @@ impl World {
             next_op: 1,
             next_incarnation: 1 + u64::from(shape.nodes),
             next_wait: 1,
+            late: BTreeMap::new(),
             plan,
         };
         for node in 0..shape.nodes {
