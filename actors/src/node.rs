@@ -55,6 +55,9 @@ pub enum StartError {
     /// Two caches have names with the same stable hash.
     #[error("the names of caches '{0}' and '{1}' have the same hash: rename one of them")]
     CacheNamesCollide(String, String),
+    /// Several members, and a build that knows of no agreement.
+    #[error("{0} members are listed, and this build is for one: turn the feature `cluster` on")]
+    NoAgreement(usize),
     /// The peer listener could not be used.
     #[error("cannot listen for peers: {0}")]
     Listen(#[from] std::io::Error),
@@ -128,6 +131,9 @@ struct Parts {
 /// # Errors
 /// What is wrong with the specification, the listener or the threads.
 pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
+    if spec.members.len() > 1 && cfg!(not(feature = "agreement")) {
+        return Err(StartError::NoAgreement(spec.members.len()));
+    }
     let (complete, workers_known) = mpsc::sync_channel(1);
     let workers = Arc::new(Workers {
         wanted: spec.workers,
