@@ -192,6 +192,10 @@ impl Client {
         routers.get(worker % routers.len())
     }
 
+    pub(crate) fn routers(&self) -> &[actix::Addr<crate::router::Router>] {
+        self.shared.registry.get().map_or(&[], |registry| &registry.routers)
+    }
+
     /// The named caches, `default` first.
     pub fn caches(&self) -> &[CacheSpec] {
         &self.shared.caches

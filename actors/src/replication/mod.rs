@@ -22,5 +22,5 @@ mod stream;
 mod tests;
 
 pub use copy::{Copy, Refusal};
-pub use effect::Effect;
+pub use effect::{Effect, Stored};
 pub use stream::{Out, Phase, Stream};
