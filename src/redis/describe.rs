@@ -37,7 +37,7 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             for command in chosen {
                 match command {
                     Some(command) => describe(command, out),
-                    None => out.null_array(),
+                    None => out.null(),
                 }
             }
         }

@@ -248,7 +248,8 @@ impl Parser {
     /// A line typed by a person: words, or strings in quotes.
     fn typed(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
         let Some(line) = self.line(bytes, ProtocolError::Line)? else { return Ok(None) };
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // As in Redis, a zero byte ends what is looked at.
+        let line = line.split(|&byte| byte == 0).next().unwrap_or(line);
         let mut words = Vec::with_capacity(line.len());
         let mut rest = line;
         loop {
@@ -280,7 +281,7 @@ fn word<'a>(mut rest: &'a [u8], into: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         rest = match (quote, rest) {
             (None, []) => return Some(rest),
-            (None, [byte, ..]) if byte.is_ascii_whitespace() || *byte == 0 => return Some(rest),
+            (None, [byte, ..]) if byte.is_ascii_whitespace() => return Some(rest),
             (None, [byte @ (b'"' | b'\''), rest @ ..]) => {
                 quote = Some(*byte);
                 rest

@@ -89,14 +89,6 @@ impl Replies {
         });
     }
 
-    /// Nothing, in place of an array.
-    pub fn null_array(&mut self) {
-        self.bytes.extend_from_slice(match self.protocol {
-            Protocol::Resp2 => b"*-1\r\n",
-            Protocol::Resp3 => b"_\r\n",
-        });
-    }
-
     /// The beginning of an array.
     pub fn array(&mut self, length: usize) {
         self.head(b'*', length as i64);
@@ -210,16 +202,15 @@ mod tests {
     fn each_version_has_its_own_signs() {
         let write = |r: &mut Replies| {
             r.null();
-            r.null_array();
             r.map(1);
             r.simple("a");
             r.integer(i64::MIN);
             r.verbatim("t");
         };
         let min = "+a\r\n:-9223372036854775808\r\n";
-        let two = format!("$-1\r\n*-1\r\n*2\r\n{min}$1\r\nt\r\n");
+        let two = format!("$-1\r\n*2\r\n{min}$1\r\nt\r\n");
         assert_eq!(written(Protocol::Resp2, write), two);
-        let three = format!("_\r\n_\r\n%1\r\n{min}=5\r\ntxt:t\r\n");
+        let three = format!("_\r\n%1\r\n{min}=5\r\ntxt:t\r\n");
         assert_eq!(written(Protocol::Resp3, write), three);
     }
 

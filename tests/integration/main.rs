@@ -13,5 +13,6 @@ mod links;
 mod nodes;
 mod openapi;
 mod pages;
+mod redis;
 mod rest;
 mod support;
