@@ -153,6 +153,14 @@ fn read_nodes(
         let redis_cluster = r.text(&key("redis_cluster"), Some(""), optional_address);
         let redis_cluster_bind =
             r.text(&key("redis_cluster_bind"), Some(&redis_cluster), optional_address);
+        for (name, bind, advertised) in
+            [("redis", &redis_bind, &redis), ("redis_cluster", &redis_cluster_bind, &redis_cluster)]
+        {
+            if advertised.is_empty() && !bind.is_empty() {
+                let message = format!("no address without {name}, expected {name} to be set");
+                r.mistake(&key(&format!("{name}_bind")), message);
+            }
+        }
         with_redis_cluster += usize::from(!redis_cluster.is_empty());
         for (name, address) in
             [("http", &http), ("peer", &peer), ("redis", &redis), ("redis_cluster", &redis_cluster)]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use lariat_actors::client::Permit;
 use lariat_actors::op::{Answer, FailureKind, Request};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::args::Args;
@@ -37,6 +37,10 @@ const WRITE_BYTES: usize = 1 << 20;
 
 /// How long a client may take nothing of what is written to it.
 const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// How long a client may go on sending after an error that ends the connection, so that it reads
+/// the error.
+const LINGER_MAX: Duration = Duration::from_secs(2);
 
 /// One connection.
 pub struct Connection {
@@ -66,14 +70,12 @@ struct Commands {
 /// Why a connection ends.
 #[derive(Debug)]
 enum End {
-    /// The client closed it, or asked for it.
+    /// The client closed it, or asked for it, or is a browser.
     Closed,
     /// It was asked to end: CLIENT KILL, or the node stops.
     Asked,
     /// What came is not the protocol.
     Protocol(ProtocolError),
-    /// What came is HTTP.
-    Http,
     /// The client does not read.
     Stalled,
     /// Too many bytes are under way.
@@ -122,17 +124,16 @@ impl Connection {
             End::Protocol(error) => {
                 self.out.clear(0);
                 self.out.error(&format!("ERR Protocol error: {error}"));
-                // The client may be gone; it is told if it is not.
-                let _ = self.write().await;
+                self.part().await;
             }
             End::Overloaded => {
                 self.out.clear(0);
                 self.out.error("TRYAGAIN too many requests or bytes in flight");
-                let _ = self.write().await;
+                self.part().await;
             }
             End::Stalled => self.gateway.counts.stalled.add(1),
             End::Io(error) => tracing::debug!(%error, "a redis connection broke"),
-            End::Closed | End::Asked | End::Http => {}
+            End::Closed | End::Asked => {}
         }
         tracing::debug!(node = %self.gateway.client.id(), client = %self.session.client.peer, ?end, "redis connection ended");
     }
@@ -245,7 +246,8 @@ impl Connection {
                 let args =
                     Args::new(line.as_ref().unwrap_or(&bytes), &commands.ranges[places.clone()]);
                 if line.is_some() && is_http(args) {
-                    return Err(End::Http);
+                    self.session.is_closing = true;
+                    break;
                 }
                 let session = &mut self.session;
                 Planner { gateway: &self.gateway, session, batch: &mut self.batch }.plan(args);
@@ -319,6 +321,29 @@ impl Connection {
             permit.grow((self.out.len() - before) as u64);
         }
         permit
+    }
+
+    /// Sends `out` as the last thing. Closing a socket with unread input would take it back, so
+    /// what is still coming is read and thrown away for a while.
+    async fn part(&mut self) {
+        if self.write().await.is_err() || self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let rest = async {
+            loop {
+                self.input.clear();
+                self.input.reserve(READ_BYTES);
+                if !self.stream.read_buf(&mut self.input).await.is_ok_and(|read| read > 0) {
+                    return;
+                }
+            }
+        };
+        let client = self.session.client.clone();
+        tokio::select! {
+            () = rest => {}
+            () = client.ended() => {}
+            () = tokio::time::sleep(LINGER_MAX) => {}
+        }
     }
 
     /// Sends `out`.

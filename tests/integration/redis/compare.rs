@@ -1,5 +1,7 @@
 //! Every command and option, against redis-server and against Lariat: replies byte for byte, in
 //! both versions of the protocol. What differs on purpose is in docs/redis.md.
+//!
+//! The scripts are in `scripts/`, with a page on their signs.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +11,6 @@ use std::time::Instant;
 use lariat::Node;
 
 use super::resp::Resp;
-use super::script;
 use crate::support::{PATIENCE, run};
 
 /// A redis-server of its own, ended with the test.
@@ -150,25 +151,25 @@ fn compare(script: &'static str) {
 
 #[test]
 fn strings_are_those_of_redis() {
-    compare(script::STRINGS);
+    compare(include_str!("scripts/strings.txt"));
 }
 
 #[test]
 fn numbers_and_parts_are_those_of_redis() {
-    compare(script::NUMBERS);
+    compare(include_str!("scripts/numbers.txt"));
 }
 
 #[test]
 fn keys_are_those_of_redis() {
-    compare(script::KEYS);
+    compare(include_str!("scripts/keys.txt"));
 }
 
 #[test]
 fn times_to_live_are_those_of_redis() {
-    compare(script::EXPIRY);
+    compare(include_str!("scripts/expiry.txt"));
 }
 
 #[test]
 fn connections_are_those_of_redis() {
-    compare(script::CONNECTION);
+    compare(include_str!("scripts/connection.txt"));
 }

@@ -4,4 +4,3 @@ mod cluster;
 mod compare;
 mod connections;
 mod resp;
-mod script;
