@@ -98,7 +98,7 @@ pub struct Builder {
     dial: HashMap<String, String>,
     #[cfg(feature = "http")]
     http: Option<TcpListener>,
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "redis"))]
     token: Option<String>,
     #[cfg(feature = "redis")]
     redis: Vec<(crate::redis::Kind, TcpListener)>,
@@ -123,7 +123,7 @@ impl Builder {
             dial: HashMap::new(),
             #[cfg(feature = "http")]
             http: None,
-            #[cfg(feature = "http")]
+            #[cfg(any(feature = "http", feature = "redis"))]
             token: None,
             #[cfg(feature = "redis")]
             redis: Vec::new(),
@@ -209,7 +209,7 @@ impl Builder {
     }
 
     /// Requires this bearer token of every HTTP request, and as the password of Redis clients.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "redis"))]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
@@ -310,7 +310,7 @@ impl Builder {
         config.cluster.name = self.name.take().unwrap_or(config.cluster.name);
         config.cluster.secret = self.secret.take().unwrap_or(config.cluster.secret);
         config.cluster.acks = self.acks.unwrap_or(config.cluster.acks);
-        #[cfg(feature = "http")]
+        #[cfg(any(feature = "http", feature = "redis"))]
         if let Some(token) = self.token.take() {
             config.http.token = Some(token);
         }
