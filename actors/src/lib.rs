@@ -7,6 +7,7 @@ pub mod actor;
 pub mod admission;
 #[cfg(feature = "agreement")]
 pub mod agreement;
+pub mod answers;
 pub mod apply;
 pub mod client;
 pub mod clock;

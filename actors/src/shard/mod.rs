@@ -6,6 +6,7 @@
 //! has copies goes to the Router of the shard's own thread, which answers when they confirmed.
 
 mod counters;
+pub mod direct;
 pub mod messages;
 mod replica;
 mod slots;

@@ -1,0 +1,92 @@
+//! Batches straight from the connection that parsed them, past the Router: what concerns this
+//! shard alone.
+
+use actix::{Context, Handler, Message};
+use tokio::sync::oneshot;
+
+use super::{Decided, Shard};
+use crate::admission::Pass;
+use crate::map::ClusterMap;
+use crate::op::{Answer, FailureKind, Reply, Request};
+use crate::router::messages::{Fanout, FanoutOrigin};
+use crate::shared::Shared;
+
+/// Requests for one shard that need nobody else.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Direct {
+    /// The requests, in order.
+    pub requests: Vec<Request>,
+    /// Gets beyond this many bytes of replies are left out.
+    pub max_reply_bytes: u64,
+    /// Where the answers go.
+    pub reply: oneshot::Sender<Decisions>,
+    /// Its places in the queue.
+    pub pass: Pass,
+}
+
+/// What a shard says of a direct batch.
+#[derive(Debug)]
+pub struct Decisions {
+    /// Answers to the first requests, in order.
+    pub answers: Vec<Answer>,
+    /// The others, for the Router: from the first on that this shard cannot decide alone, so that
+    /// requests for one key stay in their order. Nothing of them was applied.
+    pub rest: Vec<Request>,
+}
+
+/// Does a request concern one shard of this node alone: a read of a local primary, or a write
+/// without other copies?
+pub fn needs_nobody_else(shared: &Shared, map: &ClusterMap, request: &Request) -> bool {
+    let row = map.row(request.slot);
+    row.primary == shared.me
+        && (!request.op.is_write()
+            || row.replicas().take(shared.replicas_of(request.cache)).next().is_none())
+}
+
+impl Handler<Direct> for Shard {
+    type Result = ();
+    fn handle(&mut self, direct: Direct, _ctx: &mut Context<Self>) {
+        let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall_ms());
+        let map = self.shared.map.load_full();
+        let mut answers = Vec::with_capacity(direct.requests.len());
+        let mut reply_bytes = 0;
+        let mut requests = direct.requests.into_iter();
+        let mut rest = Vec::new();
+        for request in requests.by_ref() {
+            if reply_bytes > direct.max_reply_bytes && !request.op.is_write() {
+                answers.push(Err(FailureKind::ReplyTooLarge.not_applied()));
+                continue;
+            }
+            if !needs_nobody_else(&self.shared, &map, &request) {
+                rest.push(request);
+                break;
+            }
+            let answer = match self.decide(&map, &request, now, wall) {
+                Decided::Answer(answer) => answer,
+                Decided::NotOwner => {
+                    rest.push(request);
+                    break;
+                }
+                // The same map said that there are no copies. If it happens all the same, they
+                // are told and nobody waits for them.
+                Decided::AfterCopies(answer, write) => {
+                    let origin = FanoutOrigin::Single(oneshot::channel().0, answer);
+                    self.router.do_send(Fanout { origin, writes: vec![write] });
+                    Err(FailureKind::OutcomeUnknown.maybe())
+                }
+            };
+            reply_bytes += match &answer {
+                Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
+                Ok(Reply::Part(Some(part))) => part.bytes.len() as u64,
+                Ok(Reply::Keys { keys, .. }) => keys.iter().map(|key| key.len() as u64).sum(),
+                _ => 0,
+            };
+            answers.push(answer);
+        }
+        rest.extend(requests);
+        // A caller that hung up wants no answers.
+        let _ = direct.reply.send(Decisions { answers, rest });
+        self.publish();
+    }
+}
