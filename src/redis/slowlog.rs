@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn long_commands_are_cut() {
         let log = SlowLog::new(0);
-        let long = vec![b'x'; 200];
+        let long = [b'x'; 200];
         let words = vec![&long[..]; 40];
         log.note(Duration::ZERO, words.into_iter(), 3, Default::default());
         let ring = log.ring.lock().expect("no holder panics");

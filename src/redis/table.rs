@@ -99,13 +99,14 @@ pub enum Known {
 
 /// Looks a name up, in capitals or not.
 pub fn find(name: &[u8]) -> Known {
-    let mut small = [0; 16];
-    let Some(small) = small.get_mut(..name.len()) else { return Known::No };
+    let mut word = [0; WORD];
+    let Some(small) = word.get_mut(..name.len()) else { return Known::No };
     small.copy_from_slice(name);
     small.make_ascii_lowercase();
-    if let Ok(at) = COMMANDS.binary_search_by(|command| command.name.as_bytes().cmp(small)) {
+    if let Ok(at) = WORDS.binary_search(&u128::from_be_bytes(word)) {
         return Known::Command(at, &COMMANDS[at]);
     }
+    let small = &word[..name.len()];
     let is_redis = std::str::from_utf8(small)
         .is_ok_and(|small| UNSUPPORTED.split_ascii_whitespace().any(|word| word == small));
     if is_redis { Known::Unsupported } else { Known::No }
@@ -136,7 +137,7 @@ const fn row(
 }
 
 #[rustfmt::skip]
-static COMMANDS: [Command; 65] = [
+const TABLE: [Command; 65] = [
     row("append", 3, WRITE | OOM | FAST | STRING, (1, 1, 1), "string", "2.0.0", "append to the value of a key", strings::append),
     row("asking", 1, FAST | CONNECTION, (0, 0, 0), "cluster", "3.0.0", "accepted for cluster clients, changes nothing", session::cluster_mode),
     row("auth", -2, NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | BUSY | CONNECTION, (0, 0, 0), "connection", "1.0.0", "say the password", session::auth),
@@ -203,6 +204,28 @@ static COMMANDS: [Command; 65] = [
     row("unlink", -2, WRITE | FAST | KEYSPACE, (1, -1, 1), "generic", "4.0.0", "delete keys", keyspace::del),
     row("wait", 3, NOSCRIPT | CONNECTION, (0, 0, 0), "generic", "3.0.0", "how many copies have the last write", keyspace::wait),
 ];
+
+static COMMANDS: [Command; 65] = TABLE;
+
+/// The longest name that is looked up.
+const WORD: usize = 16;
+
+/// The names as numbers in the order of the table, so that looking one up compares no strings.
+static WORDS: [u128; 65] = {
+    let mut words = [0; 65];
+    let mut at = 0;
+    while at < words.len() {
+        let name = TABLE[at].name.as_bytes();
+        let (mut word, mut byte) = ([0; WORD], 0);
+        while byte < name.len() {
+            word[byte] = name[byte];
+            byte += 1;
+        }
+        words[at] = u128::from_be_bytes(word);
+        at += 1;
+    }
+    words
+};
 
 /// Names of commands that Redis 7.0 has and this does not.
 const UNSUPPORTED: &str = "

@@ -69,29 +69,23 @@ impl Handler<Direct> for Shard {
     fn handle(&mut self, direct: Direct, _ctx: &mut Context<Self>) {
         let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall_ms());
         let map = self.shared.map.load_full();
-        let mut answers = Vec::with_capacity(direct.requests.len());
+        let mut requests = direct.requests;
+        let mut answers = Vec::with_capacity(requests.len());
         let mut reply_bytes = 0;
-        let mut requests = direct.requests.into_iter();
-        let mut rest = Vec::new();
-        loop {
-            if answers.len().is_multiple_of(WARMED) {
-                self.warm(requests.as_slice());
+        for (place, request) in requests.iter().enumerate() {
+            if place.is_multiple_of(WARMED) {
+                self.warm(&requests[place..]);
             }
-            let Some(request) = requests.next() else { break };
             if reply_bytes > direct.max_reply_bytes && !request.op.is_write() {
                 answers.push(Err(FailureKind::ReplyTooLarge.not_applied()));
                 continue;
             }
-            if !needs_nobody_else(&self.shared, &map, &request) {
-                rest.push(request);
+            if !needs_nobody_else(&self.shared, &map, request) {
                 break;
             }
-            let answer = match self.decide(&map, &request, now, wall) {
+            let answer = match self.decide(&map, request, now, wall) {
                 Decided::Answer(answer) => answer,
-                Decided::NotOwner => {
-                    rest.push(request);
-                    break;
-                }
+                Decided::NotOwner => break,
                 // The same map said that there are no copies. If it happens all the same, they
                 // are told and nobody waits for them.
                 Decided::AfterCopies(answer, write) => {
@@ -108,7 +102,7 @@ impl Handler<Direct> for Shard {
             };
             answers.push(answer);
         }
-        rest.extend(requests);
+        let rest = requests.split_off(answers.len());
         // A caller that hung up wants no answers.
         let _ = direct.reply.send(Decisions { answers, rest });
         self.publish();
