@@ -217,3 +217,95 @@ impl Future for Answers {
         Poll::Ready(this.all_known())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::node::{Hosting, start};
+    use crate::op::{CacheId, Op, Precondition, Reply, Ttl};
+    use crate::slot::slot_of;
+    use crate::spec::NodeSpec;
+
+    fn request(key: &str, op: Op) -> Request {
+        let (slot, key) = (slot_of(key.as_bytes()), Bytes::copy_from_slice(key.as_bytes()));
+        Request { cache: CacheId(0), slot, key, op, acks: None }
+    }
+
+    fn incr(key: &str) -> Request {
+        let (ttl, when) = (Ttl::Never, Precondition::none());
+        request(key, Op::Incr { by: 1, initial: 0, ttl, when })
+    }
+
+    fn number(answer: &Answer) -> i64 {
+        match answer {
+            Ok(Reply::Number { value, .. }) => *value,
+            other => panic!("no number: {other:?}"),
+        }
+    }
+
+    /// Runs a test with a node of two shards.
+    fn with_node(test: impl AsyncFnOnce(Client)) {
+        let spec = NodeSpec { workers: 2, shards: 2, ..NodeSpec::local() };
+        let node = start(spec, Hosting::Own).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(test(node.client()));
+        node.stop(false);
+    }
+
+    const ON_WORKER: CallOptions =
+        CallOptions { worker: Some(0), timeout_ms: None, max_reply_bytes: None };
+
+    #[test]
+    fn a_direct_batch_is_answered_in_order_over_all_shards() {
+        with_node(async |client| {
+            let requests = (0..200).map(|i| incr(&format!("k{}", i % 50))).collect();
+            let answers = Answers::ask(&client, requests, ON_WORKER);
+            assert!(answers.routed.is_none() && answers.parts.len() == 2);
+            let numbers: Vec<i64> = answers.await.iter().map(number).collect();
+            assert_eq!(numbers, (0..200).map(|i| i / 50 + 1).collect::<Vec<i64>>());
+        });
+    }
+
+    #[test]
+    fn what_a_shard_hands_back_is_asked_of_the_router_in_order() {
+        with_node(async |client| {
+            for whole in [true, false] {
+                let (sender, reply) = oneshot::channel();
+                let places = (!whole).then(|| vec![1, 2, 3]);
+                let count = if whole { 3 } else { 4 };
+                let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER);
+                answers.writes = vec![true; count];
+                answers.known = if whole { Vec::new() } else { vec![None; count] };
+                if !whole {
+                    answers.known[0] = Some(Ok(Reply::NotFound));
+                }
+                answers.parts = vec![Part { places, reply }];
+                let key = if whole { "a" } else { "b" };
+                let rest = vec![incr(key), incr(key)];
+                sender.send(Decisions { answers: vec![Ok(Reply::NotFound)], rest }).unwrap();
+                let got = answers.await;
+                assert_eq!(got.len(), count);
+                let (decided, numbers) = got.split_at(count - 2);
+                assert!(decided.iter().all(|answer| *answer == Ok(Reply::NotFound)));
+                assert_eq!(numbers.iter().map(number).collect::<Vec<i64>>(), [1, 2]);
+            }
+        });
+    }
+
+    #[test]
+    fn a_crashed_shard_leaves_its_writes_unknown_and_its_reads_not_applied() {
+        with_node(async |client| {
+            let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER);
+            let (_, reply) = oneshot::channel();
+            answers.writes = vec![true, false];
+            answers.known = Vec::new();
+            answers.parts = vec![Part { places: None, reply }];
+            let crashed = FailureKind::ShardCrashed;
+            assert_eq!(answers.await, [Err(crashed.maybe()), Err(crashed.not_applied())]);
+        });
+    }
+}

@@ -12,21 +12,22 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use lariat_actors::client::Permit;
-use lariat_actors::op::{Answer, FailureKind, Request};
+use lariat_actors::op::{Answer, FailureKind, Reply, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::args::Args;
 use super::clients::Client;
 use super::finish::finish;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, REPLIES_MAX};
 use super::parser::{Limits, Parser, ProtocolError};
 use super::plan::{Batch, Planner};
 use super::reply::Replies;
 use super::session::Session;
 
-/// Room for one read.
+/// Room for one read of a client that sends much at a time, and of one that does not.
 const READ_BYTES: usize = 16 * 1024;
+const SMALL_READ_BYTES: usize = 1024;
 
 /// Commands and requests of one batch.
 const COMMANDS_MAX: usize = 1_024;
@@ -50,6 +51,8 @@ pub struct Connection {
     session: Session,
     /// What came and is not understood yet.
     input: BytesMut,
+    /// Room for the next read.
+    room: usize,
     /// Counts `input` beyond the room for one read, if it is larger.
     input_permit: Option<Permit>,
     parser: Parser,
@@ -105,6 +108,7 @@ impl Connection {
             worker,
             session,
             input: BytesMut::new(),
+            room: SMALL_READ_BYTES,
             input_permit: None,
             parser: Parser::default(),
             commands: Commands::default(),
@@ -161,12 +165,23 @@ impl Connection {
     }
 
     async fn read(&mut self) -> Result<(), End> {
-        let needs = self.parser.needs().saturating_sub(self.input.len()).max(READ_BYTES / 4);
+        let client = self.session.client.clone();
+        if self.input.is_empty() && self.room > SMALL_READ_BYTES {
+            // It may be a while until it sends more: large buffers are not kept for that.
+            self.input = BytesMut::new();
+            self.out.clear(SMALL_READ_BYTES);
+            tokio::select! {
+                biased;
+                ready = self.stream.readable() => ready?,
+                () = client.ended() => return Err(End::Asked),
+            }
+        }
+        let needs = self.parser.needs().saturating_sub(self.input.len()).max(self.room / 4);
         if needs > self.input.capacity() - self.input.len() {
             self.take_room(self.input.len() + needs)?;
-            self.input.reserve(needs.max(READ_BYTES));
+            self.input.reserve(needs.max(self.room));
         }
-        let client = self.session.client.clone();
+        let spare = self.input.capacity() - self.input.len();
         let read = tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.input) => read?,
@@ -174,6 +189,11 @@ impl Connection {
         };
         if read == 0 {
             return Err(End::Closed);
+        }
+        if read >= spare.min(SMALL_READ_BYTES) {
+            self.room = READ_BYTES;
+        } else if read < SMALL_READ_BYTES / 2 {
+            self.room = SMALL_READ_BYTES;
         }
         self.gateway.counts.bytes_in.add(read as u64);
         Ok(())
@@ -303,7 +323,7 @@ impl Connection {
                 }
                 answers
             }
-            _ => self.gateway.client.call(requests, options).await,
+            _ => self.call(requests).await,
         };
         let before = self.out.len();
         let mut answers = answers.drain(..);
@@ -321,6 +341,26 @@ impl Connection {
             permit.grow((self.out.len() - before) as u64);
         }
         permit
+    }
+
+    /// Asks in pieces: a shard's thread is not to be held for long, and replies are bounded over
+    /// all of them.
+    async fn call(&self, requests: Vec<Request>) -> Vec<Answer> {
+        let (client, mut options) = (&self.gateway.client, Gateway::options(self.worker));
+        if requests.len() <= REQUESTS_MAX {
+            return client.call(requests, options).await;
+        }
+        let mut answers: Vec<Answer> = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter();
+        let mut left = REPLIES_MAX;
+        while requests.len() > 0 {
+            options.max_reply_bytes = Some(left);
+            let some = client.call(requests.by_ref().take(REQUESTS_MAX).collect(), options).await;
+            let bytes: u64 = some.iter().map(value_bytes).sum();
+            left = left.saturating_sub(bytes);
+            answers.extend(some);
+        }
+        answers
     }
 
     /// Sends `out` as the last thing. Closing a socket with unread input would take it back, so
@@ -370,6 +410,13 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.gateway.clients.leave(self.session.client.id);
+    }
+}
+
+fn value_bytes(answer: &Answer) -> u64 {
+    match answer {
+        Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
+        _ => 0,
     }
 }
 

@@ -117,6 +117,14 @@ impl Planner<'_> {
         (command.plan)(self, args)
     }
 
+    /// Is the key this node's, if that matters? For keys that the table does not know of.
+    pub fn check_slot_of(&self, key: &[u8]) -> Planned {
+        if self.gateway.is_cluster() {
+            self.gateway.check_slots([key].into_iter())?;
+        }
+        Ok(())
+    }
+
     /// Asks the shard of a key.
     pub fn ask(&mut self, key: Bytes, op: Op) {
         let slot = slot_of(&key);

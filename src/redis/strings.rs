@@ -275,6 +275,8 @@ pub fn object(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         let name = args.text(1).to_lowercase();
         return Err(wrong_arguments(&format!("object|{name}")));
     }
+    p.check_slot_of(&args[2])?;
+    // Whether a value is longer than this decides how Redis would store it.
     let end = if matches!(finish, Finish::Encoding) { 44 } else { -1 };
     p.ask(args.share(2), Op::Range { start: 0, end, touch: false });
     p.finish(finish)
@@ -298,6 +300,7 @@ pub fn memory(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         0..3 => return Err(wrong_arguments("memory|usage")),
         _ => return Err(SYNTAX.into()),
     }
+    p.check_slot_of(&args[2])?;
     let key = args.share(2);
     let finish = Finish::Usage(key.len() as u64);
     p.ask(key, Op::Range { start: 1, end: 0, touch: false });

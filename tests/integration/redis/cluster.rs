@@ -181,7 +181,9 @@ fn clients_that_know_the_slots_are_told_where_they_are() {
         assert_eq!(client.text(&format!("SET {mine} v")), "+OK\r\n");
         let moved = format!("-MOVED {} {}\r\n", slot_of(other.as_bytes()), three.cluster[1]);
         assert_eq!(client.text(&format!("SET {other} v")), moved);
-        assert_eq!(client.text(&format!("GET {other}")), moved);
+        for line in ["GET", "OBJECT ENCODING", "MEMORY USAGE"] {
+            assert_eq!(client.text(&format!("{line} {other}")), moved);
+        }
         assert!(client.text(&format!("MGET {mine} {other}")).starts_with("-CROSSSLOT"));
         assert!(client.text(&format!("DEL {mine} {mine}x{{}}")).starts_with("-CROSSSLOT"));
         let mut owner = Resp::connect(three.cluster[1]);

@@ -139,6 +139,31 @@ fn values_of_every_size_come_back() {
 }
 
 #[test]
+fn one_command_may_have_many_keys() {
+    run(async {
+        let (node, address) = start(|_| {}).await;
+        let mut client = Resp::connect(address);
+        let mut words = vec!["MSET".to_string()];
+        (0..30_000).for_each(|i| words.extend([format!("k{i}"), format!("{i}")]));
+        assert_eq!(client.ask(&words), b"+OK\r\n");
+        let words: Vec<String> =
+            ["MGET".into()].into_iter().chain((0..30_000).map(|i| format!("k{i}"))).collect();
+        let expected = (0..30_000).fold("*30000\r\n".to_string(), |text, i| {
+            let value = i.to_string();
+            text + &format!("${}\r\n{value}\r\n", value.len())
+        });
+        assert_eq!(client.ask(&words), expected.as_bytes());
+        // Replies are bounded over all pieces of a command.
+        let large = "x".repeat(64 << 10);
+        assert_eq!(client.ask(&["SET", "large", &large]), b"+OK\r\n");
+        let words: Vec<&str> = ["MGET"].into_iter().chain(vec!["large"; 1_500]).collect();
+        assert_eq!(client.ask(&words), b"-ERR the replies of this read exceed their limit\r\n");
+        assert_eq!(client.text("PING"), "+PONG\r\n");
+        node.shutdown().await;
+    });
+}
+
+#[test]
 fn replies_can_be_turned_off() {
     run(async {
         let (node, address) = start(|_| {}).await;
