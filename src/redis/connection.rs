@@ -29,6 +29,9 @@ use super::session::Session;
 const READ_BYTES: usize = 16 * 1024;
 const SMALL_READ_BYTES: usize = 1024;
 
+/// Commands for which a connection keeps room while it waits.
+const KEPT_COMMANDS: usize = 64;
+
 /// Commands and requests of one batch.
 const COMMANDS_MAX: usize = 1_024;
 const REQUESTS_MAX: usize = 1_024;
@@ -68,6 +71,16 @@ struct Commands {
     ranges: Vec<Range<usize>>,
     /// For each command: its arguments, and the line that was typed, if it was.
     all: Vec<(Range<usize>, Option<Bytes>)>,
+}
+
+impl Commands {
+    /// Forgets all, and keeps room for some.
+    fn forget(&mut self, commands: usize) {
+        self.ranges.clear();
+        self.ranges.shrink_to(3 * commands);
+        self.all.clear();
+        self.all.shrink_to(commands);
+    }
 }
 
 /// Why a connection ends.
@@ -170,6 +183,8 @@ impl Connection {
             // It may be a while until it sends more: large buffers are not kept for that.
             self.input = BytesMut::new();
             self.out.clear(SMALL_READ_BYTES);
+            self.commands.forget(KEPT_COMMANDS);
+            self.batch.forget(KEPT_COMMANDS);
             tokio::select! {
                 biased;
                 ready = self.stream.readable() => ready?,

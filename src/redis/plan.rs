@@ -55,6 +55,13 @@ impl Batch {
         self.steps.clear();
         self.texts.clear(4_096);
     }
+
+    /// Begins anew, and keeps room for some commands.
+    pub fn forget(&mut self, commands: usize) {
+        self.clear();
+        self.steps.shrink_to(commands);
+        self.texts.clear(1_024);
+    }
 }
 
 /// Plans commands of one connection.
