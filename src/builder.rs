@@ -98,8 +98,12 @@ pub struct Builder {
     dial: HashMap<String, String>,
     #[cfg(feature = "http")]
     http: Option<TcpListener>,
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "redis"))]
     token: Option<String>,
+    #[cfg(feature = "redis")]
+    redis: Vec<(crate::redis::Kind, TcpListener)>,
+    #[cfg(feature = "redis")]
+    redis_addresses: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -120,8 +124,12 @@ impl Builder {
             dial: HashMap::new(),
             #[cfg(feature = "http")]
             http: None,
-            #[cfg(feature = "http")]
+            #[cfg(any(feature = "http", feature = "redis"))]
             token: None,
+            #[cfg(feature = "redis")]
+            redis: Vec::new(),
+            #[cfg(feature = "redis")]
+            redis_addresses: Vec::new(),
         }
     }
 
@@ -153,12 +161,7 @@ impl Builder {
     /// Lists a member of the cluster, this node included. Without any there is one node without
     /// network.
     pub fn member(mut self, member: MemberSpec) -> Self {
-        self.members.push(NodeConfig {
-            http_bind: member.http.clone(),
-            peer_bind: member.peer.clone(),
-            member,
-            dial: HashMap::new(),
-        });
+        self.members.push(NodeConfig::new(member));
         self
     }
 
@@ -181,8 +184,33 @@ impl Builder {
         self
     }
 
-    /// Requires this bearer token of every HTTP request.
-    #[cfg(feature = "http")]
+    /// Serves the Redis protocol on this listener, as one big server.
+    #[cfg(feature = "redis")]
+    pub fn serve_redis(mut self, listener: TcpListener) -> Self {
+        self.redis.push((crate::redis::Kind::Single, listener));
+        self
+    }
+
+    /// Serves cluster-aware Redis clients on this listener.
+    #[cfg(feature = "redis")]
+    pub fn serve_redis_cluster(mut self, listener: TcpListener) -> Self {
+        self.redis.push((crate::redis::Kind::Cluster, listener));
+        self
+    }
+
+    /// Where a node serves cluster-aware Redis clients, as they are told.
+    #[cfg(feature = "redis")]
+    pub fn redis_cluster_address(
+        mut self,
+        id: impl Into<String>,
+        address: impl Into<String>,
+    ) -> Self {
+        self.redis_addresses.push((id.into(), address.into()));
+        self
+    }
+
+    /// Requires this bearer token of every HTTP request, and as the password of Redis clients.
+    #[cfg(any(feature = "http", feature = "redis"))]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
@@ -278,6 +306,12 @@ impl Builder {
             config.nodes = std::mem::take(&mut self.members);
             config.cluster.minority = Minority::of(config.nodes.len());
         }
+        #[cfg(feature = "redis")]
+        for (id, address) in self.redis_addresses.drain(..) {
+            if let Some(node) = config.nodes.iter_mut().find(|node| node.member.id == id) {
+                node.redis_cluster = address;
+            }
+        }
         for cache in self.caches.drain(..) {
             match config.caches.iter_mut().find(|known| known.name == cache.name) {
                 Some(known) => *known = cache,
@@ -291,7 +325,7 @@ impl Builder {
         config.cluster.secret = self.secret.take().unwrap_or(config.cluster.secret);
         config.cluster.acks = self.acks.unwrap_or(config.cluster.acks);
         config.cluster.minority = self.minority.unwrap_or(config.cluster.minority);
-        #[cfg(feature = "http")]
+        #[cfg(any(feature = "http", feature = "redis"))]
         if let Some(token) = self.token.take() {
             config.http.token = Some(token);
         }
@@ -366,11 +400,15 @@ impl Builder {
             Some(listener) => Some(serve(&running, &settings, listener)?),
             None => None,
         };
+        #[cfg(feature = "redis")]
+        let redis = serve_redis(&running, &settings, self.redis)?;
         Ok(Node::new(
             running,
             settings,
             #[cfg(feature = "http")]
             server,
+            #[cfg(feature = "redis")]
+            redis,
         ))
     }
 }
@@ -397,4 +435,22 @@ fn serve(
         running.stop(false);
     }
     server
+}
+
+/// Starts the Redis ports; the node's workers have started.
+#[cfg(feature = "redis")]
+fn serve_redis(
+    running: &lariat_actors::node::Running,
+    settings: &Config,
+    listeners: Vec<(crate::redis::Kind, TcpListener)>,
+) -> Result<Vec<crate::redis::Server>, Error> {
+    let start = |(kind, listener)| {
+        crate::redis::Server::start(running.client(), settings, kind, listener)
+            .map_err(|error| Error::Start(format!("redis server: {error}")))
+    };
+    let started: Result<Vec<_>, Error> = listeners.into_iter().map(start).collect();
+    if started.is_err() {
+        running.stop(false);
+    }
+    started
 }

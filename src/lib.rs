@@ -26,6 +26,10 @@ mod error;
 #[cfg(feature = "http")]
 pub mod http;
 mod node;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(any(feature = "http", feature = "redis"))]
+mod secret;
 pub mod settings;
 pub mod units;
 

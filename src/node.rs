@@ -26,6 +26,8 @@ struct Inner {
     settings: Config,
     #[cfg(feature = "http")]
     server: Option<crate::http::Server>,
+    #[cfg(feature = "redis")]
+    redis: Vec<crate::redis::Server>,
 }
 
 impl Node {
@@ -83,6 +85,12 @@ impl Node {
         self.inner.server.as_ref().map(crate::http::Server::address)
     }
 
+    /// The addresses of the node's Redis ports, in the order in which they were given.
+    #[cfg(feature = "redis")]
+    pub fn redis_addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.inner.redis.iter().map(crate::redis::Server::address).collect()
+    }
+
     /// Leaves politely: not ready any more, requests in flight are finished within
     /// `drain_timeout`, then everything stops. Idempotent.
     pub async fn shutdown(&self) {
@@ -106,12 +114,15 @@ impl Node {
         running: Arc<Running>,
         settings: Config,
         #[cfg(feature = "http")] server: Option<crate::http::Server>,
+        #[cfg(feature = "redis")] redis: Vec<crate::redis::Server>,
     ) -> Self {
         let inner = Inner {
             running,
             settings,
             #[cfg(feature = "http")]
             server,
+            #[cfg(feature = "redis")]
+            redis,
         };
         Node { inner: Arc::new(inner) }
     }
@@ -120,10 +131,15 @@ impl Node {
 impl Inner {
     fn stop(&self, drain: bool) {
         self.running.announce_stop();
+        #[cfg(any(feature = "http", feature = "redis"))]
+        let patience = drain
+            .then_some(std::time::Duration::from_millis(self.settings.cluster.drain_timeout_ms));
+        // Its connections live on the threads of the HTTP server.
+        #[cfg(feature = "redis")]
+        self.redis.iter().for_each(|server| server.stop(patience));
         #[cfg(feature = "http")]
         if let Some(server) = &self.server {
-            let patience = std::time::Duration::from_millis(self.settings.cluster.drain_timeout_ms);
-            server.stop(drain.then_some(patience));
+            server.stop(patience);
         }
         self.running.stop(drain);
     }
@@ -136,6 +152,8 @@ impl Drop for Inner {
         }
         tracing::warn!(node = %self.running.client().id(), "last handle dropped without shutdown, stopping the node without draining");
         self.running.announce_stop();
+        #[cfg(feature = "redis")]
+        self.redis.iter().for_each(crate::redis::Server::abandon);
         #[cfg(feature = "http")]
         if let Some(server) = &self.server {
             server.stop(None);

@@ -1,7 +1,7 @@
 //! The settings of a node and of its cluster, validated: what a cluster file comes to, and what
 //! an embedding app builds in code.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use lariat_actors::op::Ms;
@@ -26,6 +26,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Serve the debug surface: looks into shards and makes them fail. Loopback only.
     pub debug: bool,
+    /// The Redis gateway.
+    pub redis: RedisConfig,
     /// The named caches, `default` first.
     pub caches: Vec<CacheSpec>,
     /// Each setting, its value and where it comes from, secrets masked.
@@ -43,6 +45,14 @@ pub struct NodeConfig {
     pub http_bind: String,
     /// Where peers are accepted.
     pub peer_bind: String,
+    /// The advertised address of the Redis protocol, one big server; empty for none.
+    pub redis: String,
+    /// Where it is bound.
+    pub redis_bind: String,
+    /// The advertised address for cluster-aware Redis clients; empty for none.
+    pub redis_cluster: String,
+    /// Where it is bound.
+    pub redis_cluster_bind: String,
     /// Addresses to dial instead of the listed ones, by node id.
     pub dial: HashMap<String, String>,
 }
@@ -56,6 +66,37 @@ pub struct HttpConfig {
     pub max_age: bool,
     /// Serve off loopback without a token.
     pub insecure: bool,
+}
+
+impl NodeConfig {
+    /// A node that listens where it says, without Redis ports.
+    pub fn new(member: MemberSpec) -> Self {
+        NodeConfig {
+            http_bind: member.http.clone(),
+            peer_bind: member.peer.clone(),
+            member,
+            redis: String::new(),
+            redis_bind: String::new(),
+            redis_cluster: String::new(),
+            redis_cluster_bind: String::new(),
+            dial: HashMap::new(),
+        }
+    }
+}
+
+/// The Redis gateway's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// What takes this long or longer is in SLOWLOG, in milliseconds.
+    pub slowlog_threshold_ms: Ms,
+    /// The database number of caches, by name; `default` is 0.
+    pub databases: BTreeMap<String, usize>,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        RedisConfig { slowlog_threshold_ms: 10, databases: BTreeMap::new() }
+    }
 }
 
 /// A setting in force.
@@ -109,18 +150,14 @@ impl Config {
         let spec = NodeSpec::local();
         Config {
             cluster: spec.cluster,
-            nodes: vec![NodeConfig {
-                member: spec.members[0].clone(),
-                http_bind: String::new(),
-                peer_bind: String::new(),
-                dial: HashMap::new(),
-            }],
+            nodes: vec![NodeConfig::new(spec.members[0].clone())],
             workers: 1,
             shards: 1,
             max_inflight_bytes: spec.max_inflight_bytes,
             max_connections: 10_000,
             http: HttpConfig::default(),
             debug: false,
+            redis: RedisConfig::default(),
             caches: spec.caches,
             origins: Vec::new(),
             warnings: Vec::new(),

@@ -5,11 +5,12 @@
 use std::path::{Path, PathBuf};
 
 /// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
-const PURE: [&str; 14] = [
+const PURE: [&str; 16] = [
     "apply",
     "clock",
     "codec",
     "coordinator",
+    "decimal",
     "handshake",
     "holding",
     "lease",
@@ -19,6 +20,7 @@ const PURE: [&str; 14] = [
     "replication",
     "ring",
     "slot",
+    "update",
     "wire",
 ];
 

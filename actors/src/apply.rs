@@ -81,6 +81,12 @@ impl Target<'_> {
                 let effect = Effect::Clear { cache: request.cache };
                 Ok((Reply::Cleared { entries: entries as u64 }, Some(effect)))
             }
+            Op::Range { start, end, touch } => Ok(self.range(request, *start, *end, *touch)),
+            Op::SetRange { offset, bytes } => self.set_range(request, *offset, bytes, removed),
+            Op::AddDecimal { by } => self.add_decimal(request, by, removed),
+            Op::Expire { ttl, when } => Ok(self.expire(request, *ttl, *when)),
+            Op::Copy { to, replace, remove } => self.copy(request, to, *replace, *remove, removed),
+            Op::PutAllAbsent { entries } => self.put_all_absent(request, entries, removed),
         }
     }
 
@@ -237,7 +243,7 @@ impl Target<'_> {
         Ok((Reply::Length { length, version, since: self.since }, Some(effect)))
     }
 
-    fn store(
+    pub(crate) fn store(
         &mut self,
         request: &Request,
         value: &Bytes,
@@ -262,24 +268,24 @@ impl Target<'_> {
             .map_err(|_| FailureKind::ValueTooLarge.not_applied())
     }
 
-    fn new_deadline(&mut self, request: &Request, deadline: Option<Ms>) -> Effect {
+    pub(crate) fn new_deadline(&mut self, request: &Request, deadline: Option<Ms>) -> Effect {
         let version = self.versions.next(self.wall);
         self.lru.set_deadline(request.slot, &request.key, deadline, version, self.now);
         Effect::Deadline { cache: request.cache, key: request.key.clone(), deadline, version }
     }
 
     /// The deadline that a TTL means; `kept` is the entry's own, if there is an entry.
-    fn deadline(&self, ttl: Ttl, kept: Option<Option<Ms>>) -> Option<Ms> {
+    pub(crate) fn deadline(&self, ttl: Ttl, kept: Option<Option<Ms>>) -> Option<Ms> {
         let default = self.spec.default_ttl_ms.map(|ms| self.now + ms);
         match ttl {
             Ttl::Default => default,
             Ttl::Never => None,
             Ttl::Keep => kept.unwrap_or(default),
-            Ttl::After(ms) => Some(self.now + ms),
+            Ttl::After(ms) => Some(self.now.saturating_add(ms)),
         }
     }
 
-    fn put_effect(
+    pub(crate) fn put_effect(
         &self,
         request: &Request,
         value: Bytes,
@@ -291,12 +297,12 @@ impl Target<'_> {
         Effect::Put { cache, key, value, content_type, deadline, version }
     }
 
-    fn delete_effect(&mut self, request: &Request) -> Effect {
+    pub(crate) fn delete_effect(&mut self, request: &Request) -> Effect {
         let version = self.versions.next(self.wall);
         Effect::Delete { cache: request.cache, key: request.key.clone(), version }
     }
 
-    fn precondition_failed(
+    pub(crate) fn precondition_failed(
         &mut self,
         request: &Request,
         current: Option<Version>,
@@ -349,6 +355,20 @@ pub fn apply_effect(
             lru.set_deadline(slot, key, *deadline, *version, now);
         }
         Effect::Clear { .. } => drop(lru.clear_slot(slot)),
+        Effect::Several { removed: gone, stored, .. } => {
+            for key in gone {
+                lru.remove(slot, key, now, removed);
+            }
+            for entry in stored {
+                let content_type = entry.content_type.as_ref().map(|text| &text[..]);
+                let (key, value, version) = (&entry.key, &entry.value, entry.version);
+                let put =
+                    lru.put(slot, key, value, content_type, entry.deadline, version, now, removed);
+                if put.is_err() {
+                    lru.remove(slot, key, now, removed);
+                }
+            }
+        }
     }
 }
 
@@ -358,6 +378,7 @@ pub fn cache_of(effect: &Effect) -> CacheId {
         Effect::Put { cache, .. }
         | Effect::Delete { cache, .. }
         | Effect::Deadline { cache, .. }
-        | Effect::Clear { cache } => *cache,
+        | Effect::Clear { cache }
+        | Effect::Several { cache, .. } => *cache,
     }
 }

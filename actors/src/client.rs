@@ -8,10 +8,13 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+pub use crate::answers::Answers;
+
 use crate::map::{ClusterMap, NodeIx};
 use crate::node::Workers;
 use crate::op::{Answer, CacheId, FailureKind, Ms, Request};
 use crate::router::messages::{Call, CallReply, GatherStats};
+use crate::shard::direct::needs_nobody_else;
 use crate::shard::messages::{
     Digests, EntryLook, HeldAs, Inspect, Panic, Single, SlotDigest, Stall,
 };
@@ -23,7 +26,7 @@ use crate::stats::NodeStats;
 /// A handle on a running node. Cheap to clone; usable from any thread and any runtime.
 #[derive(Clone, Debug)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     workers: Arc<Workers>,
     /// Picks a worker for callers that are not on one.
     turn: Arc<AtomicU64>,
@@ -65,25 +68,6 @@ pub struct CallOptions {
     pub max_reply_bytes: Option<u64>,
 }
 
-/// Answers under way; resolves to one answer per request, in order. Needs no runtime: it waits
-/// on a channel. Dropping it does not cancel writes.
-#[must_use = "futures do nothing unless polled"]
-#[derive(Debug)]
-pub struct Answers {
-    writes: Vec<bool>,
-    reply: oneshot::Receiver<Vec<Answer>>,
-}
-
-impl Future for Answers {
-    type Output = Vec<Answer>;
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.reply).poll(cx).map(|reply| {
-            // A Router only goes away with its node.
-            reply.unwrap_or_else(|_| self.writes.iter().map(|&write| gone(write)).collect())
-        })
-    }
-}
-
 /// One answer under way; see [`Answers`].
 #[must_use = "futures do nothing unless polled"]
 #[derive(Debug)]
@@ -122,7 +106,7 @@ impl Future for OneAnswer {
     }
 }
 
-fn gone(write: bool) -> Answer {
+pub(crate) fn gone(write: bool) -> Answer {
     let kind = FailureKind::Stopped;
     Err(if write { kind.maybe() } else { kind.not_applied() })
 }
@@ -135,18 +119,7 @@ impl Client {
     /// Sends a batch to whoever owns each key; one message per shard and per remote node.
     /// Same key: in order. Different keys: no order. Not atomic as a whole.
     pub fn call(&self, requests: Vec<Request>, options: CallOptions) -> Answers {
-        let (sender, reply) = oneshot::channel();
-        let writes = requests.iter().map(|request| request.op.is_write()).collect();
-        if let Some(router) = self.router(options.worker) {
-            let deadline = self.deadline(options);
-            let max_reply_bytes = options.max_reply_bytes.unwrap_or(u64::MAX);
-            let reply = CallReply::Many(sender);
-            router.do_send(Call { requests, deadline, max_reply_bytes, reply });
-        } else {
-            let failure = Err(FailureKind::NotReady.not_applied());
-            drop(sender.send(vec![failure; requests.len()]));
-        }
-        Answers { writes, reply }
+        Answers::ask(self, requests, options)
     }
 
     /// Sends one request. What concerns one local shard alone (a read of a local primary, a write
@@ -160,7 +133,7 @@ impl Client {
         };
         let (sender, reply) = oneshot::channel();
         let deadline = self.deadline(options);
-        if self.is_local(&request) {
+        if needs_nobody_else(&self.shared, &self.shared.map.load(), &request) {
             let Some(pass) = shard.gate.admit(1) else {
                 self.shared.counters.overloaded.add(1);
                 let state = One::Now(Some(Err(FailureKind::Overloaded.not_applied())));
@@ -174,22 +147,22 @@ impl Client {
         OneAnswer { state: One::Later(reply), write, shared }
     }
 
-    fn is_local(&self, request: &Request) -> bool {
-        let map = self.shared.map.load();
-        let row = map.row(request.slot);
-        let has_copies = row.replicas().len() > 0 && self.shared.is_replicated(request.cache);
-        row.primary == self.shared.me && !(request.op.is_write() && has_copies)
-    }
-
-    fn deadline(&self, options: CallOptions) -> Ms {
+    pub(crate) fn deadline(&self, options: CallOptions) -> Ms {
         let timeout = options.timeout_ms.unwrap_or(self.shared.cluster.request_timeout_ms);
         self.shared.clock.now() + timeout
     }
 
-    fn router(&self, worker: Option<usize>) -> Option<&actix::Addr<crate::router::Router>> {
+    pub(crate) fn router(
+        &self,
+        worker: Option<usize>,
+    ) -> Option<&actix::Addr<crate::router::Router>> {
         let routers = &self.shared.registry.get()?.routers;
         let worker = worker.unwrap_or_else(|| self.turn.fetch_add(1, Relaxed) as usize);
         routers.get(worker % routers.len())
+    }
+
+    pub(crate) fn routers(&self) -> &[actix::Addr<crate::router::Router>] {
+        self.shared.registry.get().map_or(&[], |registry| &registry.routers)
     }
 
     /// The named caches, `default` first.

@@ -116,6 +116,82 @@ pub enum Op {
     },
     /// Remove every entry of this cache in this slot.
     Clear,
+    /// Read some bytes of the value, its length and its time to live. Counts no hit or miss.
+    Range {
+        /// The first byte; negative counts from the end.
+        start: i64,
+        /// The last byte; negative counts from the end.
+        end: i64,
+        /// Is it a use?
+        touch: bool,
+    },
+    /// Write bytes into the value from an offset on, with zeroes before it if it is shorter; an
+    /// absent entry counts as empty.
+    SetRange {
+        /// Where the first byte goes.
+        offset: u64,
+        /// The bytes; with none nothing is changed or created.
+        bytes: Bytes,
+    },
+    /// Add to a decimal number with 64 significant bits; an absent entry counts as 0. Fails as
+    /// `Incr` does.
+    AddDecimal {
+        /// Added to the value, in ASCII.
+        by: Bytes,
+    },
+    /// Give an existing entry a new deadline, or none, if the one it has passes a test.
+    Expire {
+        /// `After` or `Never`.
+        ttl: Ttl,
+        /// What must hold of the deadline.
+        when: DeadlineTest,
+    },
+    /// Store the entry's value, type and deadline under another key of the same slot.
+    Copy {
+        /// The other key.
+        to: Bytes,
+        /// May it exist?
+        replace: bool,
+        /// Remove the entry from its old key, in the same step?
+        remove: bool,
+    },
+    /// Store values under keys of one slot if none of these keys exists, in one step.
+    PutAllAbsent {
+        /// Keys and values.
+        entries: Vec<(Bytes, Bytes)>,
+    },
+}
+
+/// What must hold of a deadline for it to be replaced. No deadline counts as infinitely late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeadlineTest {
+    /// Nothing.
+    Any,
+    /// There is none.
+    Absent,
+    /// There is one.
+    Present,
+    /// The new one is later.
+    Later,
+    /// The new one is earlier.
+    Earlier,
+    /// There is one and the new one is earlier.
+    PresentAndEarlier,
+}
+
+impl DeadlineTest {
+    /// Does it hold for replacing `old` by `new`?
+    pub fn holds(self, old: Option<Ms>, new: Option<Ms>) -> bool {
+        let (before, after) = (old.unwrap_or(Ms::MAX), new.unwrap_or(Ms::MAX));
+        match self {
+            DeadlineTest::Any => true,
+            DeadlineTest::Absent => old.is_none(),
+            DeadlineTest::Present => old.is_some(),
+            DeadlineTest::Later => after > before,
+            DeadlineTest::Earlier => after < before,
+            DeadlineTest::PresentAndEarlier => old.is_some() && after < before,
+        }
+    }
 }
 
 /// A position inside a slot's table. It is valid as long as the table's layout stays the same;
@@ -158,7 +234,7 @@ pub enum Ttl {
     Never,
     /// The deadline the entry has; the cache's default for a new entry.
     Keep,
-    /// This many milliseconds from now, 1 to [`MAX_TTL_MS`].
+    /// This many milliseconds from now: 1 to [`MAX_TTL_MS`] over HTTP; 0 is gone at once.
     After(Ms),
 }
 
@@ -217,7 +293,7 @@ pub enum Tags {
 impl Op {
     /// Does it change anything, so that copies must hear of it and a doubt must be told?
     pub fn is_write(&self) -> bool {
-        !matches!(self, Op::Get { .. } | Op::Peek | Op::Scan { .. })
+        !matches!(self, Op::Get { .. } | Op::Peek | Op::Scan { .. } | Op::Range { .. })
     }
 }
 
@@ -283,6 +359,32 @@ pub enum Reply {
         /// The current version.
         current: Option<Version>,
     },
+    /// Range: some bytes of the value, or nothing.
+    Part(Option<Part>),
+    /// The decimal number after adding.
+    Decimal {
+        /// The sum, as it is stored.
+        text: Bytes,
+        /// The new version.
+        version: Version,
+        /// `since` of the slot.
+        since: u64,
+    },
+}
+
+/// Some bytes of an entry's value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// The length of the whole value.
+    pub length: u64,
+    /// Its version.
+    pub version: Version,
+    /// Milliseconds left; `None` for a permanent entry.
+    pub ttl_ms: Option<Ms>,
+    /// `since` of the slot.
+    pub since: u64,
 }
 
 /// An entry as it is read.

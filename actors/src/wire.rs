@@ -132,6 +132,7 @@ impl PeerAnswer {
             PeerAnswer::Answer(Ok(Reply::Written(written))) => entry(&written.previous),
             PeerAnswer::Answer(Ok(Reply::Deleted { previous, .. })) => entry(previous),
             PeerAnswer::Answer(Ok(Reply::Keys { keys, .. })) => keys.iter().map(Bytes::len).sum(),
+            PeerAnswer::Answer(Ok(Reply::Part(Some(part)))) => part.bytes.len(),
             _ => 0,
         }
     }
@@ -254,6 +255,17 @@ pub enum WireEffect {
     Clear {
         /// [`cache_hash`] of the cache's name.
         cache: u32,
+    },
+    /// Some entries are gone and others are now these, in one step.
+    Several {
+        /// [`cache_hash`] of the cache's name.
+        cache: u32,
+        /// The keys of those that are gone.
+        removed: Vec<Bytes>,
+        /// Those that were stored.
+        stored: Vec<WireEntry>,
+        /// The latest version among them.
+        version: Version,
     },
 }
 

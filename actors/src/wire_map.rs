@@ -2,7 +2,7 @@
 //! left for deadlines.
 
 use crate::op::{CacheId, Failure, FailureKind, Ms, Request};
-use crate::replication::Effect;
+use crate::replication::{Effect, Stored};
 use crate::router::messages::Chunk;
 use crate::shared::Shared;
 use crate::slot::SLOTS;
@@ -57,6 +57,22 @@ pub fn effect_to_wire(shared: &Shared, effect: &Effect, now: Ms) -> WireEffect {
             version: *version,
         },
         Effect::Clear { cache } => WireEffect::Clear { cache: hash(cache) },
+        Effect::Several { cache, removed, stored, version } => WireEffect::Several {
+            cache: hash(cache),
+            removed: removed.clone(),
+            stored: stored
+                .iter()
+                .map(|entry| WireEntry {
+                    cache: hash(cache),
+                    key: entry.key.clone(),
+                    value: entry.value.clone(),
+                    content_type: entry.content_type.clone(),
+                    ttl_ms: left(&entry.deadline),
+                    version: entry.version,
+                })
+                .collect(),
+            version: *version,
+        },
     }
 }
 
@@ -74,6 +90,21 @@ pub fn effect_from_wire(shared: &Shared, effect: WireEffect, now: Ms) -> Option<
             version,
         },
         WireEffect::Clear { cache } => Effect::Clear { cache: shared.cache_of_hash(cache)? },
+        WireEffect::Several { cache, removed, stored, version } => Effect::Several {
+            cache: shared.cache_of_hash(cache)?,
+            removed,
+            stored: stored
+                .into_iter()
+                .map(|entry| Stored {
+                    key: entry.key,
+                    value: entry.value,
+                    content_type: entry.content_type,
+                    deadline: entry.ttl_ms.map(|ms| now + ms),
+                    version: entry.version,
+                })
+                .collect(),
+            version,
+        },
     })
 }
 

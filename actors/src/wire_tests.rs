@@ -6,7 +6,10 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::op::{Entry, Failure, FailureKind, Precondition, Put, ScanPosition, Tags, Ttl, Written};
+use crate::op::{
+    DeadlineTest, Entry, Failure, FailureKind, Part, Precondition, Put, ScanPosition, Tags, Ttl,
+    Written,
+};
 
 const GOLDEN: &str = include_str!("../tests/golden/wire.txt");
 
@@ -148,6 +151,7 @@ fn samples() -> Vec<(&'static str, Message)> {
     };
     let mut acks = vec![AckItem::Ack { slot, since, import, n: 5, complete: true }];
     acks.extend([Refusal::Gap, Refusal::Lower, Refusal::Unknown, Refusal::Differs].map(nack));
+    let (more_requests, more_answers, more_items) = later_samples(slot, since, import);
     let stats = NodeStats { id: "node-1".into(), incarnation: 1, ..NodeStats::default() };
     vec![
         ("do", Message::Do { id: 1, timeout_ms: 5_000, max_reply_bytes: 64, epoch: 3, requests }),
@@ -159,7 +163,56 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("stats_request", Message::StatsRequest { id: 9 }),
         ("stats_reply", Message::StatsReply { id: 9, stats }),
         ("goodbye", Message::Goodbye { reason: 0 }),
+        (
+            "do_more",
+            Message::Do {
+                id: 2,
+                timeout_ms: 1,
+                max_reply_bytes: 2,
+                epoch: 3,
+                requests: more_requests,
+            },
+        ),
+        ("done_more", Message::Done { id: 2, first: 0, answers: more_answers, last: true }),
+        ("replicate_more", Message::Replicate { items: more_items }),
     ]
+}
+
+/// What was added after the first release of the protocol, in messages of its own.
+fn later_samples(
+    slot: Slot,
+    since: u64,
+    import: u64,
+) -> (Vec<WireRequest>, Vec<PeerAnswer>, Vec<ReplicationItem>) {
+    let tests = [
+        DeadlineTest::Any,
+        DeadlineTest::Absent,
+        DeadlineTest::Present,
+        DeadlineTest::Later,
+        DeadlineTest::Earlier,
+        DeadlineTest::PresentAndEarlier,
+    ];
+    let mut ops = vec![
+        Op::Range { start: -3, end: 9, touch: true },
+        Op::SetRange { offset: 300, bytes: bytes("b") },
+        Op::AddDecimal { by: bytes("0.5") },
+        Op::Copy { to: bytes("t"), replace: true, remove: false },
+        Op::PutAllAbsent { entries: vec![(bytes("k"), bytes("v"))] },
+    ];
+    ops.extend(tests.map(|when| Op::Expire { ttl: Ttl::After(0), when }));
+    let request = |op| WireRequest { cache: 7, slot, key: bytes("k"), op, acks: None };
+    let requests = ops.into_iter().map(request).collect();
+    let part =
+        Part { bytes: bytes("b"), length: 9, version: Version(5), ttl_ms: Some(7), since: 1 };
+    let replies = [
+        Reply::Part(None),
+        Reply::Part(Some(part)),
+        Reply::Decimal { text: bytes("0.5"), version: Version(6), since: 2 },
+    ];
+    let answers = replies.map(|reply| PeerAnswer::Answer(Ok(reply))).to_vec();
+    let (removed, stored, version) = (vec![bytes("r")], vec![entry()], Version(4));
+    let effect = WireEffect::Several { cache: 7, removed, stored, version };
+    (requests, answers, vec![ReplicationItem::Write { slot, since, import, n: 9, effect }])
 }
 
 fn encoded(message: &Message) -> Vec<u8> {
@@ -221,7 +274,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_message_is_never_a_panic(which in 0usize..9, at in any::<prop::sample::Index>(), with in any::<u8>()) {
+    fn a_damaged_message_is_never_a_panic(which in 0usize..12, at in any::<prop::sample::Index>(), with in any::<u8>()) {
         let mut bytes = encoded(&samples()[which].1);
         let at = at.index(bytes.len());
         bytes[at] = with;

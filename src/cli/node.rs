@@ -54,6 +54,17 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
     if config.nodes.len() > 1 {
         builder = builder.peer_listener(bind(&node.peer_bind, "peer")?);
     }
+    #[cfg(feature = "redis")]
+    {
+        if !node.redis_bind.is_empty() {
+            builder = builder.serve_redis(bind(&node.redis_bind, "redis")?);
+        }
+        if !node.redis_cluster_bind.is_empty() {
+            let listener = bind(&node.redis_cluster_bind, "redis_cluster")?;
+            builder = builder.serve_redis_cluster(listener);
+        }
+    }
+    let redis_at = node.redis_bind.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         // Before the node starts, so that an early signal is not lost.
@@ -61,7 +72,7 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let peers = config.nodes.len() - 1;
         let node = builder.config(config).start().await?;
-        tracing::info!(node = %id, http = %http_at, peer = %peer_at, peers, "listening");
+        tracing::info!(node = %id, http = %http_at, peer = %peer_at, redis = %redis_at, peers, "listening");
         tokio::select! {
             () = failed(&node) => {
                 tracing::error!(node = %id, "the supervisor has failed and only a new process mends that, exiting");

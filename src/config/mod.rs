@@ -14,7 +14,7 @@ use std::path::Path;
 use lariat_actors::op::{Acks, MAX_KEY_BYTES};
 use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, Minority};
 
-use crate::settings::{Config, HttpConfig, Mistakes, NodeConfig, is_local};
+use crate::settings::{Config, HttpConfig, Mistakes, NodeConfig, RedisConfig, is_local};
 use crate::units::{format_duration, format_size, parse_duration_ms, parse_size};
 use reader::{Reader, Show};
 
@@ -77,7 +77,11 @@ fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>
         insecure: r.boolean("http.insecure", false),
     };
     let debug = r.boolean("debug.enabled", false);
-    let caches = read_caches(r);
+    let mut redis = RedisConfig {
+        slowlog_threshold_ms: duration(r, "redis.slowlog_threshold", 10),
+        ..RedisConfig::default()
+    };
+    let caches = read_caches(r, &mut redis);
     let mut config = Config {
         cluster,
         nodes,
@@ -87,6 +91,7 @@ fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>
         max_connections,
         http,
         debug,
+        redis,
         caches,
         origins: Vec::new(),
         warnings: Vec::new(),
@@ -146,8 +151,18 @@ fn read_nodes(
             "LARIAT_REDIS",
             optional_address,
         );
-        r.text(&key("redis_bind"), Some(&redis), optional_address);
+        let redis_bind = r.text(&key("redis_bind"), Some(&redis), optional_address);
         let redis_cluster = r.text(&key("redis_cluster"), Some(""), optional_address);
+        let redis_cluster_bind =
+            r.text(&key("redis_cluster_bind"), Some(&redis_cluster), optional_address);
+        for (name, bind, advertised) in
+            [("redis", &redis_bind, &redis), ("redis_cluster", &redis_cluster_bind, &redis_cluster)]
+        {
+            if advertised.is_empty() && !bind.is_empty() {
+                let message = format!("no address without {name}, expected {name} to be set");
+                r.mistake(&key(&format!("{name}_bind")), message);
+            }
+        }
         with_redis_cluster += usize::from(!redis_cluster.is_empty());
         for (name, address) in
             [("http", &http), ("peer", &peer), ("redis", &redis), ("redis_cluster", &redis_cluster)]
@@ -169,6 +184,10 @@ fn read_nodes(
             member: MemberSpec { id: node_id, http, peer, weight, zone },
             http_bind,
             peer_bind,
+            redis,
+            redis_bind,
+            redis_cluster,
+            redis_cluster_bind,
             dial,
         });
     }
@@ -193,7 +212,7 @@ fn read_nodes(
     nodes
 }
 
-fn read_caches(r: &mut Reader) -> Vec<CacheSpec> {
+fn read_caches(r: &mut Reader, redis: &mut RedisConfig) -> Vec<CacheSpec> {
     let mut names = vec!["default".to_string()];
     names.extend(r.tables("caches").into_iter().filter(|name| name != "default"));
     let mut caches = Vec::new();
@@ -203,7 +222,7 @@ fn read_caches(r: &mut Reader) -> Vec<CacheSpec> {
         if let Err(problem) = valid_name(&name) {
             r.mistake(&format!("caches.{name}"), problem);
         }
-        r.integer(&key("redis_db"), 0, 0, 1_023);
+        read_database(r, &name, redis);
         caches.push(CacheSpec {
             capacity: r.integer(&key("capacity"), defaults.capacity as usize, 1, 4_000_000_000)
                 as u64,
@@ -217,6 +236,21 @@ fn read_caches(r: &mut Reader) -> Vec<CacheSpec> {
         });
     }
     caches
+}
+
+/// The number by which Redis clients select a cache: 0 is `default`, others have one if they say so.
+fn read_database(r: &mut Reader, cache: &str, redis: &mut RedisConfig) {
+    let key = format!("caches.{cache}.redis_db");
+    let number = match cache {
+        "default" => Some(r.integer(&key, 0, 0, 0)),
+        _ => r.optional_integer(&key, 1, 1_023),
+    };
+    let Some(number) = number else { return };
+    if let Some((other, _)) = redis.databases.iter().find(|(_, known)| **known == number) {
+        let message = format!("{number} is the number of cache '{other}', expected one of its own");
+        r.mistake(&key, message);
+    }
+    redis.databases.insert(cache.to_string(), number);
 }
 
 /// Off loopback nothing is served without a secret or a token.
@@ -235,6 +269,15 @@ fn check_exposure(r: &mut Reader, config: &Config) {
         if let Some(address) = http.iter().find(|a| !local(a)).filter(|_| open) {
             r.mistake(&format!("nodes[{index}].http"), format!(
                 "'{address}' is not a loopback address, expected http.token_file to be set, or http.insecure = true"));
+        }
+        for (name, addresses) in [
+            ("redis", [&node.redis, &node.redis_bind]),
+            ("redis_cluster", [&node.redis_cluster, &node.redis_cluster_bind]),
+        ] {
+            if let Some(address) = addresses.iter().find(|a| !local(a)).filter(|_| open) {
+                r.mistake(&format!("nodes[{index}].{name}"), format!(
+                    "'{address}' is not a loopback address, expected http.token_file to be set, or http.insecure = true"));
+            }
         }
     }
 }

@@ -40,6 +40,20 @@ fn every_mistake_is_told_with_file_line_key_and_what_was_expected() {
             "c.toml:4: nodes[0].peer: '0.0.0.0:2' is not a loopback address",
         ),
         (
+            "redis_bind = \"0.0.0.0:9\"",
+            "c.toml:5: nodes[0].redis_bind: no address without redis, expected redis to be set",
+        ),
+        (
+            "redis = \"0.0.0.0:9\"",
+            "c.toml:5: nodes[0].redis: '0.0.0.0:9' is not a loopback address",
+        ),
+        ("[caches.default]\nredis_db = 1", "c.toml:6: caches.default.redis_db: 1 does not fit"),
+        ("[caches.a]\nredis_db = 0", "c.toml:6: caches.a.redis_db: 0 does not fit"),
+        (
+            "[caches.a]\nredis_db = 2\n[caches.b]\nredis_db = 2",
+            "c.toml:8: caches.b.redis_db: 2 is the number of cache 'a', expected one of its own",
+        ),
+        (
             "http_bind = \"0.0.0.0:1\"",
             "c.toml:3: nodes[0].http: '0.0.0.0:1' is not a loopback address",
         ),

@@ -15,5 +15,6 @@ mod links;
 mod nodes;
 mod openapi;
 mod pages;
+mod redis;
 mod rest;
 mod support;

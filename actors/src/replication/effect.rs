@@ -51,6 +51,32 @@ pub enum Effect {
         /// The named cache.
         cache: CacheId,
     },
+    /// Some entries of a slot are gone and others are now these, in one step.
+    Several {
+        /// The named cache.
+        cache: CacheId,
+        /// The keys of those that are gone; they go first.
+        removed: Vec<Bytes>,
+        /// Those that were stored.
+        stored: Vec<Stored>,
+        /// The latest version among them.
+        version: Version,
+    },
+}
+
+/// One of several entries that were stored in one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The key.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// The content type.
+    pub content_type: Option<Bytes>,
+    /// The deadline; `None` for a permanent entry.
+    pub deadline: Option<Ms>,
+    /// The version.
+    pub version: Version,
 }
 
 impl Effect {
@@ -63,6 +89,14 @@ impl Effect {
             }
             Effect::Delete { key, .. } | Effect::Deadline { key, .. } => key.len(),
             Effect::Clear { .. } => 0,
+            Effect::Several { removed, stored, .. } => {
+                let of = |entry: &Stored| {
+                    let content_type = entry.content_type.as_ref().map_or(0, Bytes::len);
+                    entry.key.len() + entry.value.len() + content_type + BOOKKEEPING
+                };
+                removed.iter().map(|key| key.len() + BOOKKEEPING).sum::<usize>()
+                    + stored.iter().map(of).sum::<usize>()
+            }
         };
         (payload + BOOKKEEPING) as u64
     }

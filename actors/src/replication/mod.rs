@@ -22,4 +22,4 @@ pub mod fan;
 mod tests;
 
 pub use copy::{Copy, Refusal};
-pub use effect::Effect;
+pub use effect::{Effect, Stored};

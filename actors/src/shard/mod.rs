@@ -16,6 +16,7 @@ mod bench;
 mod chores;
 mod counters;
 mod decide;
+pub mod direct;
 mod import;
 mod inspect;
 pub mod messages;

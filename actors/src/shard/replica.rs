@@ -90,7 +90,10 @@ impl Shard {
     }
 
     fn apply_as_copy(&mut self, slot: Slot, effect: &Effect, now: Ms) {
-        if let Effect::Put { version, .. } | Effect::Deadline { version, .. } = effect {
+        if let Effect::Put { version, .. }
+        | Effect::Deadline { version, .. }
+        | Effect::Several { version, .. } = effect
+        {
             self.versions.observe(*version, self.shared.clock.wall_ms());
         }
         let slots = &self.slots;

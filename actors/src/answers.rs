@@ -1,0 +1,312 @@
+//! Answers to a batch under way: from the shards that decide it directly, from the Router, or
+//! first from these and then from that.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::oneshot;
+
+use crate::client::{CallOptions, Client, gone};
+use crate::op::{Answer, FailureKind, Request};
+use crate::router::messages::{Call, CallReply};
+use crate::shard::direct::{Decisions, Direct, needs_nobody_else};
+
+/// Answers under way; resolves to one answer per request, in order. Needs no runtime: it waits
+/// on a channel. Dropping it does not cancel writes.
+#[must_use = "futures do nothing unless polled"]
+#[derive(Debug)]
+pub struct Answers {
+    client: Client,
+    options: CallOptions,
+    /// Which requests are writes.
+    writes: Vec<bool>,
+    /// What is known already, if some was asked directly.
+    known: Vec<Option<Answer>>,
+    /// Direct parts that have not answered.
+    parts: Vec<Part>,
+    /// What they handed back, with its places.
+    rest: Vec<(usize, Request)>,
+    /// What the Router was asked: everything, or the rest.
+    routed: Option<Routed>,
+}
+
+#[derive(Debug)]
+struct Part {
+    /// Places of its requests in the batch; `None`: it is the whole batch.
+    places: Option<Vec<usize>>,
+    reply: oneshot::Receiver<Decisions>,
+}
+
+#[derive(Debug)]
+struct Routed {
+    /// Places of its requests in the batch; `None`: it is the whole batch.
+    places: Option<Vec<usize>>,
+    reply: oneshot::Receiver<Vec<Answer>>,
+}
+
+impl Answers {
+    pub(crate) fn ask(client: &Client, requests: Vec<Request>, options: CallOptions) -> Answers {
+        let mut answers = Answers {
+            client: client.clone(),
+            options,
+            writes: requests.iter().map(|request| request.op.is_write()).collect(),
+            known: Vec::new(),
+            parts: Vec::new(),
+            rest: Vec::new(),
+            routed: None,
+        };
+        if answers.is_direct(&requests) {
+            answers.ask_shards(requests);
+        } else {
+            answers.ask_router(None, requests);
+        }
+        answers
+    }
+
+    /// A caller on a worker thread has no need of its Router for what needs nobody else.
+    fn is_direct(&self, requests: &[Request]) -> bool {
+        if self.options.worker.is_none() || !self.client.is_started() {
+            return false;
+        }
+        let map = self.client.shared.map.load();
+        requests.iter().all(|request| needs_nobody_else(&self.client.shared, &map, request))
+    }
+
+    fn ask_shards(&mut self, requests: Vec<Request>) {
+        let shared = self.client.shared.clone();
+        if shared.shards == 1 {
+            return self.ask_shard(0, None, requests);
+        }
+        self.known = requests.iter().map(|_| None).collect();
+        let mut by_shard: Vec<(Vec<usize>, Vec<Request>)> = vec![Default::default(); shared.shards];
+        for (place, request) in requests.into_iter().enumerate() {
+            let (places, part) = &mut by_shard[shared.shard_of(request.slot)];
+            places.push(place);
+            part.push(request);
+        }
+        for (shard, (places, part)) in by_shard.into_iter().enumerate() {
+            if !part.is_empty() {
+                self.ask_shard(shard, Some(places), part);
+            }
+        }
+    }
+
+    fn ask_shard(&mut self, shard: usize, places: Option<Vec<usize>>, requests: Vec<Request>) {
+        let (sender, reply) = oneshot::channel();
+        self.parts.push(Part { places, reply });
+        let shared = &self.client.shared;
+        let Some(shard) = shared.registry.get().and_then(|registry| registry.shards.get(shard))
+        else {
+            return;
+        };
+        let shard = shard.load();
+        let Some(pass) = shard.gate.admit(requests.len()) else {
+            shared.counters.overloaded.add(1);
+            let overloaded = Err(FailureKind::Overloaded.not_applied());
+            let answers = vec![overloaded; requests.len()];
+            // The receiver is above.
+            let _ = sender.send(Decisions { answers, rest: Vec::new() });
+            return;
+        };
+        let max_reply_bytes = self.options.max_reply_bytes.unwrap_or(u64::MAX);
+        shard.addr.do_send(Direct { requests, max_reply_bytes, reply: sender, pass });
+    }
+
+    fn ask_router(&mut self, places: Option<Vec<usize>>, requests: Vec<Request>) {
+        let (sender, reply) = oneshot::channel();
+        self.routed = Some(Routed { places, reply });
+        match self.client.router(self.options.worker) {
+            Some(router) => router.do_send(Call {
+                requests,
+                deadline: self.client.deadline(self.options),
+                max_reply_bytes: self.options.max_reply_bytes.unwrap_or(u64::MAX),
+                reply: CallReply::Many(sender),
+            }),
+            None => {
+                let failure = Err(FailureKind::NotReady.not_applied());
+                // The receiver is above.
+                let _ = sender.send(vec![failure; requests.len()]);
+            }
+        }
+    }
+
+    /// Takes in what a shard decided; `Some` when that is everything.
+    fn decided(
+        &mut self,
+        places: Option<Vec<usize>>,
+        decisions: Option<Decisions>,
+    ) -> Option<Vec<Answer>> {
+        let is_whole = places.is_none();
+        let decisions = match decisions {
+            Some(decisions) if is_whole && decisions.rest.is_empty() => {
+                return Some(decisions.answers);
+            }
+            Some(decisions) => decisions,
+            None => {
+                let places = places.iter().flatten().copied();
+                let whole = 0..if is_whole { self.writes.len() } else { 0 };
+                let writes = places.chain(whole).map(|place| self.writes[place]);
+                Decisions {
+                    answers: writes.map(|write| self.crashed(write)).collect(),
+                    rest: Vec::new(),
+                }
+            }
+        };
+        if is_whole {
+            self.known = self.writes.iter().map(|_| None).collect();
+        }
+        let places = places.unwrap_or_else(|| (0..self.writes.len()).collect());
+        let decided = decisions.answers.len();
+        for (&place, answer) in places.iter().zip(decisions.answers) {
+            self.known[place] = Some(answer);
+        }
+        self.rest.extend(places.into_iter().skip(decided).zip(decisions.rest));
+        None
+    }
+
+    /// A shard that dropped the reply has crashed, or the node has stopped.
+    fn crashed(&self, write: bool) -> Answer {
+        if self.client.shared.stopping.load(Relaxed) {
+            return gone(write);
+        }
+        let kind = FailureKind::ShardCrashed;
+        Err(if write { kind.maybe() } else { kind.not_applied() })
+    }
+
+    fn all_known(&mut self) -> Vec<Answer> {
+        let unanswered =
+            |answer: Option<Answer>| answer.unwrap_or(Err(FailureKind::Stopped.not_applied()));
+        self.known.drain(..).map(unanswered).collect()
+    }
+}
+
+impl Future for Answers {
+    type Output = Vec<Answer>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        while let Some(part) = this.parts.last_mut() {
+            let decisions = ready!(Pin::new(&mut part.reply).poll(cx)).ok();
+            let places = part.places.take();
+            this.parts.pop();
+            if let Some(answers) = this.decided(places, decisions) {
+                return Poll::Ready(answers);
+            }
+        }
+        if this.routed.is_none() {
+            if this.rest.is_empty() {
+                return Poll::Ready(this.all_known());
+            }
+            this.rest.sort_by_key(|(place, _)| *place);
+            let (places, requests) = std::mem::take(&mut this.rest).into_iter().unzip();
+            this.ask_router(Some(places), requests);
+        }
+        let Some(routed) = &mut this.routed else { return Poll::Pending };
+        let reply = ready!(Pin::new(&mut routed.reply).poll(cx)).ok();
+        let places = routed.places.take();
+        // A Router only goes away with its node.
+        let Some(places) = places else {
+            let all_gone = || this.writes.iter().map(|&write| gone(write)).collect();
+            return Poll::Ready(reply.unwrap_or_else(all_gone));
+        };
+        let mut answers = reply.into_iter().flatten();
+        for place in places {
+            let answer = answers.next().unwrap_or_else(|| gone(this.writes[place]));
+            this.known[place] = Some(answer);
+        }
+        Poll::Ready(this.all_known())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::node::{Hosting, start};
+    use crate::op::{CacheId, Op, Precondition, Reply, Ttl};
+    use crate::slot::slot_of;
+    use crate::spec::NodeSpec;
+
+    fn request(key: &str, op: Op) -> Request {
+        let (slot, key) = (slot_of(key.as_bytes()), Bytes::copy_from_slice(key.as_bytes()));
+        Request { cache: CacheId(0), slot, key, op, acks: None }
+    }
+
+    fn incr(key: &str) -> Request {
+        let (ttl, when) = (Ttl::Never, Precondition::none());
+        request(key, Op::Incr { by: 1, initial: 0, ttl, when })
+    }
+
+    fn number(answer: &Answer) -> i64 {
+        match answer {
+            Ok(Reply::Number { value, .. }) => *value,
+            other => panic!("no number: {other:?}"),
+        }
+    }
+
+    /// Runs a test with a node of two shards.
+    fn with_node(test: impl AsyncFnOnce(Client)) {
+        let spec = NodeSpec { workers: 2, shards: 2, ..NodeSpec::local() };
+        let node = start(spec, Hosting::Own).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(test(node.client()));
+        node.stop(false);
+    }
+
+    const ON_WORKER: CallOptions =
+        CallOptions { worker: Some(0), timeout_ms: None, max_reply_bytes: None };
+
+    #[test]
+    fn a_direct_batch_is_answered_in_order_over_all_shards() {
+        with_node(async |client| {
+            let requests = (0..200).map(|i| incr(&format!("k{}", i % 50))).collect();
+            let answers = Answers::ask(&client, requests, ON_WORKER);
+            assert!(answers.routed.is_none() && answers.parts.len() == 2);
+            let numbers: Vec<i64> = answers.await.iter().map(number).collect();
+            assert_eq!(numbers, (0..200).map(|i| i / 50 + 1).collect::<Vec<i64>>());
+        });
+    }
+
+    #[test]
+    fn what_a_shard_hands_back_is_asked_of_the_router_in_order() {
+        with_node(async |client| {
+            for whole in [true, false] {
+                let (sender, reply) = oneshot::channel();
+                let places = (!whole).then(|| vec![1, 2, 3]);
+                let count = if whole { 3 } else { 4 };
+                let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER);
+                answers.writes = vec![true; count];
+                answers.known = if whole { Vec::new() } else { vec![None; count] };
+                if !whole {
+                    answers.known[0] = Some(Ok(Reply::NotFound));
+                }
+                answers.parts = vec![Part { places, reply }];
+                let key = if whole { "a" } else { "b" };
+                let rest = vec![incr(key), incr(key)];
+                sender.send(Decisions { answers: vec![Ok(Reply::NotFound)], rest }).unwrap();
+                let got = answers.await;
+                assert_eq!(got.len(), count);
+                let (decided, numbers) = got.split_at(count - 2);
+                assert!(decided.iter().all(|answer| *answer == Ok(Reply::NotFound)));
+                assert_eq!(numbers.iter().map(number).collect::<Vec<i64>>(), [1, 2]);
+            }
+        });
+    }
+
+    #[test]
+    fn a_crashed_shard_leaves_its_writes_unknown_and_its_reads_not_applied() {
+        with_node(async |client| {
+            let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER);
+            let (_, reply) = oneshot::channel();
+            answers.writes = vec![true, false];
+            answers.known = Vec::new();
+            answers.parts = vec![Part { places: None, reply }];
+            let crashed = FailureKind::ShardCrashed;
+            assert_eq!(answers.await, [Err(crashed.maybe()), Err(crashed.not_applied())]);
+        });
+    }
+}

@@ -1,0 +1,123 @@
+//! Batches straight from the connection that parsed them, past the Router: what concerns this
+//! shard alone.
+
+use actix::{Context, Handler, Message};
+use tokio::sync::oneshot;
+
+use super::{Decided, Shard};
+use crate::admission::Pass;
+use crate::map::ClusterMap;
+use crate::op::{Answer, FailureKind, Reply, Request};
+use crate::router::messages::{Fanout, FanoutOrigin};
+use crate::shared::Shared;
+
+/// Requests that are looked for ahead of being decided: what they touch fits the nearest caches.
+const WARMED: usize = 64;
+
+/// For fewer it is not worth it.
+const WARMED_MIN: usize = 4;
+
+/// Requests for one shard that need nobody else.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Direct {
+    /// The requests, in order.
+    pub requests: Vec<Request>,
+    /// Gets beyond this many bytes of replies are left out.
+    pub max_reply_bytes: u64,
+    /// Where the answers go.
+    pub reply: oneshot::Sender<Decisions>,
+    /// Its places in the queue.
+    pub pass: Pass,
+}
+
+/// What a shard says of a direct batch.
+#[derive(Debug)]
+pub struct Decisions {
+    /// Answers to the first requests, in order.
+    pub answers: Vec<Answer>,
+    /// The others, for the Router: from the first on that this shard cannot decide alone, so that
+    /// requests for one key stay in their order. Nothing of them was applied.
+    pub rest: Vec<Request>,
+}
+
+/// Does a request concern one shard of this node alone: a read of a local primary, or a write
+/// without other copies?
+pub fn needs_nobody_else(shared: &Shared, map: &ClusterMap, request: &Request) -> bool {
+    let row = map.row(request.slot);
+    row.primary == shared.me
+        && (!request.op.is_write()
+            || row.replicas().len() == 0
+            || !shared.is_replicated(request.cache))
+}
+
+impl Shard {
+    /// Brings what the next requests look for near, so that their waits for memory overlap.
+    fn warm(&self, next: &[Request]) {
+        if next.len() < WARMED_MIN {
+            return;
+        }
+        for request in next.iter().take(WARMED) {
+            if let Some(cache) = self.caches.get(usize::from(request.cache.0)) {
+                cache.lru.warm(request.slot, &request.key);
+            }
+        }
+    }
+}
+
+impl Handler<Direct> for Shard {
+    type Result = ();
+    fn handle(&mut self, direct: Direct, _ctx: &mut Context<Self>) {
+        let turn = self.enter();
+        let mut requests = direct.requests;
+        let (mut answers, mut applied) = (Vec::with_capacity(requests.len()), Vec::new());
+        let mut reply_bytes = 0;
+        for (place, request) in requests.iter().enumerate() {
+            if place.is_multiple_of(WARMED) {
+                self.warm(&requests[place..]);
+            }
+            if reply_bytes > direct.max_reply_bytes && !request.op.is_write() {
+                answers.push(Err(FailureKind::ReplyTooLarge.not_applied()));
+                continue;
+            }
+            if !needs_nobody_else(&self.shared, &turn.map, request) {
+                break;
+            }
+            let answer = match self.decide(&turn, request) {
+                Decided::Answer(answer) => answer,
+                Decided::Applied(answer, since) => {
+                    applied.push((answers.len(), request.slot, since));
+                    answer
+                }
+                Decided::Wait => break,
+                // The same map said that there are no copies. If it happens all the same, they
+                // are told and nobody waits for them.
+                Decided::AfterCopies(answer, write) => {
+                    let (reply, deadline) = (oneshot::channel().0, turn.now);
+                    let origin = FanoutOrigin::Single(reply, answer, deadline);
+                    self.router.do_send(Fanout { origin, writes: vec![write] });
+                    Err(FailureKind::OutcomeUnknown.maybe())
+                }
+            };
+            reply_bytes += match &answer {
+                Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
+                Ok(Reply::Part(Some(part))) => part.bytes.len() as u64,
+                Ok(Reply::Keys { keys, .. }) => keys.iter().map(|key| key.len() as u64).sum(),
+                _ => 0,
+            };
+            answers.push(answer);
+        }
+        drop(turn);
+        let after = self.look();
+        for (at, slot, since) in applied {
+            if !self.still_holds(&after, slot, since) {
+                answers[at] = Err(self.shared.unknown());
+            }
+        }
+        drop(after);
+        let rest = requests.split_off(answers.len());
+        // A caller that hung up wants no answers.
+        let _ = direct.reply.send(Decisions { answers, rest });
+        self.publish();
+    }
+}

@@ -1,0 +1,104 @@
+//! The arguments of one command.
+
+use std::borrow::Cow;
+use std::ops::{Index, Range};
+
+use bytes::Bytes;
+
+use super::number::integer;
+
+/// A command that is refused, with the text of its error.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal(pub Cow<'static, str>);
+
+impl From<&'static str> for Refusal {
+    fn from(text: &'static str) -> Self {
+        Refusal(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Refusal(Cow::Owned(text))
+    }
+}
+
+pub const SYNTAX: &str = "ERR syntax error";
+pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+pub const NOT_A_FLOAT: &str = "ERR value is not a valid float";
+
+/// The arguments of one command, its name first. They are parts of what was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Args<'a> {
+    bytes: &'a Bytes,
+    ranges: &'a [Range<usize>],
+}
+
+impl<'a> Args<'a> {
+    /// The arguments at these places of `bytes`.
+    pub fn new(bytes: &'a Bytes, ranges: &'a [Range<usize>]) -> Self {
+        Args { bytes, ranges }
+    }
+
+    /// How many there are, the name included.
+    pub fn len(self) -> usize {
+        self.ranges.len()
+    }
+
+    /// One of them, sharing what was read.
+    pub fn share(self, at: usize) -> Bytes {
+        self.bytes.slice(self.ranges[at].clone())
+    }
+
+    /// One of them, to be kept: a large one gets an allocation of its own.
+    pub fn keep(self, at: usize) -> Bytes {
+        if self[at].len() >= lariat_actors::lru::SHARED_BYTES {
+            return Bytes::copy_from_slice(&self[at]);
+        }
+        self.share(at)
+    }
+
+    /// Is this one the word, in capitals or not?
+    pub fn is(self, at: usize, word: &str) -> bool {
+        self.ranges.len() > at && self[at].eq_ignore_ascii_case(word.as_bytes())
+    }
+
+    /// One of them as people read it.
+    pub fn text(self, at: usize) -> Cow<'a, str> {
+        String::from_utf8_lossy(&self.bytes[self.ranges[at].clone()])
+    }
+
+    /// One of them as a number.
+    pub fn integer(self, at: usize) -> Result<i64, Refusal> {
+        integer(&self[at]).ok_or(NOT_AN_INTEGER.into())
+    }
+
+    /// The command's name in small letters, for errors.
+    pub fn name(self) -> String {
+        self.text(0).to_lowercase()
+    }
+
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        self.ranges.iter().map(move |range| &self.bytes[range.clone()])
+    }
+}
+
+impl Index<usize> for Args<'_> {
+    type Output = [u8];
+    fn index(&self, at: usize) -> &[u8] {
+        &self.bytes[self.ranges[at].clone()]
+    }
+}
+
+/// The error for a command with too few or too many arguments.
+pub fn wrong_arguments(name: &str) -> Refusal {
+    format!("ERR wrong number of arguments for '{name}' command").into()
+}
+
+/// The error for a command of commands that has no such one.
+pub fn unknown_subcommand(args: Args<'_>) -> Refusal {
+    let container = args.name().to_uppercase();
+    let given: String = args.text(1).chars().take(128).collect();
+    format!("ERR unknown subcommand '{given}'. Try {container} HELP.").into()
+}

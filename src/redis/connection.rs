@@ -1,0 +1,443 @@
+//! One connection: read, plan, ask, write, in that order.
+//!
+//! Everything complete in one read becomes one batch, and its replies leave in one write. While
+//! replies are written nothing is read, so a client that does not read holds at most the replies
+//! of one read, and is disconnected when it takes none of them for [`STALL_MAX`].
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use lariat_actors::client::Permit;
+use lariat_actors::op::{Answer, FailureKind, Reply, Request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::args::Args;
+use super::clients::Client;
+use super::finish::finish;
+use super::gateway::{Gateway, REPLIES_MAX};
+use super::parser::{Limits, Parser, ProtocolError};
+use super::plan::{Batch, Planner};
+use super::reply::Replies;
+use super::session::Session;
+
+/// Room for one read of a client that sends much at a time, and of one that does not.
+const READ_BYTES: usize = 16 * 1024;
+const SMALL_READ_BYTES: usize = 1024;
+
+/// Commands for which a connection keeps room while it waits.
+const KEPT_COMMANDS: usize = 64;
+
+/// Commands and requests of one batch.
+const COMMANDS_MAX: usize = 1_024;
+const REQUESTS_MAX: usize = 1_024;
+
+/// Replies are written when there are so many bytes, even if the read has more commands.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// How long a client may take nothing of what is written to it.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// How long a client may go on sending after an error that ends the connection, so that it reads
+/// the error.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// One connection.
+pub struct Connection {
+    stream: TcpStream,
+    gateway: Arc<Gateway>,
+    worker: usize,
+    session: Session,
+    /// What came and is not understood yet.
+    input: BytesMut,
+    /// Room for the next read.
+    room: usize,
+    /// Counts `input` beyond the room for one read, if it is larger.
+    input_permit: Option<Permit>,
+    parser: Parser,
+    commands: Commands,
+    batch: Batch,
+    out: Replies,
+}
+
+/// The commands of one read.
+#[derive(Debug, Default)]
+struct Commands {
+    /// Places of arguments.
+    ranges: Vec<Range<usize>>,
+    /// For each command: its arguments, and the line that was typed, if it was.
+    all: Vec<(Range<usize>, Option<Bytes>)>,
+}
+
+impl Commands {
+    /// Forgets all, and keeps room for some.
+    fn forget(&mut self, commands: usize) {
+        self.ranges.clear();
+        self.ranges.shrink_to(3 * commands);
+        self.all.clear();
+        self.all.shrink_to(commands);
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The client closed it, or asked for it, or is a browser.
+    Closed,
+    /// It was asked to end: CLIENT KILL, or the node stops.
+    Asked,
+    /// What came is not the protocol.
+    Protocol(ProtocolError),
+    /// The client does not read.
+    Stalled,
+    /// Too many bytes are under way.
+    Overloaded,
+    /// The socket.
+    Io(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        End::Io(error)
+    }
+}
+
+impl Connection {
+    /// A connection of this client on this worker.
+    pub fn new(
+        stream: TcpStream,
+        gateway: Arc<Gateway>,
+        worker: usize,
+        client: Arc<Client>,
+    ) -> Self {
+        let session = Session::new(client, &gateway);
+        Connection {
+            stream,
+            gateway,
+            worker,
+            session,
+            input: BytesMut::new(),
+            room: SMALL_READ_BYTES,
+            input_permit: None,
+            parser: Parser::default(),
+            commands: Commands::default(),
+            batch: Batch::default(),
+            out: Replies::default(),
+        }
+    }
+
+    /// Serves it until it ends.
+    pub async fn serve(mut self) {
+        let end = loop {
+            if let Err(end) = self.turn().await {
+                break end;
+            }
+        };
+        match &end {
+            End::Protocol(error) => {
+                self.out.clear(0);
+                self.out.error(&format!("ERR Protocol error: {error}"));
+                self.part().await;
+            }
+            End::Overloaded => {
+                self.out.clear(0);
+                self.out.error("TRYAGAIN too many requests or bytes in flight");
+                self.part().await;
+            }
+            End::Stalled => self.gateway.counts.stalled.add(1),
+            End::Io(error) => tracing::debug!(%error, "a redis connection broke"),
+            End::Closed | End::Asked => {}
+        }
+        tracing::debug!(node = %self.gateway.client.id(), client = %self.session.client.peer, ?end, "redis connection ended");
+    }
+
+    /// One read and everything that it completes.
+    async fn turn(&mut self) -> Result<(), End> {
+        self.read().await?;
+        loop {
+            let (bytes, error) = self.understand();
+            if self.commands.all.is_empty() && error.is_none() {
+                return Ok(());
+            }
+            self.answer(bytes).await?;
+            self.write().await?;
+            if self.session.is_closing {
+                return Err(End::Closed);
+            }
+            if let Some(error) = error {
+                return Err(End::Protocol(error));
+            }
+            if self.session.client.is_ending() {
+                return Err(End::Asked);
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), End> {
+        let client = self.session.client.clone();
+        if self.input.is_empty() && self.room > SMALL_READ_BYTES {
+            // It may be a while until it sends more: large buffers are not kept for that.
+            self.input = BytesMut::new();
+            self.out.clear(SMALL_READ_BYTES);
+            self.commands.forget(KEPT_COMMANDS);
+            self.batch.forget(KEPT_COMMANDS);
+            tokio::select! {
+                biased;
+                ready = self.stream.readable() => ready?,
+                () = client.ended() => return Err(End::Asked),
+            }
+        }
+        let needs = self.parser.needs().saturating_sub(self.input.len()).max(self.room / 4);
+        if needs > self.input.capacity() - self.input.len() {
+            self.take_room(self.input.len() + needs)?;
+            self.input.reserve(needs.max(self.room));
+        }
+        let spare = self.input.capacity() - self.input.len();
+        let read = tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.input) => read?,
+            () = client.ended() => return Err(End::Asked),
+        };
+        if read == 0 {
+            return Err(End::Closed);
+        }
+        if read >= spare.min(SMALL_READ_BYTES) {
+            self.room = READ_BYTES;
+        } else if read < SMALL_READ_BYTES / 2 {
+            self.room = SMALL_READ_BYTES;
+        }
+        self.gateway.counts.bytes_in.add(read as u64);
+        Ok(())
+    }
+
+    /// Counts a large command that is still coming in.
+    fn take_room(&mut self, bytes: usize) -> Result<(), End> {
+        if bytes <= 4 * READ_BYTES {
+            self.input_permit = None;
+            return Ok(());
+        }
+        // The one it replaces covers less.
+        self.input_permit = None;
+        let permit = self.gateway.client.inflight().try_take(bytes as u64);
+        self.input_permit = Some(permit.ok_or(End::Overloaded)?);
+        Ok(())
+    }
+
+    /// Takes complete commands out of the input: their bytes, and the error after them.
+    fn understand(&mut self) -> (Bytes, Option<ProtocolError>) {
+        let commands = &mut self.commands;
+        commands.ranges.clear();
+        commands.all.clear();
+        let (limits, most) = if self.session.is_authenticated {
+            (self.gateway.limits, COMMANDS_MAX)
+        } else {
+            // The password changes the limits for what comes after it.
+            (Limits::UNAUTHENTICATED, 1)
+        };
+        let mut begin = 0;
+        let mut error = None;
+        while commands.all.len() < most {
+            match self.parser.parse(&self.input[begin..], &limits) {
+                Ok(Some(length)) => {
+                    let from = commands.ranges.len();
+                    let line = self.parser.take_line();
+                    let arguments = self.parser.arguments();
+                    let shift = if line.is_some() { 0 } else { begin };
+                    let moved = arguments.iter().map(|a| a.start + shift..a.end + shift);
+                    commands.ranges.extend(moved);
+                    let places = from..commands.ranges.len();
+                    if !places.is_empty() {
+                        commands.all.push((places, line));
+                    }
+                    begin += length;
+                }
+                Ok(None) => break,
+                Err(wrong) => {
+                    error = Some(wrong);
+                    break;
+                }
+            }
+        }
+        let bytes = self.input.split_to(begin).freeze();
+        if self.input.is_empty() {
+            self.input_permit = None;
+        }
+        (bytes, error)
+    }
+
+    /// Plans the commands and writes their replies into `out`.
+    async fn answer(&mut self, bytes: Bytes) -> Result<(), End> {
+        let commands = std::mem::take(&mut self.commands);
+        let began = Instant::now();
+        self.gateway.counts.commands.add(commands.all.len() as u64);
+        let mut at = 0;
+        while at < commands.all.len() && !self.session.is_closing {
+            self.batch.clear();
+            while let Some((places, line)) = commands.all.get(at) {
+                let args =
+                    Args::new(line.as_ref().unwrap_or(&bytes), &commands.ranges[places.clone()]);
+                if line.is_some() && is_http(args) {
+                    self.session.is_closing = true;
+                    break;
+                }
+                let session = &mut self.session;
+                Planner { gateway: &self.gateway, session, batch: &mut self.batch }.plan(args);
+                at += 1;
+                let is_full = self.batch.requests.len() >= REQUESTS_MAX;
+                if is_full || self.batch.slow.is_some() || self.session.is_closing {
+                    break;
+                }
+            }
+            let permit = self.ask(bytes.len()).await;
+            if let Some(slow) = self.batch.slow.take() {
+                self.out.protocol = self.session.protocol;
+                let cache = self.session.cache;
+                slow.run(&self.gateway, cache, self.worker, &mut self.out).await;
+            }
+            if self.out.len() >= WRITE_BYTES {
+                self.write().await?;
+            }
+            drop(permit);
+        }
+        let took = began.elapsed();
+        let client = &self.session.client;
+        client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
+        if took >= self.gateway.slowlog.threshold()
+            && let Some((places, line)) = commands.all.first()
+        {
+            let ranges = &commands.ranges[places.clone()];
+            let first = line.as_ref().unwrap_or(&bytes);
+            let words = ranges.iter().map(|range| &first[range.clone()]);
+            let who = (client.peer.to_string(), client.said().name.clone());
+            self.gateway.slowlog.note(took, words, commands.all.len(), who);
+        }
+        self.commands = commands;
+        Ok(())
+    }
+
+    /// Asks the shards what the batch needs and writes what they say; what is under way counts
+    /// until the permit is dropped.
+    async fn ask(&mut self, input: usize) -> Option<Permit> {
+        let requests = std::mem::take(&mut self.batch.requests);
+        let count = requests.len();
+        let bytes = input + count * size_of::<Request>();
+        let mut permit = self.gateway.client.inflight().try_take(bytes as u64);
+        let options = Gateway::options(self.worker);
+        let mut answers: Vec<Answer> = match (&permit, count) {
+            (_, 0) => Vec::new(),
+            (None, _) => vec![Err(FailureKind::Overloaded.not_applied()); count],
+            (Some(_), 1) => {
+                let client = &self.gateway.client;
+                let mut answers = Vec::with_capacity(1);
+                for request in requests {
+                    answers.push(client.call_one(request, options).await);
+                }
+                answers
+            }
+            _ => self.call(requests).await,
+        };
+        let before = self.out.len();
+        let mut answers = answers.drain(..);
+        for step in &self.batch.steps {
+            self.out.protocol = step.protocol;
+            let mark = self.out.mark();
+            let (texts, out) = (&self.batch.texts, &mut self.out);
+            finish(&step.finish, step.requests, &mut answers, texts, out);
+            if step.is_silent {
+                self.out.truncate(mark);
+            }
+        }
+        if let Some(permit) = &mut permit {
+            // Replies are here already and leave at once; they count as far as there is room.
+            permit.grow((self.out.len() - before) as u64);
+        }
+        permit
+    }
+
+    /// Asks in pieces: a shard's thread is not to be held for long, and replies are bounded over
+    /// all of them.
+    async fn call(&self, requests: Vec<Request>) -> Vec<Answer> {
+        let (client, mut options) = (&self.gateway.client, Gateway::options(self.worker));
+        if requests.len() <= REQUESTS_MAX {
+            return client.call(requests, options).await;
+        }
+        let mut answers: Vec<Answer> = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter();
+        let mut left = REPLIES_MAX;
+        while requests.len() > 0 {
+            options.max_reply_bytes = Some(left);
+            let some = client.call(requests.by_ref().take(REQUESTS_MAX).collect(), options).await;
+            let bytes: u64 = some.iter().map(value_bytes).sum();
+            left = left.saturating_sub(bytes);
+            answers.extend(some);
+        }
+        answers
+    }
+
+    /// Sends `out` as the last thing. Closing a socket with unread input would take it back, so
+    /// what is still coming is read and thrown away for a while.
+    async fn part(&mut self) {
+        if self.write().await.is_err() || self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let rest = async {
+            loop {
+                self.input.clear();
+                self.input.reserve(READ_BYTES);
+                if !self.stream.read_buf(&mut self.input).await.is_ok_and(|read| read > 0) {
+                    return;
+                }
+            }
+        };
+        let client = self.session.client.clone();
+        tokio::select! {
+            () = rest => {}
+            () = client.ended() => {}
+            () = tokio::time::sleep(LINGER_MAX) => {}
+        }
+    }
+
+    /// Sends `out`.
+    async fn write(&mut self) -> Result<(), End> {
+        for piece in self.out.pieces() {
+            let mut rest = piece;
+            while !rest.is_empty() {
+                match self.stream.try_write(rest) {
+                    Ok(written) => rest = &rest[written..],
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let writable = tokio::time::timeout(STALL_MAX, self.stream.writable());
+                        writable.await.map_err(|_| End::Stalled)??;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        self.gateway.counts.bytes_out.add(self.out.len() as u64);
+        self.out.clear(READ_BYTES);
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.gateway.clients.leave(self.session.client.id);
+    }
+}
+
+fn value_bytes(answer: &Answer) -> u64 {
+    match answer {
+        Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
+        _ => 0,
+    }
+}
+
+/// A browser that was tricked into sending commands says so in its first line.
+fn is_http(args: Args<'_>) -> bool {
+    let verbs = ["post", "put", "patch", "head", "options", "delete", "connect", "trace", "host:"];
+    let is_version = |text: &[u8]| text.starts_with(b"HTTP/1.");
+    verbs.iter().any(|verb| args.is(0, verb)) || args.len() == 3 && is_version(&args[2])
+}

@@ -1,0 +1,199 @@
+//! What the connections of one port share: settings, counters, the list of clients.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+use lariat_actors::client::{CallOptions, Client};
+use lariat_actors::map::NodeIx;
+use lariat_actors::op::{CacheId, Ms};
+use lariat_actors::slot::{Slot, slot_of};
+
+use super::args::Refusal;
+use super::clients::Clients;
+use super::parser::Limits;
+use super::slowlog::SlowLog;
+use super::topology::Topology;
+use crate::settings::Config;
+
+/// Bytes of replies that one read may come to; what is beyond it is an error.
+pub const REPLIES_MAX: u64 = 64 << 20;
+
+/// Which of the two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One big server: any key, any cache.
+    Single,
+    /// For clients that know the slots: this node's keys, database 0.
+    Cluster,
+}
+
+/// What the connections of one port share.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The node.
+    pub client: Client,
+    /// Which port it is.
+    pub kind: Kind,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The password, which is the token of HTTP.
+    pub token: Option<String>,
+    /// The cache behind each database number.
+    pub databases: Vec<Option<CacheId>>,
+    /// Limits of authenticated clients.
+    pub limits: Limits,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Those that are connected.
+    pub clients: Clients,
+    /// What took long.
+    pub slowlog: SlowLog,
+    /// Counters.
+    pub counts: Counts,
+    /// When it started.
+    pub started: Instant,
+    /// Where each member serves cluster-aware clients, by id.
+    pub addresses: HashMap<String, (String, u16)>,
+    topology: ArcSwapOption<Topology>,
+}
+
+/// Counters of one port.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Commands.
+    pub commands: Count,
+    /// Commands that were refused.
+    pub errors: Count,
+    /// Connections accepted.
+    pub connections: Count,
+    /// Connections refused because there were too many.
+    pub rejected: Count,
+    /// Connections closed because the client did not read.
+    pub stalled: Count,
+    /// Bytes read.
+    pub bytes_in: Count,
+    /// Bytes written.
+    pub bytes_out: Count,
+}
+
+/// A number that any thread may add to.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The sum.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Gateway {
+    /// The gateway of a running node.
+    pub fn new(client: Client, settings: &Config, kind: Kind, address: SocketAddr) -> Self {
+        let highest = settings.redis.databases.values().max().copied().unwrap_or(0);
+        let mut databases = vec![None; if kind == Kind::Cluster { 1 } else { highest.max(15) + 1 }];
+        for (name, &number) in &settings.redis.databases {
+            if let Some(place) = databases.get_mut(number) {
+                *place = client.cache_id(name);
+            }
+        }
+        databases[0] = Some(CacheId(0));
+        let largest = client.caches().iter().map(|cache| cache.max_value).max().unwrap_or(0);
+        let addresses = settings.nodes.iter().filter_map(|node| {
+            let (host, port) = node.redis_cluster.rsplit_once(':')?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Some((node.member.id.clone(), (host.to_string(), port.parse().ok()?)))
+        });
+        Gateway {
+            kind,
+            address,
+            token: settings.http.token.clone(),
+            databases,
+            limits: Limits::new(largest),
+            max_connections: settings.max_connections,
+            clients: Clients::default(),
+            slowlog: SlowLog::new(settings.redis.slowlog_threshold_ms),
+            counts: Counts::default(),
+            started: Instant::now(),
+            addresses: addresses.collect(),
+            topology: ArcSwapOption::empty(),
+            client,
+        }
+    }
+
+    /// Is it the port for cluster-aware clients?
+    pub fn is_cluster(&self) -> bool {
+        self.kind == Kind::Cluster
+    }
+
+    /// How a connection on this worker asks.
+    pub fn options(worker: usize) -> CallOptions {
+        CallOptions { worker: Some(worker), timeout_ms: None, max_reply_bytes: Some(REPLIES_MAX) }
+    }
+
+    /// Do these keys belong to one slot of this node?
+    ///
+    /// # Errors
+    /// `CROSSSLOT`, `MOVED` or `CLUSTERDOWN`.
+    pub fn check_slots<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>) -> Result<(), Refusal> {
+        let Some(slot) = keys.next().map(slot_of) else { return Ok(()) };
+        if keys.any(|key| slot_of(key) != slot) {
+            return Err("CROSSSLOT Keys in request don't hash to the same slot".into());
+        }
+        self.check_slot(slot)
+    }
+
+    fn check_slot(&self, slot: Slot) -> Result<(), Refusal> {
+        let map = self.client.map();
+        let primary = map.row(slot).primary;
+        if primary == self.client.me() {
+            return Ok(());
+        }
+        let owner = map.members.get(usize::from(primary.0)).map(|member| &member.id);
+        match owner.and_then(|id| self.addresses.get(id)) {
+            Some((host, port)) => Err(format!("MOVED {slot} {host}:{port}").into()),
+            None => Err("CLUSTERDOWN Hash slot not served".into()),
+        }
+    }
+
+    /// How many copies besides the primary have what is written to this slot.
+    pub fn copies(&self, cache: CacheId, slot: Slot) -> usize {
+        let spec = &self.client.caches()[usize::from(cache.0)];
+        let wanted = spec.replication_factor.unwrap_or(self.client.cluster().replication_factor);
+        // A cache lives on all copies of its slots or on none.
+        if wanted > 1 { self.client.map().row(slot).in_sync().len() } else { 0 }
+    }
+
+    /// Is a slot this node's own? Everything is, on the port of one big server.
+    pub fn serves(&self, primary: NodeIx) -> bool {
+        !self.is_cluster() || primary == self.client.me()
+    }
+
+    /// The cluster as its clients are told, encoded once for each map.
+    pub fn topology(&self) -> Arc<Topology> {
+        let map = self.client.map();
+        let states = self.client.member_states();
+        if let Some(known) = self.topology.load_full()
+            && known.is_of(map.epoch, &states)
+        {
+            return known;
+        }
+        let made = Arc::new(Topology::new(&self.client, &map, states, &self.addresses));
+        self.topology.store(Some(made.clone()));
+        made
+    }
+}
+
+/// The wall clock in milliseconds since 1970.
+pub fn wall_ms() -> Ms {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Ms)
+}

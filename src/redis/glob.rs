@@ -1,0 +1,249 @@
+//! Patterns of KEYS, SCAN and CONFIG GET, matched in time proportional to the text.
+//!
+//! A pattern is compiled into a bit-parallel automaton (Baeza-Yates and Gonnet, 1992, with stars
+//! as loops): one pass over the text, no going back, whatever the pattern. What each sign means is
+//! as in Redis: `*`, `?`, `[abc]`, `[^a-c]`, and a backslash before anything.
+
+/// A compiled pattern.
+#[derive(Debug)]
+pub struct Glob {
+    /// For each byte, the tokens that take it: bit i for token i.
+    takes: Vec<u64>,
+    /// Tokens before which there is a star; bit `tokens` is the end of the pattern.
+    stars: Vec<u64>,
+    tokens: usize,
+    prefix: Vec<u8>,
+}
+
+impl Glob {
+    /// Compiles a pattern.
+    pub fn new(pattern: &[u8]) -> Glob {
+        let mut tokens: Vec<Token<'_>> = Vec::new();
+        let mut starred = Vec::new();
+        let mut prefix = Vec::new();
+        let mut is_literal = true;
+        let mut rest = pattern;
+        while !rest.is_empty() {
+            let token;
+            (token, rest) = Token::read(rest);
+            match token {
+                Token::Star => {
+                    starred.push(tokens.len());
+                    is_literal = false;
+                    continue;
+                }
+                Token::Byte(byte) if is_literal => prefix.push(byte),
+                _ => is_literal = false,
+            }
+            tokens.push(token);
+        }
+        let words = tokens.len() / 64 + 1;
+        let mut glob = Glob {
+            takes: vec![0; 256 * words],
+            stars: vec![0; words],
+            tokens: tokens.len(),
+            prefix,
+        };
+        for (at, token) in tokens.iter().enumerate() {
+            for byte in 0..=255u8 {
+                if token.takes(byte) {
+                    glob.takes[usize::from(byte) * words + at / 64] |= 1 << (at % 64);
+                }
+            }
+        }
+        for at in starred {
+            glob.stars[at / 64] |= 1 << (at % 64);
+        }
+        glob
+    }
+
+    /// What every text that matches begins with.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// Does the whole text match?
+    pub fn matches(&self, text: &[u8]) -> bool {
+        let words = self.stars.len();
+        let mut states = vec![0u64; words];
+        states[0] = 1;
+        for &byte in text {
+            let takes = &self.takes[usize::from(byte) * words..][..words];
+            let mut carry = 0;
+            for ((state, take), star) in states.iter_mut().zip(takes).zip(&self.stars) {
+                let moved = *state & take;
+                *state = (moved << 1 | carry) | (*state & star);
+                carry = moved >> 63;
+            }
+        }
+        states[self.tokens / 64] >> (self.tokens % 64) & 1 == 1
+    }
+}
+
+#[derive(Debug)]
+enum Token<'a> {
+    Star,
+    Any,
+    Byte(u8),
+    /// What stands between brackets.
+    Class {
+        negated: bool,
+        inside: &'a [u8],
+    },
+}
+
+impl<'a> Token<'a> {
+    /// The first token, and what comes after it.
+    fn read(pattern: &'a [u8]) -> (Token<'a>, &'a [u8]) {
+        match pattern {
+            [b'*', rest @ ..] => (Token::Star, rest),
+            [b'?', rest @ ..] => (Token::Any, rest),
+            [b'[', rest @ ..] => {
+                let (negated, rest) = match rest {
+                    [b'^', rest @ ..] => (true, rest),
+                    rest => (false, rest),
+                };
+                let end = class_end(rest);
+                let after = (end + 1).min(rest.len());
+                (Token::Class { negated, inside: &rest[..end] }, &rest[after..])
+            }
+            [b'\\', byte, rest @ ..] | [byte, rest @ ..] => (Token::Byte(*byte), rest),
+            [] => (Token::Star, pattern),
+        }
+    }
+
+    fn takes(&self, byte: u8) -> bool {
+        match self {
+            Token::Star | Token::Any => true,
+            Token::Byte(own) => *own == byte,
+            Token::Class { negated, inside } => in_class(inside, byte) != *negated,
+        }
+    }
+}
+
+/// Where a class ends: at a bracket that is not escaped, or at the end of the pattern.
+fn class_end(inside: &[u8]) -> usize {
+    let mut at = 0;
+    while at < inside.len() {
+        match &inside[at..] {
+            [b'\\', _, ..] => at += 2,
+            [b']', ..] => return at,
+            [_, b'-', _, ..] => at += 3,
+            _ => at += 1,
+        }
+    }
+    inside.len()
+}
+
+fn in_class(mut inside: &[u8], byte: u8) -> bool {
+    loop {
+        inside = match inside {
+            [] => return false,
+            [b'\\', own, rest @ ..] => {
+                if *own == byte {
+                    return true;
+                }
+                rest
+            }
+            [first, b'-', last, rest @ ..] => {
+                let (low, high) = (first.min(last), first.max(last));
+                if (*low..=*high).contains(&byte) {
+                    return true;
+                }
+                rest
+            }
+            [own, rest @ ..] => {
+                if *own == byte {
+                    return true;
+                }
+                rest
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns_match_as_in_redis() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("h?llo", "hello", true),
+            ("h?llo", "hllo", false),
+            ("h*llo", "heeeello", true),
+            ("h[ae]llo", "hallo", true),
+            ("h[ae]llo", "hillo", false),
+            ("h[^e]llo", "hallo", true),
+            ("h[^e]llo", "hello", false),
+            ("h[a-b]llo", "hbllo", true),
+            ("h[b-a]llo", "hallo", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "axb", false),
+            ("[\\]]", "]", true),
+            ("[abc", "c", true),
+            ("[abc", "d", false),
+            ("[]", "a", false),
+            ("a\\", "a\\", true),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b*", "xxbxxaxx", false),
+            ("**a", "ba", true),
+        ] {
+            assert_eq!(
+                Glob::new(pattern.as_bytes()).matches(text.as_bytes()),
+                expected,
+                "{pattern} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_prefix_ends_at_the_first_sign() {
+        for (pattern, prefix) in
+            [("user:*", "user:"), ("a\\*b?c", "a*b"), ("*a", ""), ("abc", "abc")]
+        {
+            assert_eq!(Glob::new(pattern.as_bytes()).prefix(), prefix.as_bytes(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_stars_takes_one_pass() {
+        let pattern = "a*".repeat(2_000) + "b";
+        let text = "a".repeat(8_000);
+        assert!(!Glob::new(pattern.as_bytes()).matches(text.as_bytes()));
+        assert!(Glob::new(pattern.as_bytes()).matches((text + "b").as_bytes()));
+    }
+
+    /// The meaning, spelled out with all its going back.
+    fn slow(pattern: &[u8], text: &[u8]) -> bool {
+        if pattern.is_empty() {
+            return text.is_empty();
+        }
+        match Token::read(pattern) {
+            (Token::Star, rest) => (0..=text.len()).any(|skip| slow(rest, &text[skip..])),
+            (token, rest) => {
+                text.first().is_some_and(|&b| token.takes(b)) && slow(rest, &text[1..])
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_pass_finds_what_going_back_finds(pattern in r"[ab*?\\\[\]^-]{0,12}", text in "[ab*]{0,10}") {
+            let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+            prop_assert_eq!(Glob::new(pattern).matches(text), slow(pattern, text));
+        }
+
+        #[test]
+        fn long_patterns_match_across_words(count in 50usize..300) {
+            let text = "ab".repeat(count);
+            prop_assert!(Glob::new(text.as_bytes()).matches(text.as_bytes()));
+            prop_assert!(!Glob::new(text.as_bytes()).matches(&text.as_bytes()[1..]));
+        }
+    }
+}

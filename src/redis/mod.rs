@@ -1,0 +1,35 @@
+//! The Redis gateway: the protocol of Redis on two ports.
+//!
+//! A [`connection`] reads; the [`parser`] finds commands; the [`table`] knows who plans each; a
+//! plan ([`plan`]) is requests to shards and a way from their answers to the reply ([`finish`]);
+//! what asks many slots runs alone ([`walk`]). Connections live on the worker threads that hold
+//! the shards, and everything that one read completes is one batch.
+//!
+//! What a command does is decided in the shard. Here it is only said in another language.
+
+mod args;
+mod client_command;
+mod clients;
+mod cluster;
+mod connection;
+mod describe;
+mod expiry;
+mod finish;
+mod gateway;
+mod glob;
+mod info;
+mod keyspace;
+mod number;
+mod parser;
+mod plan;
+mod reply;
+mod server;
+mod session;
+mod slowlog;
+mod strings;
+mod table;
+mod topology;
+mod walk;
+
+pub use gateway::Kind;
+pub use server::Server;

@@ -1,0 +1,146 @@
+//! SLOWLOG: the last reads that took long, as a ring.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::reply::Replies;
+
+/// Entries that are kept.
+const ENTRIES_MAX: usize = 128;
+
+/// Arguments and bytes of an argument that an entry shows.
+const ARGUMENTS_MAX: usize = 32;
+const ARGUMENT_MAX: usize = 128;
+
+/// What took long.
+#[derive(Debug)]
+pub struct SlowLog {
+    threshold: Duration,
+    ring: Mutex<Ring>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    entries: VecDeque<Entry>,
+    next: i64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: i64,
+    at_s: i64,
+    took: Duration,
+    arguments: Vec<Vec<u8>>,
+    address: String,
+    name: String,
+}
+
+impl SlowLog {
+    /// Keeps what takes this many milliseconds or more.
+    pub fn new(threshold_ms: u64) -> Self {
+        SlowLog { threshold: Duration::from_millis(threshold_ms), ring: Mutex::default() }
+    }
+
+    /// The threshold.
+    pub fn threshold(&self) -> Duration {
+        self.threshold
+    }
+
+    /// Notes a read: its first command, how many commands it had, and how long all took.
+    pub fn note<'a>(
+        &self,
+        took: Duration,
+        first: impl ExactSizeIterator<Item = &'a [u8]>,
+        commands: usize,
+        client: (String, String),
+    ) {
+        let all = first.len();
+        let mut arguments: Vec<Vec<u8>> = first.take(ARGUMENTS_MAX).map(shown).collect();
+        if all > ARGUMENTS_MAX {
+            let more = all - ARGUMENTS_MAX + 1;
+            arguments[ARGUMENTS_MAX - 1] = format!("... ({more} more arguments)").into_bytes();
+        }
+        if commands > 1 {
+            arguments
+                .push(format!("... ({} more commands of its read)", commands - 1).into_bytes());
+        }
+        let at_s = (super::gateway::wall_ms() / 1_000) as i64;
+        let mut ring = self.ring.lock().expect("no holder of this lock panics");
+        let id = ring.next;
+        ring.next += 1;
+        let (address, name) = client;
+        ring.entries.truncate(ENTRIES_MAX - 1);
+        ring.entries.push_front(Entry { id, at_s, took, arguments, address, name });
+    }
+
+    /// Writes the latest entries, at most `most` of them.
+    pub fn write(&self, most: usize, out: &mut Replies) {
+        let ring = self.ring.lock().expect("no holder of this lock panics");
+        out.array(ring.entries.len().min(most));
+        for entry in ring.entries.iter().take(most) {
+            out.array(6);
+            out.integer(entry.id);
+            out.integer(entry.at_s);
+            out.integer(entry.took.as_micros() as i64);
+            out.array(entry.arguments.len());
+            entry.arguments.iter().for_each(|argument| out.bulk(argument));
+            out.bulk(entry.address.as_bytes());
+            out.bulk(entry.name.as_bytes());
+        }
+    }
+
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.ring.lock().expect("no holder of this lock panics").entries.len()
+    }
+
+    /// Forgets them; numbers go on.
+    pub fn clear(&self) {
+        self.ring.lock().expect("no holder of this lock panics").entries.clear();
+    }
+}
+
+fn shown(argument: &[u8]) -> Vec<u8> {
+    if argument.len() <= ARGUMENT_MAX {
+        return argument.to_vec();
+    }
+    let mut cut = argument[..ARGUMENT_MAX].to_vec();
+    cut.extend(format!("... ({} more bytes)", argument.len() - ARGUMENT_MAX).bytes());
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_keeps_the_last_ones() {
+        let log = SlowLog::new(10);
+        let words: [&[u8]; 2] = [b"GET", b"k"];
+        for _ in 0..ENTRIES_MAX + 5 {
+            log.note(Duration::from_micros(7), words.iter().copied(), 1, Default::default());
+        }
+        assert_eq!(log.len(), ENTRIES_MAX);
+        let mut out = Replies::default();
+        log.write(1, &mut out);
+        let text: Vec<u8> = out.pieces().flatten().copied().collect();
+        assert!(text.starts_with(b"*1\r\n*6\r\n:132\r\n"));
+        log.clear();
+        assert_eq!(log.len(), 0);
+    }
+
+    #[test]
+    fn long_commands_are_cut() {
+        let log = SlowLog::new(0);
+        let long = [b'x'; 200];
+        let words = vec![&long[..]; 40];
+        log.note(Duration::ZERO, words.into_iter(), 3, Default::default());
+        let ring = log.ring.lock().expect("no holder panics");
+        let shown = &ring.entries[0].arguments;
+        assert_eq!(shown.len(), 33);
+        assert!(shown[0].ends_with(b"... (72 more bytes)"));
+        assert_eq!(shown[31], b"... (9 more arguments)");
+        assert_eq!(shown[32], b"... (2 more commands of its read)");
+    }
+}
