@@ -138,6 +138,11 @@ async fn hit(
     for victim in victims.iter().filter(has_slots) {
         keys.extend(cluster.keys_of(*victim, &format!("probe-{round}"), KEYS).await?);
     }
+    if keys.is_empty() {
+        // Nobody's slots: how long others' writes were held up.
+        let other = victim(cluster, round, None).await?;
+        keys = cluster.keys_of(other, &format!("probe-{round}"), KEYS).await?;
+    }
     let slot = cluster.client.json(doors[0], &format!("/v1/cluster/locate/{}", keys[0])).await?;
     let before = cluster.view(&[]).await;
     let crashes = cluster.shard_crashes(victims[0]).await;
