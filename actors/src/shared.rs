@@ -208,6 +208,12 @@ impl Shared {
         Some(self.registry.get()?.shards[self.shard_of(slot)].load())
     }
 
+    /// Is the gate of the shard that owns a slot open? It is closed from when the shard has ended
+    /// until another instance takes its place.
+    pub fn is_open(&self, slot: Slot) -> bool {
+        self.shard_handle(slot).is_some_and(|shard| shard.serving.load(Acquire))
+    }
+
     /// The shard that owns a slot on this node.
     pub fn shard_of(&self, slot: Slot) -> usize {
         usize::from(slot) % self.shards

@@ -135,7 +135,9 @@ impl Router {
         match row.primary {
             primary if primary == me || reads_any && has_lease => {
                 let shard = Target::Shard(self.shared.shard_of(request.slot));
-                if has_lease { shard } else { Target::Nobody }
+                // A shard that has ended is made again; what comes meanwhile waits for it.
+                let may_decide = has_lease && self.shared.is_open(request.slot);
+                if may_decide { shard } else { Target::Nobody }
             }
             primary if may_forward && self.fans.is_up(primary) => Target::Peer(primary),
             _ => Target::Nobody,

@@ -46,6 +46,7 @@ pub struct Decisions {
 pub fn needs_nobody_else(shared: &Shared, map: &ClusterMap, request: &Request) -> bool {
     let row = map.row(request.slot);
     row.primary == shared.me
+        && shared.is_open(request.slot)
         && (!request.op.is_write()
             || row.replicas().len() == 0
             || !shared.is_replicated(request.cache))
