@@ -329,6 +329,8 @@ counters! {
     slots_lost_here,
     /// Messages that copies refused: a gap, a lower number, or other writes than the primary has.
     replication_refused,
+    /// Those of them that saw a number missing.
+    replication_gaps,
     /// Writes applied here as a copy.
     replication_writes_applied,
     /// Writes received as a copy that had been applied before.

@@ -24,8 +24,8 @@ use super::waiting::{Waiting, Write};
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::Acks;
 use crate::peer::link::{CutLink, PeerLink};
-use crate::replication::Effect;
 use crate::replication::fan::{Fan, Out, Phase};
+use crate::replication::{Effect, Refusal};
 use crate::shard::messages::{ChunkPosition, FetchChunk};
 use crate::shared::{Counter, Shared};
 use crate::slot::Slot;
@@ -195,6 +195,8 @@ impl Fans {
                 }
                 AckItem::Nack { slot, since, import, held_since, held_n, reason, .. } => {
                     self.shared.counters.replication_refused.add(1);
+                    let is_gap = reason == Refusal::Gap;
+                    self.shared.counters.replication_gaps.add(u64::from(is_gap));
                     tracing::debug!(node = %self.shared.id, slot, since, import, held_since, held_n,
                         ?reason, "copy refused replication");
                     self.change(slot, |fan, _| fan.refused(acked.peer, since, import));
