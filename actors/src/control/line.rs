@@ -90,6 +90,10 @@ pub async fn run(
                 while let Ok(order) = orders.try_recv() {
                     drop(order);
                 }
+                // One of those orders may have been to dial again as another start.
+                if (target.params.incarnation)() != mine {
+                    continue;
+                }
                 tell(mine, Event::Up { incarnation: identity.incarnation });
                 let goes_on = talk(mine, connection, &mut orders, tell.clone()).await;
                 tell(mine, Event::Lost);
