@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 
 /// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
     "apply",
     "clock",
     "codec",
     "coordinator",
     "decimal",
+    "founding",
     "handshake",
     "holding",
     "lease",

@@ -267,21 +267,13 @@ impl Coordinator {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::map::tests::member;
 
     const TIMES: Times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
 
     /// Three members, node 0 elected at 1,000, everybody heard and answered at 1,000.
     fn start() -> (Coordinator, ClusterMap) {
-        let member = |i: u16| Member {
-            id: format!("node-{i}"),
-            incarnation: 0,
-            known: 0,
-            http: String::new(),
-            peer: String::new(),
-            weight: 1.0,
-            zone: String::new(),
-        };
-        let map = ClusterMap::from_members(0, (0..3).map(member).collect(), 16, 2);
+        let map = ClusterMap::from_members(0, (0..3).map(|i| member(i, "")).collect(), 16, 2);
         let starts = (0..3).map(|node| (NodeIx(node), 10)).collect();
         let map = map.apply(1, &[Change::Found { cluster_id: 7, starts }]).0;
         let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 1_000, &map);

@@ -6,6 +6,8 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::control::Standing;
+use crate::map::{Ask, NodeIx};
 use crate::op::{
     DeadlineTest, Entry, Failure, FailureKind, Part, Precondition, Put, ScanPosition, Tags, Ttl,
     Written,
@@ -176,6 +178,9 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("done_more", Message::Done { id: 2, first: 0, answers: more_answers, last: true }),
         ("replicate_more", Message::Replicate { items: more_items }),
     ]
+    .into_iter()
+    .chain(control_samples())
+    .collect()
 }
 
 /// What was added after the first release of the protocol, in messages of its own.
@@ -213,6 +218,51 @@ fn later_samples(
     let (removed, stored, version) = (vec![bytes("r")], vec![entry()], Version(4));
     let effect = WireEffect::Several { cache: 7, removed, stored, version };
     (requests, answers, vec![ReplicationItem::Write { slot, since, import, n: 9, effect }])
+}
+
+/// What Supervisors say to each other.
+fn control_samples() -> Vec<(&'static str, Message)> {
+    let (node, bytes) = (NodeIx(2), bytes("raft"));
+    let asks = [Ask::Import(node), Ask::InSync(node), Ask::Out(node), Ask::Give(node), Ask::Keep];
+    let asks = asks.into_iter().chain([Ask::Lost(node)]).map(|ask| (866, 7, ask)).collect();
+    let standing = Standing {
+        cluster_id: 5,
+        epoch: 6,
+        split: true,
+        coordinator: Some((node, 1_000)),
+        has_lease: true,
+    };
+    [
+        ("raft", Control::Raft { id: 1, request: bytes.clone() }),
+        ("control_beat", Control::Beat { seq: 300, has_lease: true }),
+        ("join", Control::Join),
+        ("ask_rows", Control::AskRows { asks }),
+        ("status", Control::Status),
+        ("agree", Control::Agree { sent: 400 }),
+        ("forget", Control::Forget { node, incarnation: 9 }),
+        ("raft_answer", Control::RaftAnswer { id: 1, answer: Some(bytes) }),
+        ("answer", Control::Answer { seq: 300, epoch: 4 }),
+        ("gone", Control::Gone),
+        ("standing", Control::Standing(standing)),
+        ("agreed", Control::Agreed { sent: 400, yes: true }),
+    ]
+    .map(|(name, message)| (name, Message::Control(message)))
+    .to_vec()
+}
+
+#[test]
+fn what_is_agreed_comes_back_and_nothing_else_is_taken_for_it() {
+    let found = Change::Found { cluster_id: 5, starts: vec![(NodeIx(0), 10), (NodeIx(1), 11)] };
+    let members = (0..2).map(|i| crate::map::tests::member(i, "a")).collect();
+    let map = ClusterMap::from_members(5, members, 8, 2).apply(3, &[found.clone()]).0;
+    for agreed in [Agreed::Changes(vec![found]), Agreed::Map(MapState { base: 2, map })] {
+        let bytes = encode_agreed(&agreed);
+        assert_eq!(decode_agreed(&bytes).unwrap(), agreed);
+        for length in (0..bytes.len()).step_by(bytes.len() / 64 + 1) {
+            assert!(decode_agreed(&bytes[..length]).is_err(), "{length} of {}", bytes.len());
+        }
+        assert!(decode_agreed(&[&bytes[..], &[0]].concat()).is_err());
+    }
 }
 
 fn encoded(message: &Message) -> Vec<u8> {

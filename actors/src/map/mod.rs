@@ -7,7 +7,7 @@ mod change;
 mod plan;
 mod row;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod voters;
 
 pub use change::{Ask, Change, Summary};
@@ -150,25 +150,6 @@ impl ClusterMap {
     /// Slots with fewer copies in sync than are wanted.
     pub fn under_replicated(&self) -> usize {
         self.rows.iter().filter(|row| 1 + row.in_sync().len() < self.copies).count()
-    }
-
-    /// The map in which a member's start has become known; `None` when it is not newer than the
-    /// known one.
-    ///
-    /// While membership is fixed, a node's start is what makes it primary of its slots: their
-    /// `since` is its incarnation, so a restarted node numbers its writes anew.
-    pub fn with_incarnation(&self, node: NodeIx, incarnation: u64) -> Option<ClusterMap> {
-        if incarnation <= self.member(node).incarnation {
-            return None;
-        }
-        let mut next = self.clone();
-        next.epoch += 1;
-        next.members[usize::from(node.0)].start(incarnation);
-        for row in next.rows.iter_mut().filter(|row| row.primary == node) {
-            row.since = incarnation;
-            row.stamp = next.epoch;
-        }
-        Some(next)
     }
 
     /// What a start of a node is to this map.

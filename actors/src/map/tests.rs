@@ -1,31 +1,22 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 
-fn map(count: usize, copies: usize) -> ClusterMap {
-    let member = |i: usize| Member {
+/// A member of which no start has joined.
+pub(crate) fn member(i: usize, zone: &str) -> Member {
+    Member {
         id: format!("node-{i}"),
         incarnation: 0,
         known: 0,
         http: String::new(),
         peer: String::new(),
         weight: 1.0,
-        zone: String::new(),
-    };
-    ClusterMap::from_members(1, (0..count).map(member).collect(), 128, copies)
+        zone: zone.to_string(),
+    }
 }
 
-#[test]
-fn a_start_makes_a_node_primary_of_its_slots_under_its_incarnation() {
-    let before = map(3, 2);
-    let after = before.with_incarnation(NodeIx(1), 500).unwrap();
-    assert_eq!(after.epoch, 1);
-    for (old, new) in before.rows.iter().zip(&after.rows) {
-        let expected = if old.primary == NodeIx(1) { (500, 1) } else { (0, 0) };
-        assert_eq!((new.since, new.stamp), expected);
-    }
-    assert_eq!(after.with_incarnation(NodeIx(1), 500), None, "the same start is no news");
-    assert_eq!(after.with_incarnation(NodeIx(1), 499), None, "an older start is no news");
-    assert_eq!(before.digest(), after.digest(), "starts do not change the placement");
+fn map(count: usize, copies: usize) -> ClusterMap {
+    let members = (0..count).map(|i| member(i, "")).collect();
+    ClusterMap::from_members(1, members, 128, copies)
 }
 
 #[test]

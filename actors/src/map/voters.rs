@@ -35,20 +35,12 @@ pub fn voters(map: &ClusterMap, now: &BTreeSet<NodeIx>) -> BTreeSet<NodeIx> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Change, Member};
+    use super::super::Change;
+    use super::super::tests::member;
     use super::*;
 
     fn map(zones: &[&str]) -> ClusterMap {
-        let member = |(i, zone): (usize, &&str)| Member {
-            id: format!("node-{i}"),
-            incarnation: 0,
-            known: 0,
-            http: String::new(),
-            peer: String::new(),
-            weight: 1.0,
-            zone: (*zone).to_string(),
-        };
-        let members = zones.iter().enumerate().map(member).collect();
+        let members = zones.iter().enumerate().map(|(i, zone)| member(i, zone)).collect();
         let starts = (0..zones.len() as u16).map(|node| (NodeIx(node), 1)).collect();
         let map = ClusterMap::from_members(0, members, 4, 1);
         map.apply(1, &[Change::Found { cluster_id: 1, starts }]).0
