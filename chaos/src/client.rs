@@ -6,7 +6,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -38,17 +40,22 @@ impl Client {
         self.history.lock().map(|events| events.clone()).unwrap_or_default()
     }
 
-    /// Does one operation at any node and records it. The ETag is that of the answer.
-    pub async fn call(
+    /// One client, with choices of its own: the same for the same seed and number.
+    pub fn caller(&self, seed: u64, number: u64) -> Caller {
+        // Far apart, so that two seeds have no client in common.
+        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number);
+        Caller { client: self.clone(), choices: StdRng::seed_from_u64(seed) }
+    }
+
+    async fn call(
         &self,
+        nodes: Vec<usize>,
         kind: Kind,
         key: &str,
         call: Call,
         etag: Option<&str>,
         is_final: bool,
     ) -> (Event, Option<String>) {
-        let mut nodes: Vec<usize> = (0..self.urls.len()).collect();
-        nodes.shuffle(&mut rand::rng());
         let mut event = Event {
             key: key.into(),
             kind,
@@ -79,7 +86,8 @@ impl Client {
         (event, new_etag)
     }
 
-    fn now_us(&self) -> u64 {
+    /// Now, by the clock of the history.
+    pub fn now_us(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
@@ -176,6 +184,51 @@ impl Client {
     }
 }
 
+/// One client: it chooses by its own generator, and does one thing at a time.
+#[derive(Debug)]
+pub struct Caller {
+    client: Client,
+    choices: StdRng,
+}
+
+impl Caller {
+    /// Does one operation at any node and records it. The ETag is that of the answer.
+    pub async fn call(
+        &mut self,
+        kind: Kind,
+        key: &str,
+        call: Call,
+        etag: Option<&str>,
+        is_final: bool,
+    ) -> (Event, Option<String>) {
+        let mut nodes: Vec<usize> = (0..self.client.urls.len()).collect();
+        nodes.shuffle(&mut self.choices);
+        self.client.call(nodes, kind, key, call, etag, is_final).await
+    }
+
+    /// One of the numbers below `end`.
+    pub fn choose(&mut self, end: u64) -> u64 {
+        self.choices.random_range(0..end)
+    }
+}
+
 fn entry(key: &str) -> String {
     format!("/v1/caches/default/entries/{key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Client;
+
+    #[test]
+    fn choices_follow_from_the_seed_and_the_client() {
+        let client = Client::new(vec!["http://127.0.0.1:1".into()], "all").expect("it is made");
+        let choices = |seed, number| {
+            let mut caller = client.caller(seed, number);
+            (0..20).map(|_| caller.choose(1000)).collect::<Vec<_>>()
+        };
+        assert_eq!(choices(1, 2), choices(1, 2));
+        assert_ne!(choices(1, 2), choices(1, 3));
+        assert_ne!(choices(1, 2), choices(2, 2));
+    }
 }

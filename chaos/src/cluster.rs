@@ -1,12 +1,12 @@
 //! A cluster of `lariat node` processes on loopback.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{Builder, TempDir};
 
 use crate::client::Client;
 use crate::process::{Process, free_ports};
@@ -14,7 +14,23 @@ use crate::process::{Process, free_ports};
 /// How long the cluster may take to be whole.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The processes, their file and their logs. Dropping it kills them.
+/// What kind of cluster it is.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The binary.
+    pub lariat: PathBuf,
+    /// How many nodes.
+    pub nodes: usize,
+    /// When a write is acknowledged: all or async.
+    pub acks: &'static str,
+    /// Turn the nodes' debug surface on.
+    pub has_debug: bool,
+    /// Where its directory is made, instead of the system's place for them.
+    pub place: Option<PathBuf>,
+}
+
+/// The processes, their file and their logs. Dropping it kills them and removes the directory,
+/// unless that is kept.
 #[derive(Debug)]
 pub struct Cluster {
     /// Asks its nodes.
@@ -26,15 +42,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts all nodes and waits until the cluster is whole.
-    pub async fn start(
-        lariat: PathBuf,
-        nodes: usize,
-        acks: &'static str,
-        has_debug: bool,
-    ) -> Result<Cluster> {
+    /// Writes the cluster's file; no node runs yet.
+    pub fn prepare(shape: &Shape) -> Result<Cluster> {
+        let Shape { lariat, nodes, acks, has_debug, place } = shape.clone();
         ensure!(lariat.is_file(), "no lariat binary at {}: build it first", lariat.display());
-        let directory = tempfile::Builder::new().prefix("lariat-chaos-").tempdir()?;
+        let place = place.unwrap_or_else(std::env::temp_dir);
+        std::fs::create_dir_all(&place)?;
+        let directory = Builder::new().prefix("lariat-chaos-").tempdir_in(place)?;
         let ports = free_ports(nodes * 2)?;
         let mut file = format!(
             "[cluster]\nname = \"chaos\"\nreplication_factor = 2\nacks = \"{acks}\"\n\
@@ -52,17 +66,30 @@ impl Cluster {
         }
         std::fs::write(directory.path().join("cluster.toml"), file)?;
         let urls = ports.chunks(2).map(|ports| format!("http://127.0.0.1:{}", ports[0])).collect();
-        let mut cluster = Cluster {
+        Ok(Cluster {
             client: Client::new(urls, acks)?,
             processes: (0..nodes).map(|_| None).collect(),
             directory,
             lariat,
-        };
-        for node in 0..nodes {
-            cluster.start_node(node)?;
+        })
+    }
+
+    /// Starts all nodes and waits until the cluster is whole.
+    pub async fn start(&mut self) -> Result<()> {
+        for node in 0..self.processes.len() {
+            self.start_node(node)?;
         }
-        cluster.wait_until_whole().await?;
-        Ok(cluster)
+        self.wait_until_whole().await
+    }
+
+    /// Its file and its nodes' logs are here.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Leaves the directory where it is when the cluster ends.
+    pub fn keep_directory(&mut self) {
+        self.directory.disable_cleanup(true);
     }
 
     /// Starts one node that is down.

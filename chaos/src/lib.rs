@@ -3,11 +3,12 @@
 //!
 //! `cluster` owns the processes, `fault` does the harm and proves that it happened, `load` and
 //! `probe` are the clients, `history` is what they saw, `check` is pure and judges it, `report`
-//! counts. `redis` does the same kill to a real Redis Cluster, for comparison.
+//! counts, `evidence` is what a failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
 
 pub mod check;
 pub mod client;
 pub mod cluster;
+pub mod evidence;
 pub mod fault;
 pub mod history;
 pub mod load;

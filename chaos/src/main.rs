@@ -58,7 +58,7 @@ struct RunArguments {
     /// How often each fault is done; otherwise until the time is over.
     #[arg(long)]
     kills: Option<usize>,
-    /// Chooses the first victim; the clients' interleaving is the machine's.
+    /// Chooses the first victim and what each client does; how they interleave is the machine's.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The lariat binary; otherwise the one beside this program.
@@ -67,6 +67,10 @@ struct RunArguments {
     /// Write what the clients saw to this file, with the fault's name before its extension.
     #[arg(long)]
     history: Option<PathBuf>,
+    /// Where a failed run leaves history, logs and cluster file; otherwise in the system's
+    /// directory for temporary files.
+    #[arg(long)]
+    evidence: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -110,6 +114,7 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
             kills: arguments.kills,
             seed: arguments.seed,
             has_debug: arguments.debug || harm.needs_debug(),
+            evidence: arguments.evidence.clone(),
         };
         let outcome = match runtime.block_on(run(&plan)) {
             Ok(outcome) => outcome,
@@ -125,6 +130,9 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
         }
         for violation in outcome.violations.iter().take(20) {
             eprintln!("  {:?} {}: {}", violation.fault, violation.key, violation.detail);
+        }
+        if let Some(evidence) = &outcome.evidence {
+            eprintln!("  evidence in {}", evidence.display());
         }
         is_good &= outcome.violations.is_empty();
         found.extend(outcome.violations);

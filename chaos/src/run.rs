@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::check::{self, Fault, Violation};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Shape};
+use crate::evidence;
 use crate::fault::{Harm, inflict};
 use crate::history::Event;
 use crate::load::{self, Load};
@@ -31,10 +32,12 @@ pub struct Plan {
     pub acks: &'static str,
     /// How often the harm is done; otherwise until `time` is over.
     pub kills: Option<usize>,
-    /// The first victim.
+    /// Chooses the first victim, and what each client does to which key at which node.
     pub seed: u64,
     /// Turn the nodes' debug surface on.
     pub has_debug: bool,
+    /// Where a failed run leaves its evidence, instead of the system's place for such things.
+    pub evidence: Option<PathBuf>,
 }
 
 /// What came out.
@@ -46,20 +49,45 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// Everything the clients saw.
     pub history: Vec<Event>,
+    /// Where the evidence is, if there are violations.
+    pub evidence: Option<PathBuf>,
 }
 
 /// Starts a cluster, harms it under load and judges what the clients saw.
+///
+/// # Errors
+/// A fault that did not happen, or a cluster that did not become whole. The message names the
+/// directory with the evidence.
 pub async fn run(plan: &Plan) -> Result<Outcome> {
+    println!("{:?}, acks {}: starting {} nodes", plan.harm, plan.acks, plan.nodes);
+    let mut cluster = Cluster::prepare(&Shape {
+        lariat: plan.lariat.clone(),
+        nodes: plan.nodes,
+        acks: plan.acks,
+        has_debug: plan.has_debug,
+        place: plan.evidence.clone(),
+    })?;
+    let done = harm_and_judge(&mut cluster, plan).await;
+    if done.as_ref().is_ok_and(|outcome| outcome.violations.is_empty()) {
+        return done;
+    }
+    let kept = evidence::keep(&mut cluster, plan, &done).await?;
+    match done {
+        Ok(outcome) => Ok(Outcome { evidence: Some(kept), ..outcome }),
+        Err(error) => Err(error.context(format!("evidence in {}", kept.display()))),
+    }
+}
+
+async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     let Plan { harm, acks, .. } = *plan;
-    println!("{harm:?}, acks {acks}: starting {} nodes", plan.nodes);
-    let mut cluster = Cluster::start(plan.lariat.clone(), plan.nodes, acks, plan.has_debug).await?;
-    let load = Load::start(&cluster.client);
+    cluster.start().await?;
+    let load = Load::start(&cluster.client, plan.seed);
     let begun = Instant::now();
     let mut gaps = Gaps::default();
     let mut runs = 0;
     while plan.kills.map_or(begun.elapsed() < plan.time, |kills| runs < kills) {
         let round = usize::try_from(plan.seed)?.wrapping_add(runs);
-        for gap in inflict(&mut cluster, harm, round).await? {
+        for gap in inflict(cluster, harm, round).await? {
             println!(
                 "  {:>5.1} s: {harm:?}, {} ms without writes",
                 begun.elapsed().as_secs_f64(),
@@ -75,17 +103,17 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
     load.stop().await;
     cluster.wait_until_whole().await?;
     println!("  reading everything once more");
-    load::read_all(&cluster.client).await;
+    load::read_all(&cluster.client, plan.seed).await?;
     let history = cluster.client.history();
     let mut violations = check::check(&history);
-    compare(&cluster, &history, &mut violations).await;
+    compare(cluster, &history, &mut violations).await;
     let evictions = cluster.evictions().await?;
     ensure!(evictions == 0, "{evictions} evictions: a missing entry proves nothing");
     let row = Row::new(harm, acks, runs, &history, &violations, &gaps);
     if harm.loses_data() {
         violations.retain(|violation| !violation.fault.is_explained_by_loss());
     }
-    Ok(Outcome { row, violations, history })
+    Ok(Outcome { row, violations, history, evidence: None })
 }
 
 /// Compares the digests of the copies of slots in use, where the nodes tell them.
