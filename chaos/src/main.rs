@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use lariat_chaos::fault::Harm;
 use lariat_chaos::report::Row;
 use lariat_chaos::run::{Plan, run};
@@ -52,6 +52,9 @@ struct RunArguments {
     /// What is done, each to a cluster of its own.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "kill")]
     fault: Vec<Harm>,
+    /// Every fault there is, one after the other.
+    #[arg(long, conflicts_with = "fault")]
+    every: bool,
     /// When a write is acknowledged.
     #[arg(long, default_value = "all", value_parser = ["all", "async"])]
     acks: String,
@@ -104,7 +107,8 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
     let mut rows: Vec<Row> = Vec::new();
     let mut found = Vec::new();
     let mut is_good = true;
-    for harm in &arguments.fault {
+    let every = Harm::value_variants();
+    for harm in if arguments.every { every } else { &arguments.fault } {
         let plan = Plan {
             lariat: lariat.clone(),
             nodes: arguments.nodes,

@@ -1,5 +1,6 @@
 //! Planted mistakes in a correct history are found, and the correct one is not blamed.
 
+use super::allowance::Allowance;
 use super::register::{self, Verdict};
 use super::{Fault, check};
 use crate::history::{Call, Event, Kind, Outcome, read, write};
@@ -163,4 +164,37 @@ fn checker_says_when_it_gave_up() {
     let events = correct();
     let events: Vec<&Event> = events.iter().filter(|e| e.kind == Kind::Register).collect();
     assert_eq!(register::check(&events, 1), Verdict::GaveUp);
+}
+
+/// The write concerned was asked at 10,000 us and acknowledged at 10,500 us.
+fn lost_write() -> super::Violation {
+    let mut events = correct();
+    events.retain(|event| event.kind == Kind::Unique);
+    events[1].value = None;
+    check(&events).remove(0)
+}
+
+#[test]
+fn only_what_was_acknowledged_around_harm_may_be_unsent() {
+    let lost = lost_write();
+    assert!(!Allowance::Nothing.explains(&lost));
+    assert!(Allowance::Unsent(vec![(10_200, 90_000)]).explains(&lost));
+    assert!(!Allowance::Unsent(vec![(10_501, 90_000)]).explains(&lost));
+    assert!(!Allowance::Unsent(vec![(0, 9_999)]).explains(&lost));
+    assert!(!Allowance::Unsent(Vec::new()).explains(&lost));
+}
+
+#[test]
+fn loss_explains_nothing_that_happened_twice_or_was_served_twice() {
+    let everything = Allowance::Unsent(vec![(0, u64::MAX)]);
+    for fault in
+        [Fault::Doubled, Fault::TwoServers, Fault::Invented, Fault::Differing, Fault::Expired]
+    {
+        let violation = super::Violation { fault, ..lost_write() };
+        assert!(!everything.explains(&violation), "{fault:?}");
+        assert!(!Allowance::Copies.explains(&violation), "{fault:?}");
+    }
+    let back = super::Violation { fault: Fault::Resurrected, ..lost_write() };
+    assert!(everything.explains(&back), "a copy did not hear of the deletion");
+    assert!(!Allowance::Copies.explains(&back), "an empty slot has nothing to come back");
 }
