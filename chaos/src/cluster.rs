@@ -8,7 +8,8 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use tempfile::{Builder, TempDir};
 
-use crate::client::Client;
+use crate::client::{Address, Client};
+use crate::history::Door;
 use crate::process::{Process, free_ports};
 
 /// How long the cluster may take to be whole.
@@ -25,6 +26,8 @@ pub struct Shape {
     pub acks: &'static str,
     /// Turn the nodes' debug surface on.
     pub has_debug: bool,
+    /// Through which ports clients ask.
+    pub doors: &'static [Door],
     /// Where its directory is made, instead of the system's place for them.
     pub place: Option<PathBuf>,
 }
@@ -44,12 +47,12 @@ pub struct Cluster {
 impl Cluster {
     /// Writes the cluster's file; no node runs yet.
     pub fn prepare(shape: &Shape) -> Result<Cluster> {
-        let Shape { lariat, nodes, acks, has_debug, place } = shape.clone();
+        let Shape { lariat, nodes, acks, has_debug, doors, place } = shape.clone();
         ensure!(lariat.is_file(), "no lariat binary at {}: build it first", lariat.display());
         let place = place.unwrap_or_else(std::env::temp_dir);
         std::fs::create_dir_all(&place)?;
         let directory = Builder::new().prefix("lariat-chaos-").tempdir_in(place)?;
-        let ports = free_ports(nodes * 2)?;
+        let ports = free_ports(nodes * 4)?;
         let mut file = format!(
             "[cluster]\nname = \"chaos\"\nreplication_factor = 2\nacks = \"{acks}\"\n\
              [node]\nworkers = 1\n[caches.default]\ncapacity = 4_000_000\nmax_bytes = \"2GiB\"\n"
@@ -57,17 +60,21 @@ impl Cluster {
         if has_debug {
             file += "[debug]\nenabled = true\n";
         }
-        for (node, ports) in ports.chunks(2).enumerate() {
-            let (id, http, peer) = (node + 1, ports[0], ports[1]);
-            file += &format!(
-                "[[nodes]]\nid = \"node-{id}\"\nhttp = \"127.0.0.1:{http}\"\n\
-                 peer = \"127.0.0.1:{peer}\"\n"
-            );
+        let mut addresses = Vec::new();
+        for (node, ports) in ports.chunks(4).enumerate() {
+            file += &format!("[[nodes]]\nid = \"{}\"\n", name(node));
+            for (door, port) in ["http", "peer", "redis", "redis_cluster"].iter().zip(ports) {
+                file += &format!("{door} = \"127.0.0.1:{port}\"\n");
+            }
+            addresses.push(Address {
+                url: format!("http://127.0.0.1:{}", ports[0]),
+                redis: ports[2],
+                redis_cluster: ports[3],
+            });
         }
         std::fs::write(directory.path().join("cluster.toml"), file)?;
-        let urls = ports.chunks(2).map(|ports| format!("http://127.0.0.1:{}", ports[0])).collect();
         Ok(Cluster {
-            client: Client::new(urls, acks)?,
+            client: Client::new(addresses, acks, doors)?,
             processes: (0..nodes).map(|_| None).collect(),
             directory,
             lariat,

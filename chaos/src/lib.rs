@@ -3,7 +3,7 @@
 //!
 //! `cluster` owns the processes, `fault` does the harm and proves that it happened, `load` and
 //! `probe` are the clients, `history` is what they saw, `check` is pure and judges it, `report`
-//! counts, `evidence` is what a failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
+//! counts, `http` and `resp` are the two languages, `evidence` is what a failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
 
 pub mod check;
 pub mod client;
@@ -11,9 +11,11 @@ pub mod cluster;
 pub mod evidence;
 pub mod fault;
 pub mod history;
+pub mod http;
 pub mod load;
 pub mod probe;
 pub mod process;
 pub mod redis;
 pub mod report;
+pub mod resp;
 pub mod run;

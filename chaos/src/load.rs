@@ -104,8 +104,12 @@ async fn turn(caller: &mut Caller, kind: Kind, id: u64, n: u64, begun: Instant) 
             let key = format!("r{}-{era}", caller.choose(3));
             let (read, etag) = caller.call(kind, &key, Call::Get, None, false).await;
             if read.outcome == Outcome::Ok && (caller.choose(2) == 0 || read.value.is_none()) {
-                let swap = Call::Swap { expected: read.value, value: unique };
-                caller.call(kind, &key, swap, etag.as_deref(), false).await;
+                let write = match (read.value, &etag) {
+                    // Without an ETag there is nothing to compare with.
+                    (Some(_), None) => Call::Exchange { value: unique },
+                    (expected, _) => Call::Swap { expected, value: unique },
+                };
+                caller.call(kind, &key, write, etag.as_deref(), false).await;
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lariat_chaos::fault::Harm;
+use lariat_chaos::history::Door;
 use lariat_chaos::report::Row;
 use lariat_chaos::run::{Plan, run};
 use lariat_chaos::{check, history, redis};
@@ -58,6 +59,9 @@ struct RunArguments {
     /// When a write is acknowledged.
     #[arg(long, default_value = "all", value_parser = ["all", "async"])]
     acks: String,
+    /// Through which ports clients ask.
+    #[arg(long, value_enum, default_value = "http")]
+    door: Doors,
     /// How often each fault is done; otherwise until the time is over.
     #[arg(long)]
     kills: Option<usize>,
@@ -80,6 +84,29 @@ struct RunArguments {
     /// Turn the nodes' debug surface on.
     #[arg(long)]
     debug: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Doors {
+    /// HTTP.
+    Http,
+    /// The Redis protocol: one big server on each node.
+    Redis,
+    /// The Redis protocol, following MOVED.
+    RedisCluster,
+    /// All three, one chosen for each operation.
+    Mixed,
+}
+
+impl Doors {
+    fn all(self) -> &'static [Door] {
+        match self {
+            Doors::Http => &[Door::Http],
+            Doors::Redis => &[Door::Redis],
+            Doors::RedisCluster => &[Door::RedisCluster],
+            Doors::Mixed => &[Door::Http, Door::Redis, Door::RedisCluster],
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -117,6 +144,7 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
             acks: if arguments.acks == "all" { "all" } else { "async" },
             kills: arguments.kills,
             seed: arguments.seed,
+            doors: arguments.door.all(),
             has_debug: arguments.debug || harm.needs_debug(),
             evidence: arguments.evidence.clone(),
         };

@@ -11,7 +11,7 @@ use crate::check::{self, Fault, Violation};
 use crate::cluster::{Cluster, Shape};
 use crate::evidence;
 use crate::fault::{Harm, inflict};
-use crate::history::Event;
+use crate::history::{Door, Event};
 use crate::load::{self, Load};
 use crate::report::{Gaps, Row};
 
@@ -35,6 +35,8 @@ pub struct Plan {
     pub kills: Option<usize>,
     /// Chooses the first victim, and what each client does to which key at which node.
     pub seed: u64,
+    /// Through which ports clients ask.
+    pub doors: &'static [Door],
     /// Turn the nodes' debug surface on.
     pub has_debug: bool,
     /// Where a failed run leaves its evidence, instead of the system's place for such things.
@@ -66,6 +68,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         nodes: plan.nodes,
         acks: plan.acks,
         has_debug: plan.has_debug,
+        doors: plan.doors,
         place: plan.evidence.clone(),
     })?;
     let done = harm_and_judge(&mut cluster, plan).await;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lariat_chaos::fault::Harm;
+use lariat_chaos::history::Door;
 use lariat_chaos::run::{Plan, run};
 
 /// Those that take seconds; the others are for longer runs.
@@ -36,6 +37,7 @@ fn plan(lariat: PathBuf, harm: Harm) -> Plan {
         acks: "all",
         kills: None,
         seed: 1,
+        doors: &[Door::Http],
         has_debug: harm.needs_debug(),
         evidence: None,
     }
@@ -65,8 +67,11 @@ fn clients_of_a_harmed_cluster_see_nothing_wrong() {
         return;
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
-    for harm in FAULTS {
-        let plan = plan(lariat.clone(), *harm);
+    let redis =
+        Plan { doors: &[Door::Redis, Door::RedisCluster], ..plan(lariat.clone(), Harm::Kill) };
+    let plans = FAULTS.iter().map(|harm| plan(lariat.clone(), *harm));
+    for plan in plans.chain([redis]) {
+        let harm = plan.harm;
         let outcome = runtime.block_on(run(&plan)).expect("the run ends and its fault happened");
         assert_eq!(outcome.violations, [], "{harm:?}, evidence in {:?}", outcome.evidence);
         assert!(outcome.row.acknowledged > 100, "{:?}", outcome.row);

@@ -133,7 +133,9 @@ pub fn appended(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
 /// Reads of a value that an acknowledged write had replaced before the read began.
 pub fn stale(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
     let written = |event: &Event| match &event.call {
-        Call::Put { value, .. } | Call::Swap { value, .. } => Some(value.clone()),
+        Call::Put { value, .. } | Call::Swap { value, .. } | Call::Exchange { value } => {
+            Some(value.clone())
+        }
         _ => None,
     };
     let mut writes: Vec<(&Event, String)> = events
