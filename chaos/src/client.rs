@@ -131,6 +131,13 @@ impl Client {
         sent.is_ok_and(|response| response.status().is_success())
     }
 
+    /// Does a node answer a read of this key within `patience`, be the key there or not?
+    pub async fn is_served(&self, node: usize, key: &str, patience: Duration) -> bool {
+        let url = format!("{}{}", self.nodes[node].url, entry(key));
+        let sent = self.http.get(url).timeout(patience).send().await;
+        sent.is_ok_and(|told| told.status().is_success() || told.status() == StatusCode::NOT_FOUND)
+    }
+
     /// A GET of anything: status and body.
     pub async fn get(&self, node: usize, path: &str) -> anyhow::Result<(StatusCode, String)> {
         let url = format!("{}{path}", self.nodes[node].url);

@@ -10,6 +10,7 @@ use tempfile::{Builder, TempDir};
 
 use crate::client::{Address, Client};
 use crate::history::Door;
+use crate::links::Links;
 use crate::process::{Process, free_ports};
 
 /// How long the cluster may take to be whole.
@@ -26,6 +27,8 @@ pub struct Shape {
     pub acks: &'static str,
     /// Turn the nodes' debug surface on.
     pub has_debug: bool,
+    /// Let the nodes' links go through proxies that can be cut.
+    pub has_links: bool,
     /// Through which ports clients ask.
     pub doors: &'static [Door],
     /// Where its directory is made, instead of the system's place for them.
@@ -40,14 +43,16 @@ pub struct Cluster {
     pub client: Client,
     /// One per node, absent while it is down.
     pub processes: Vec<Option<Process>>,
+    /// The links between them, if they can be cut.
+    pub links: Option<Links>,
     directory: TempDir,
     lariat: PathBuf,
 }
 
 impl Cluster {
-    /// Writes the cluster's file; no node runs yet.
+    /// Writes the cluster's file and starts the proxies; no node runs yet.
     pub fn prepare(shape: &Shape) -> Result<Cluster> {
-        let Shape { lariat, nodes, acks, has_debug, doors, place } = shape.clone();
+        let Shape { lariat, nodes, acks, has_debug, has_links, doors, place } = shape.clone();
         ensure!(lariat.is_file(), "no lariat binary at {}: build it first", lariat.display());
         let place = place.unwrap_or_else(std::env::temp_dir);
         std::fs::create_dir_all(&place)?;
@@ -60,11 +65,16 @@ impl Cluster {
         if has_debug {
             file += "[debug]\nenabled = true\n";
         }
+        let peers: Vec<u16> = ports.chunks(4).map(|ports| ports[1]).collect();
+        let links = if has_links { Some(Links::start(&peers)?) } else { None };
         let mut addresses = Vec::new();
         for (node, ports) in ports.chunks(4).enumerate() {
             file += &format!("[[nodes]]\nid = \"{}\"\n", name(node));
             for (door, port) in ["http", "peer", "redis", "redis_cluster"].iter().zip(ports) {
                 file += &format!("{door} = \"127.0.0.1:{port}\"\n");
+            }
+            if let Some(links) = &links {
+                file += &links.dial(node);
             }
             addresses.push(Address {
                 url: format!("http://127.0.0.1:{}", ports[0]),
@@ -76,6 +86,7 @@ impl Cluster {
         Ok(Cluster {
             client: Client::new(addresses, acks, doors)?,
             processes: (0..nodes).map(|_| None).collect(),
+            links,
             directory,
             lariat,
         })

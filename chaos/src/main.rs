@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lariat_chaos::fault::Harm;
 use lariat_chaos::history::Door;
+use lariat_chaos::links::Cut;
 use lariat_chaos::report::Row;
 use lariat_chaos::run::{Plan, run};
 use lariat_chaos::{check, history, redis};
@@ -59,6 +60,9 @@ struct RunArguments {
     /// When a write is acknowledged.
     #[arg(long, default_value = "all", value_parser = ["all", "async"])]
     acks: String,
+    /// How links are cut.
+    #[arg(long, value_enum, default_value = "silence")]
+    cut: Cut,
     /// Through which ports clients ask.
     #[arg(long, value_enum, default_value = "http")]
     door: Doors,
@@ -141,6 +145,7 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
             nodes: arguments.nodes,
             time: Duration::from_secs(arguments.seconds),
             harm: *harm,
+            cut: arguments.cut,
             acks: if arguments.acks == "all" { "all" } else { "async" },
             kills: arguments.kills,
             seed: arguments.seed,

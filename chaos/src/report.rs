@@ -111,6 +111,7 @@ impl Row {
             other: count(&[
                 Fault::NotLinearizable,
                 Fault::TwoServers,
+                Fault::ServedWithoutLease,
                 Fault::Invented,
                 Fault::GaveUp,
             ]),

@@ -12,6 +12,7 @@ use crate::cluster::{Cluster, Shape};
 use crate::evidence;
 use crate::fault::{Harm, inflict};
 use crate::history::{Door, Event};
+use crate::links::Cut;
 use crate::load::{self, Load};
 use crate::report::{Gaps, Row};
 
@@ -29,6 +30,8 @@ pub struct Plan {
     pub time: Duration,
     /// What is done.
     pub harm: Harm,
+    /// How links are cut, by faults that cut some.
+    pub cut: Cut,
     /// Sent with each put and set in the file.
     pub acks: &'static str,
     /// How often the harm is done; otherwise until `time` is over.
@@ -68,6 +71,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         nodes: plan.nodes,
         acks: plan.acks,
         has_debug: plan.has_debug,
+        has_links: plan.harm.cuts_links(),
         doors: plan.doors,
         place: plan.evidence.clone(),
     })?;
@@ -89,11 +93,14 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     let begun = Instant::now();
     let mut gaps = Gaps::default();
     let mut runs = 0;
+    let mut seen = Vec::new();
     let mut harmed_us = Vec::new();
     while plan.kills.map_or(begun.elapsed() < plan.time, |kills| runs < kills) {
         let round = usize::try_from(plan.seed)?.wrapping_add(runs);
         let from_us = cluster.client.now_us().saturating_sub(UNSENT_US);
-        for gap in inflict(cluster, harm, round).await? {
+        let harmed = inflict(cluster, harm, (round, plan.seed, plan.cut)).await?;
+        seen.extend(harmed.violations);
+        for gap in harmed.gaps {
             println!(
                 "  {:>5.1} s: {harm:?}, {} ms without writes",
                 begun.elapsed().as_secs_f64(),
@@ -113,6 +120,7 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     load::read_all(&cluster.client, plan.seed).await?;
     let history = cluster.client.history();
     let mut violations = check::check(&history);
+    violations.extend(seen);
     compare(cluster, &history, &mut violations).await;
     let evictions = cluster.evictions().await?;
     ensure!(evictions == 0, "{evictions} evictions: a missing entry proves nothing");

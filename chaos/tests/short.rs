@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lariat_chaos::fault::Harm;
 use lariat_chaos::history::Door;
+use lariat_chaos::links::Cut;
 use lariat_chaos::run::{Plan, run};
 
 /// Those that take seconds; the others are for longer runs.
@@ -19,6 +20,10 @@ const FAULTS: &[Harm] = &[
     Harm::Pause1,
     Harm::Panic,
     Harm::TwoInSequence,
+    Harm::Cut,
+    Harm::CutOneWay,
+    Harm::Bridge,
+    Harm::Flap,
 ];
 
 fn lariat() -> Option<PathBuf> {
@@ -34,6 +39,7 @@ fn plan(lariat: PathBuf, harm: Harm) -> Plan {
         nodes: 3,
         time: Duration::from_secs(seconds.unwrap_or(8)),
         harm,
+        cut: Cut::Silence,
         acks: "all",
         kills: None,
         seed: 1,

@@ -34,6 +34,8 @@ pub enum Fault {
     Invented,
     /// Copies of a slot differ after everything came to rest.
     Differing,
+    /// A node that reached no majority answered after its lease was over.
+    ServedWithoutLease,
     /// The register checker's work bound was reached.
     GaveUp,
 }
