@@ -199,14 +199,16 @@ impl Cluster {
         Ok(count(&cache) + count(&cache["replicas"]))
     }
 
-    /// How often shards crashed or were restarted at this node, from its metrics.
-    pub async fn shard_crashes(&self, node: usize) -> f64 {
-        let Ok((_, text)) = self.client.get(node, "/metrics").await else { return 0.0 };
-        let is_crash = |line: &str| line.starts_with("lariat_shard_panics_total");
-        text.lines()
-            .filter(|line| !line.starts_with('#') && is_crash(line))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+    /// A metric of a node, summed over its labels.
+    pub async fn metric(&self, node: usize, metric: &str) -> Result<f64> {
+        let (_, text) = self.client.get(node, "/metrics").await?;
+        let values: Vec<f64> = text
+            .lines()
+            .filter(|line| line.strip_prefix(metric).is_some_and(|l| l.starts_with([' ', '{'])))
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        ensure!(!values.is_empty(), "{} has no metric {metric}", name(node));
+        Ok(values.iter().sum())
     }
 }
 

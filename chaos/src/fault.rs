@@ -13,6 +13,8 @@ use crate::cut;
 use crate::links::Cut;
 use crate::probe::{Watched, victim};
 
+/// Counts a node's shards that panicked.
+const CRASHES: &str = "lariat_shard_panics_total";
 /// A killed node stays away for this long.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -160,7 +162,7 @@ async fn hit(
         doors = (0..nodes).collect();
     }
     let Watched { before, probes, .. } = Watched::start(cluster, victims, &doors, round).await?;
-    let crashes = cluster.shard_crashes(victims[0]).await;
+    let crashes = cluster.metric(victims[0], CRASHES).await?;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let at = Instant::now();
     if let Some(pause) = harm.pause() {
@@ -194,7 +196,7 @@ async fn hit(
     let (gap, failed) = probes.finish().await?;
     cluster.wait_until_whole().await?;
     if harm == Harm::Panic {
-        let now = cluster.shard_crashes(victims[0]).await;
+        let now = cluster.metric(victims[0], CRASHES).await?;
         ensure!(now > crashes, "the shard did not crash: its counter stayed at {now}");
     }
     before.ensure_noticed(cluster, harm, victims[0], failed).await?;

@@ -4,7 +4,8 @@
 //! `cluster` owns the processes, `links` the proxies between them, `fault` and `cut` do the harm
 //! and prove that it happened, `load` and
 //! `probe` are the clients, `history` is what they saw, `check` is pure and judges it, `report`
-//! counts, `http` and `resp` are the two languages, `evidence` is what a failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
+//! counts, `http` and `resp` are the two languages, `steady` is what a cluster does
+//! that nobody harms, `evidence` is what a failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
 
 pub mod check;
 pub mod client;
@@ -22,3 +23,4 @@ pub mod redis;
 pub mod report;
 pub mod resp;
 pub mod run;
+pub mod steady;

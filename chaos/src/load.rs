@@ -10,8 +10,6 @@ use tokio::task::JoinSet;
 use crate::client::{Caller, Client};
 use crate::history::{Call, Kind, Outcome};
 
-/// A pause between two operations of one client.
-const PACE: Duration = Duration::from_millis(4);
 /// Registers move on to fresh keys after this long, so that each stays checkable.
 const ERA: Duration = Duration::from_secs(3);
 const TTL_MS: u64 = 400;
@@ -30,7 +28,8 @@ pub struct Load {
 impl Load {
     /// Starts clients of every kind. What each does, to which key and at which node, follows from
     /// the seed and from the answers it gets; how clients interleave is the machine's.
-    pub fn start(client: &Client, seed: u64) -> Load {
+    /// Each waits for `pace` between two turns.
+    pub fn start(client: &Client, seed: u64, pace: Duration) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         let kinds = [
@@ -54,7 +53,7 @@ impl Load {
                 while !stop.load(Relaxed) {
                     n += 1;
                     turn(&mut caller, kind, id, n, begun).await;
-                    tokio::time::sleep(PACE).await;
+                    tokio::time::sleep(pace).await;
                 }
             });
         }

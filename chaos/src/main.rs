@@ -60,6 +60,12 @@ struct RunArguments {
     /// When a write is acknowledged.
     #[arg(long, default_value = "all", value_parser = ["all", "async"])]
     acks: String,
+    /// A pause between two turns of one of the eleven clients, in ms; longer for long runs.
+    #[arg(long, default_value_t = 4)]
+    pace: u64,
+    /// Use all the CPU there is meanwhile.
+    #[arg(long)]
+    burn: bool,
     /// How links are cut.
     #[arg(long, value_enum, default_value = "silence")]
     cut: Cut,
@@ -146,6 +152,8 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
             time: Duration::from_secs(arguments.seconds),
             harm: *harm,
             cut: arguments.cut,
+            pace: Duration::from_millis(arguments.pace),
+            burns: arguments.burn,
             acks: if arguments.acks == "all" { "all" } else { "async" },
             kills: arguments.kills,
             seed: arguments.seed,
@@ -187,6 +195,9 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
         println!("\n`{line}`, seed {}, commit {commit}\n\n{}", arguments.seed, Row::HEAD);
         for row in &rows {
             println!("{}", row.markdown());
+        }
+        for steadiness in rows.iter().filter_map(|row| row.steadiness.as_ref()) {
+            println!("\n{}", steadiness.line());
         }
     }
     Ok(is_good)

@@ -15,6 +15,7 @@ use crate::history::{Door, Event};
 use crate::links::Cut;
 use crate::load::{self, Load};
 use crate::report::{Gaps, Row};
+use crate::steady::{Burn, Counted, Steadiness};
 
 /// At most so many slots are compared.
 const SLOTS_MAX: usize = 200;
@@ -36,6 +37,10 @@ pub struct Plan {
     pub acks: &'static str,
     /// How often the harm is done; otherwise until `time` is over.
     pub kills: Option<usize>,
+    /// A pause between two turns of one client.
+    pub pace: Duration,
+    /// Use all the CPU there is meanwhile.
+    pub burns: bool,
     /// Chooses the first victim, and what each client does to which key at which node.
     pub seed: u64,
     /// Through which ports clients ask.
@@ -89,7 +94,9 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
 async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     let Plan { harm, acks, .. } = *plan;
     cluster.start().await?;
-    let load = Load::start(&cluster.client, plan.seed);
+    let load = Load::start(&cluster.client, plan.seed, plan.pace);
+    let counted = Counted::read(cluster).await?;
+    let burn = plan.burns.then(Burn::start);
     let begun = Instant::now();
     let mut gaps = Gaps::default();
     let mut runs = 0;
@@ -115,16 +122,21 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     }
     tokio::time::sleep(plan.time.saturating_sub(begun.elapsed())).await;
     load.stop().await;
+    drop(burn);
     cluster.wait_until_whole().await?;
+    let counted = (counted, Counted::read(cluster).await?);
     println!("  reading everything once more");
     load::read_all(&cluster.client, plan.seed).await?;
     let history = cluster.client.history();
     let mut violations = check::check(&history);
     violations.extend(seen);
+    let is_steady = harm == Harm::None;
+    let steadiness = is_steady.then(|| Steadiness::between(&counted.0, &counted.1, &history));
+    violations.extend(steadiness.as_ref().and_then(Steadiness::violation));
     compare(cluster, &history, &mut violations).await;
     let evictions = cluster.evictions().await?;
     ensure!(evictions == 0, "{evictions} evictions: a missing entry proves nothing");
-    let row = Row::new(harm, acks, runs, &history, &violations, &gaps);
+    let row = Row { steadiness, ..Row::new(harm, acks, runs, &history, &violations, &gaps) };
     let allowance = match (harm, acks) {
         (harm, _) if harm.loses_data() => Allowance::Copies,
         (Harm::None, _) | (_, "all") => Allowance::Nothing,

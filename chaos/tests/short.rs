@@ -40,6 +40,8 @@ fn plan(lariat: PathBuf, harm: Harm) -> Plan {
         time: Duration::from_secs(seconds.unwrap_or(8)),
         harm,
         cut: Cut::Silence,
+        pace: Duration::from_millis(4),
+        burns: false,
         acks: "all",
         kills: None,
         seed: 1,

@@ -36,6 +36,8 @@ pub enum Fault {
     Differing,
     /// A node that reached no majority answered after its lease was over.
     ServedWithoutLease,
+    /// A member that nobody harmed was taken out.
+    Removed,
     /// The register checker's work bound was reached.
     GaveUp,
 }
