@@ -1,11 +1,11 @@
-//! Chaos with real processes: a cluster is started, its nodes are killed, paused and restarted
-//! while clients write and read, and what the clients saw is checked afterwards.
+//! Chaos with real processes: a cluster is started, its nodes are killed, paused, restarted and cut
+//! off while clients write and read, and what the clients saw is checked afterwards.
 //!
-//! `cluster` owns the processes, `links` the proxies between them, `fault` and `cut` do the harm
-//! and prove that it happened, `load` and
-//! `probe` are the clients, `history` is what they saw, `check` is pure and judges it, `report`
-//! counts, `http` and `resp` are the two languages, `steady` is what a cluster does
-//! that nobody harms, `evidence` is what a failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
+//! `cluster` owns the processes and `links` the proxies between them; `fault` and `cut` do the harm
+//! and prove that it happened; `steady` is what a cluster does that nobody harms. `load` and
+//! `probe` are the clients, `http` and `resp` their languages, `history` is what they saw. `check`
+//! is pure and judges it, `report` counts, `evidence` is what a failed run leaves behind. `redis`
+//! does the same kill to a real Redis Cluster, for comparison.
 
 pub mod check;
 pub mod client;
