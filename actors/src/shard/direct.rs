@@ -116,9 +116,9 @@ impl Handler<Direct> for Shard {
             }
         }
         drop(after);
+        self.publish();
         let rest = requests.split_off(answers.len());
         // A caller that hung up wants no answers.
         let _ = direct.reply.send(Decisions { answers, rest });
-        self.publish();
     }
 }
