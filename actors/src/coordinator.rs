@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 
 use crate::lease::waited_out;
-use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Standing, plan};
+use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Placed, Standing, plan};
 use crate::op::Ms;
 use crate::slot::Slot;
 
@@ -46,8 +46,7 @@ pub struct Coordinator {
     planned_at: Ms,
     /// Have imports ended since the last plan?
     has_room: bool,
-    /// The members that the ring was last asked for, and where it puts the slots.
-    placed: (Vec<(NodeIx, u64)>, Vec<Vec<NodeIx>>),
+    placed: Placed,
     /// Has it been unable to speak since it proposed last?
     was_mute: bool,
 }
@@ -94,7 +93,7 @@ impl Coordinator {
             joins,
             planned_at: 0,
             has_room: false,
-            placed: Default::default(),
+            placed: Placed::default(),
             was_mute: false,
         }
     }
@@ -226,11 +225,7 @@ impl Coordinator {
         let wait = if self.has_room { PLAN_ON_MS } else { PLAN_EVERY_MS };
         if now >= self.planned_at + wait {
             (self.planned_at, self.has_room) = (now, false);
-            let present = map.present().map(|node| (node, map.member(node).incarnation)).collect();
-            if self.placed.0 != present {
-                self.placed = (present, map.place());
-            }
-            changes.extend(plan(map, &self.placed.1, Pace::default(), is_gone));
+            changes.extend(plan(map, self.placed.of(map), Pace::default(), is_gone));
         }
         changes
     }

@@ -12,6 +12,7 @@ mod hostile_http;
 mod hostile_peer;
 mod http;
 mod links;
+mod moving;
 mod nodes;
 mod openapi;
 mod pages;

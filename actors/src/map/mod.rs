@@ -11,7 +11,7 @@ pub(crate) mod tests;
 mod voters;
 
 pub use change::{Ask, Change, Summary};
-pub use plan::{Pace, plan};
+pub use plan::{Pace, Placed, gives, plan};
 pub use row::{REPLICAS_MAX, Row};
 pub use voters::{VOTERS_MAX, voters};
 

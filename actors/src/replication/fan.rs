@@ -18,6 +18,9 @@ use std::collections::VecDeque;
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::Ms;
 
+/// How long requests wait for copies to catch up before a slot that is given away is kept instead.
+const GIVE_PATIENCE_MS: Ms = 250;
+
 /// What a write did, as far as the fan has to know.
 pub trait Weigh: Clone {
     /// Bytes that keeping it for sending again takes.
@@ -81,6 +84,8 @@ pub struct Fan<E, P> {
     imports: u64,
     /// What a promoted primary held before: `since` and last write.
     old: Option<(u64, u64)>,
+    /// To whom the slot is given, and since when.
+    giving: Option<(NodeIx, Ms)>,
     sides: Vec<Side<E, P>>,
 }
 
@@ -112,7 +117,7 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     /// The fan of a primary under `since`; `old` is what it held before if it was promoted, and
     /// `None` if the slot starts empty. [`Fan::adopt`] names the copies.
     pub fn new(since: u64, old: Option<(u64, u64)>) -> Self {
-        Fan { since, stamp: 0, n: 0, imports: 0, old, sides: Vec::new() }
+        Fan { since, stamp: 0, n: 0, imports: 0, old, giving: None, sides: Vec::new() }
     }
 
     /// The `since` it numbers under.
@@ -150,10 +155,26 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
         self.sides.iter().all(|side| side.in_sync)
     }
 
-    /// Is every copy in sync, and has it acknowledged everything? Then nothing is asked for.
+    /// Is every copy in sync, and has it acknowledged everything? Then nothing is asked for,
+    /// unless the slot is given away.
     pub fn is_quiet(&self) -> bool {
-        let quiet = |side: &Side<E, P>| side.phase == Phase::Live && side.unacked.is_empty();
-        self.is_complete() && self.sides.iter().all(quiet)
+        self.giving.is_none() && self.is_complete() && self.sides.iter().all(Side::is_quiet)
+    }
+
+    /// The shard decides no more requests, so that `to`, a copy in sync, can become the primary.
+    /// From now on [`Fan::asks`] asks for that, until a row with a newer stamp answers.
+    pub fn give(&mut self, to: NodeIx, now: Ms) {
+        self.giving = Some((to, now));
+    }
+
+    /// Is the slot given away?
+    pub fn is_giving(&self) -> bool {
+        self.giving.is_some()
+    }
+
+    /// Has every copy that is waited for acknowledged everything? Then any of them has all there is.
+    fn is_settled(&self) -> bool {
+        self.sides.iter().filter(|side| side.needed).all(Side::is_quiet)
     }
 
     /// Where a copy stands.
@@ -175,6 +196,7 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
             return;
         }
         self.stamp = row.stamp;
+        self.giving = None;
         self.sides.retain_mut(|side| {
             let still = row.in_sync().contains(&side.node);
             // A copy in sync that is importing now was out in between.
@@ -325,16 +347,19 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     /// reason the silence of a copy counts from `lease_since` at the earliest.
     pub fn asks(&self, now: Ms, lease_since: Ms, failure_timeout_ms: Ms) -> Vec<(u64, Ask)> {
         let ask = |side: &Side<E, P>| {
-            let is_quiet = side.unacked.is_empty() && side.phase == Phase::Live;
             let silent_since = side.progress_at.max(lease_since);
-            let is_stuck = !is_quiet && now > silent_since + failure_timeout_ms;
+            let is_stuck = !side.is_quiet() && now > silent_since + failure_timeout_ms;
             if side.phase == Phase::Failed || is_stuck {
                 return Some(Ask::Out(side.node));
             }
             let caught_up = side.imported_at.is_some_and(|n| side.acked >= n);
             (!side.in_sync && caught_up).then_some(Ask::InSync(side.node))
         };
-        self.sides.iter().filter_map(ask).map(|ask| (self.stamp, ask)).collect()
+        let give = self.giving.and_then(|(to, since)| match self.is_settled() {
+            true => Some(Ask::Give(to)),
+            false => (now > since + GIVE_PATIENCE_MS).then_some(Ask::Keep),
+        });
+        self.sides.iter().filter_map(ask).chain(give).map(|ask| (self.stamp, ask)).collect()
     }
 
     /// Everything that waits, each once for every copy: this node is the slot's primary no more.
@@ -384,6 +409,11 @@ impl<E: Weigh, P: Copy> Side<E, P> {
             bytes: 0,
             progress_at: now,
         }
+    }
+
+    /// Does it follow, with everything acknowledged?
+    fn is_quiet(&self) -> bool {
+        self.phase == Phase::Live && self.unacked.is_empty()
     }
 
     fn resend(&self, out: &mut Vec<(NodeIx, Out<E>)>) {

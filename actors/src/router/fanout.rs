@@ -237,6 +237,19 @@ impl Fans {
         self.flush();
     }
 
+    /// Slots that the shard decides no more are to be given to copies.
+    pub fn give(&mut self, slots: Vec<(Slot, u64, NodeIx)>) {
+        let now = self.shared.clock.now();
+        for (slot, since, to) in slots {
+            let is_there = |held: &SlotFan| held.fan.since() == since;
+            if self.fans.get(&slot).is_some_and(is_there) {
+                self.change(slot, |fan, _| fan.give(to, now));
+                self.ask_at_once(slot);
+            }
+        }
+        self.flush();
+    }
+
     /// Asks again for what has not been agreed yet, and answers what is past its deadline.
     pub fn tick(&mut self) {
         let now = self.shared.clock.now();
@@ -281,7 +294,8 @@ impl Fans {
         {
             self.fetch(peer, slot, import, from);
         }
-        if self.fans.get(&slot).is_some_and(|held| !held.fan.is_complete()) {
+        let wants_more = |fan: &Fan<_, _>| !fan.is_complete() || fan.is_giving();
+        if self.fans.get(&slot).is_some_and(|held| wants_more(&held.fan)) {
             self.ask_at_once(slot);
         }
     }

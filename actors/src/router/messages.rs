@@ -166,6 +166,15 @@ pub enum RowChange {
     Ends,
 }
 
+/// A shard has stopped deciding these slots, after the last write that it handed over: each is to
+/// be given to a copy in sync.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Giving {
+    /// The slots, the `since` under which each was decided, and the new primaries.
+    pub slots: Vec<(Slot, u64, NodeIx)>,
+}
+
 /// A map was agreed or a lease renewed: what waits for either may go on.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

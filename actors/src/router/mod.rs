@@ -449,6 +449,13 @@ impl Handler<MapChanged> for Router {
     }
 }
 
+impl Handler<Giving> for Router {
+    type Result = ();
+    fn handle(&mut self, giving: Giving, _ctx: &mut Context<Self>) {
+        self.fans.give(giving.slots);
+    }
+}
+
 impl Handler<Reset> for Router {
     type Result = ();
     fn handle(&mut self, _reset: Reset, _ctx: &mut Context<Self>) {

@@ -71,7 +71,7 @@ impl Shard {
 
     /// After applying: may this node still serve the slot under the same `since`?
     pub(super) fn still_holds(&self, after: &Turn, slot: Slot, since: u64) -> bool {
-        let (held, row) = (Holding::Primary { since }, after.map.row(slot));
+        let (held, row) = (Holding::primary(since), after.map.row(slot));
         let (now, until) = (after.now, after.lease_until);
         may_decide(&held, row, self.shared.me, now, until, after.is_open).is_ok()
     }

@@ -4,7 +4,6 @@ use actix::{Context, Handler};
 
 use super::messages::{ChunkEntry, ChunkPosition, FetchChunk};
 use super::{CacheShard, Shard};
-use crate::holding::Holding;
 use crate::op::{CacheId, Ms};
 use crate::router::messages::Chunk;
 use crate::slot::Slot;
@@ -60,7 +59,7 @@ impl Handler<FetchChunk> for Shard {
     fn handle(&mut self, fetch: FetchChunk, _ctx: &mut Context<Self>) {
         let state = self.slots.get(fetch.slot);
         let (n, since) = (state.n, fetch.since);
-        if state.holding != (Holding::Primary { since }) {
+        if !state.holding.is_primary(since) {
             return;
         }
         let now = self.shared.clock.now();

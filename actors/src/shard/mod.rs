@@ -17,6 +17,7 @@ mod chores;
 mod counters;
 mod decide;
 pub mod direct;
+mod giving;
 mod import;
 mod inspect;
 pub mod messages;
@@ -147,6 +148,7 @@ impl Shard {
         }
     }
 
+    /// Publishes the counters: before an answer leaves, so that whoever got it finds it counted.
     fn publish(&self) {
         let counters = &self.shared.shard_counters[self.index];
         for (index, cache) in self.caches.iter().enumerate() {
@@ -204,6 +206,7 @@ impl Handler<Single> for Shard {
         let turn = self.enter();
         let decided = self.decide(&turn, &single.request);
         drop(turn);
+        self.publish();
         match decided {
             // A caller that hung up wants no answer.
             Decided::Answer(answer) => drop(single.reply.send(answer)),
@@ -224,7 +227,6 @@ impl Handler<Single> for Shard {
                 reply: CallReply::One(single.reply),
             }),
         }
-        self.publish();
     }
 }
 
@@ -263,6 +265,7 @@ impl Handler<Batch> for Shard {
             answers.push((item.index, answer));
         }
         drop(turn);
+        self.publish();
         if !(applied.is_empty() && writes.is_empty()) {
             let after = self.look();
             for (answer, slot, since) in applied {
@@ -280,6 +283,5 @@ impl Handler<Batch> for Shard {
             let origin = FanoutOrigin::Part(batch.reply, answers);
             self.router.do_send(Fanout { origin, writes });
         }
-        self.publish();
     }
 }

@@ -9,7 +9,7 @@ use actix::{Context, Handler};
 use super::messages::Replicate;
 use super::{CacheShard, Shard};
 use crate::apply::{apply_effect, cache_of};
-use crate::holding::{Holding, may_follow};
+use crate::holding::{Holding, given_away, may_follow};
 use crate::map::Row;
 use crate::op::Ms;
 use crate::peer::inbound::SendAcks;
@@ -22,14 +22,19 @@ impl Shard {
     /// Takes one step of replication; returns what the sender is told, if anything.
     pub(super) fn follow(&mut self, row: &Row, item: ReplicationItem, now: Ms) -> Option<AckItem> {
         let (slot, since, import) = item.place();
-        let held = match self.slots.get(slot).holding {
+        let state = *self.slots.get(slot);
+        let held = match state.holding {
             Holding::None => Copy::default(),
             Holding::Copy(copy) => copy,
-            Holding::Primary { .. } => {
+            Holding::Primary { .. } => match taken_over(&state.holding, state.n, &item) {
+                Some(copy) => {
+                    self.hold(slot, Holding::Copy(copy));
+                    copy
+                }
                 // This node has not heard yet that it is the primary no more, or the sender has
                 // not heard that it is.
-                return Some(refusal(&item, &Copy::default(), Refusal::Lower));
-            }
+                None => return Some(refusal(&item, &Copy::default(), Refusal::Lower)),
+            },
         };
         let mut copy = held;
         let mut fresh = None;
@@ -114,6 +119,16 @@ impl Shard {
         if matches!(effect, Effect::Clear { .. }) {
             stats.cleared.add(role, before.0 as u64 - lru.len() as u64);
         }
+    }
+}
+
+/// The copy that a primary becomes because the node to which it gives the slot opens it.
+fn taken_over(held: &Holding, n: u64, item: &ReplicationItem) -> Option<Copy> {
+    match *item {
+        ReplicationItem::Open { since, stamp, old_since, old_n, .. } => {
+            given_away(held, n, (since, stamp), (old_since, old_n))
+        }
+        _ => None,
     }
 }
 

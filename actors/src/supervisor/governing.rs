@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::era::Era;
 use super::machine::Applied;
+use super::moving::Moving;
 use super::peers::Peer;
 use super::{AskRows, Supervisor, TICK_MS};
 use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
@@ -32,6 +33,7 @@ pub(super) struct Governing {
     pub listening_since: Ms,
     pub asked_status_at: Ms,
     pub said_at: Ms,
+    pub moving: Moving,
 }
 
 impl Governing {
@@ -45,6 +47,7 @@ impl Governing {
             listening_since: now,
             asked_status_at: 0,
             said_at: now,
+            moving: Moving::default(),
         }
     }
 
@@ -134,6 +137,7 @@ impl Supervisor {
             self.beat(now);
             self.elect(now, ctx);
             self.ask_whether_gone(now, &map);
+            self.give_slots(now, &map);
         } else {
             self.seek(now, &map, ctx);
         }

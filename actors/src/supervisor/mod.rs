@@ -19,6 +19,8 @@ mod listening;
 #[cfg(feature = "agreement")]
 mod machine;
 #[cfg(feature = "agreement")]
+mod moving;
+#[cfg(feature = "agreement")]
 mod peers;
 #[cfg(feature = "agreement")]
 mod report;

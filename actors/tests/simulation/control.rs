@@ -147,6 +147,8 @@ impl World {
             let removes = |change: &&Change| matches!(change, Change::Remove { .. });
             self.report.removed += changes.iter().filter(removes).count() as u64;
             let epoch = self.agreed.last();
+            self.report.given +=
+                changes.iter().filter(|change| self.is_given(change)).count() as u64;
             self.say(|| format!("epoch {epoch} by {node:?}: {changes:?}"));
             self.check_in_sync(changes)?;
             self.adopt(node, epoch);

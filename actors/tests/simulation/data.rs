@@ -5,6 +5,7 @@ use lariat_actors::map::{Ask, NodeIx};
 use lariat_actors::replication::Copy;
 use lariat_actors::replication::fan::{Fan, Out};
 
+use super::giving::taken_over;
 use super::network::{Follow, Message};
 use super::node::{Effect, Kind, Op, Pending, Waiting, apply};
 use super::report::Bug;
@@ -42,10 +43,14 @@ impl World {
         let at = usize::from(op.slot);
         self.next_wait += 1;
         let key = self.next_wait;
+        let serves_anyway = self.has_bug(Bug::ServesWhileGiving);
         let me = self.node(node);
         let map = me.map.clone();
         let row = map.row(op.slot);
         let slot = &mut me.slots[at];
+        if serves_anyway && slot.holding.is_primary(row.since) {
+            slot.holding = Holding::primary(row.since);
+        }
         let Ok(since) = may_decide(&slot.holding, row, node, clock, until, true) else {
             if let Some(from) = from {
                 self.send_over(from, node, from, Message::Done { op: op.id, answer: None });
@@ -173,7 +178,7 @@ impl World {
         let held = &mut me.slots[usize::from(slot)];
         let Some(fan) = &mut held.fan else { return };
         if fan.since() != since
-            || held.holding != (Holding::Primary { since })
+            || !held.holding.is_primary(since)
             || !fan.wants_chunk(to, import, clock)
         {
             return;
@@ -212,12 +217,18 @@ impl World {
         let mut copy = match held.holding {
             Holding::None => Copy::default(),
             Holding::Copy(copy) => copy,
-            Holding::Primary { .. } => {
+            Holding::Primary { .. } => match taken_over(held, (since, stamp), &what) {
+                Some(copy) => {
+                    held.holding = Holding::Copy(copy);
+                    copy
+                }
                 // It has not heard yet that it is the primary no more.
-                let import = 0;
-                self.send_over(from, to, from, Message::Nack { slot, since, import });
-                return Ok(());
-            }
+                None => {
+                    let import = 0;
+                    self.send_over(from, to, from, Message::Nack { slot, since, import });
+                    return Ok(());
+                }
+            },
         };
         let mut wipes = false;
         let (import, verdict) = match what {
@@ -301,25 +312,30 @@ impl World {
             return Ok(());
         }
         let map = self.node(node).map.clone();
+        let resumes = self.has_bug(Bug::ResumesOnAnyMap);
         for (index, row) in map.rows.iter().enumerate() {
             let slot = index as u16;
             let me = self.node(node);
+            if resumes && let Holding::Primary { parked, .. } = &mut me.slots[index].holding {
+                *parked = 0;
+            }
             let begun = me.begun[index];
             let held = &mut me.slots[index];
             let mut dropped = None;
-            match on_row(&held.holding, row, node, begun) {
+            let n = held.fan.as_ref().map_or(0, Fan::n);
+            match on_row(&held.holding, n, row, node, begun) {
                 Step::Stay | Step::Lost => continue,
-                Step::Retarget => {}
+                Step::Retarget => held.holding = Holding::primary(row.since),
                 Step::Promote { old_since, old_n } => {
                     let old = (old_since, old_n);
                     let data = held.data.clone();
-                    held.holding = Holding::Primary { since: row.since };
+                    held.holding = Holding::primary(row.since);
                     dropped = held.fan.replace(Fan::new(row.since, Some(old)));
                     self.oracle.promote(slot, row.since, old, &data)?;
                 }
                 Step::StartEmpty => {
                     held.data.clear();
-                    held.holding = Holding::Primary { since: row.since };
+                    held.holding = Holding::primary(row.since);
                     dropped = held.fan.replace(Fan::new(row.since, None));
                     me.begun[index] = row.since;
                     self.oracle.start_empty(slot, row.since)?;
@@ -378,11 +394,15 @@ impl World {
             me.pending.values().filter(|p| !p.is_sent).map(|p| p.op.id).collect();
         let mut asks = Vec::new();
         let map = me.map.clone();
+        self.give_at_random(node);
+        let me = self.node(node);
         for (index, row) in map.rows.iter().enumerate() {
             let held = &me.slots[index];
             let slot = index as u16;
             let is_member = me.is_member();
-            if is_member && on_row(&held.holding, row, node, me.begun[index]) == Step::Lost {
+            let n = held.fan.as_ref().map_or(0, Fan::n);
+            let step = on_row(&held.holding, n, row, node, me.begun[index]);
+            if is_member && step == Step::Lost {
                 asks.push((slot, row.stamp, Ask::Lost(node)));
             }
             // A primary without a lease may be the one that is cut off: it blames nobody.
@@ -410,7 +430,7 @@ impl World {
             held.data.clear();
             let was_primary = matches!(held.holding, Holding::Primary { .. });
             held.holding = match keeps && was_primary && row.primary == node {
-                true => Holding::Primary { since: row.since },
+                true => Holding::primary(row.since),
                 false => Holding::None,
             };
         }

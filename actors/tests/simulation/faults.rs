@@ -24,6 +24,8 @@ pub struct Faults {
     pub loss_percent: u64,
     /// Control messages that are late by up to a second, in per cent.
     pub late_percent: u64,
+    /// How often a primary gives a slot to a copy, in tenths of a per cent of its looks at it.
+    pub gives_permille: u64,
     /// Do clocks run at different speeds, up to 2 % apart?
     pub drift: bool,
     /// Must the cluster be fully replicated before the next fault begins?
@@ -42,6 +44,7 @@ impl Faults {
             shard_crashes: 0,
             loss_percent: 0,
             late_percent: 0,
+            gives_permille: 0,
             drift: false,
             one_at_a_time: true,
         }

@@ -14,6 +14,7 @@ mod agreed;
 mod control;
 mod data;
 mod faults;
+mod giving;
 mod links;
 mod network;
 mod node;
@@ -84,9 +85,31 @@ const MANY: Faults = Faults {
     shard_crashes: 1,
     loss_percent: 2,
     late_percent: 2,
+    gives_permille: 2,
     drift: true,
     ..Faults::none()
 };
+
+#[test]
+fn slots_that_are_given_away_cost_nothing() {
+    let faults = Faults { gives_permille: 20, ..Faults::none() };
+    for copies in [2, 3] {
+        let shape = Shape { copies, ..Shape::default() };
+        let sum = all_hold(&format!("gives, {copies} copies"), shape, faults, 100);
+        assert_eq!((sum.lost, sum.removed, sum.maybe, sum.refused), (0, 0, 0, 0), "{sum:?}");
+        assert!(sum.given * 10 > sum.gives * 9, "the fault did not happen: {sum:?}");
+    }
+}
+
+#[test]
+fn slots_given_away_while_nodes_die_cost_no_acknowledged_write() {
+    let faults =
+        Faults { gives_permille: 20, kills: 3, pauses: 2, breaks: 4, shard_crashes: 1, ..MANY };
+    let shape = Shape { nodes: 4, copies: 2, slots: 12, length_ms: 20_000, ..Shape::default() };
+    let sum = all_hold("gives and faults", shape, faults, 100);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.removed > 0 && sum.given > 0, "the fault did not happen: {sum:?}");
+}
 
 #[test]
 fn processes_that_stand_still_and_wake_up_serve_nothing_stale() {

@@ -83,9 +83,9 @@ impl Oracle {
             return Err(format!("slot {slot} has two primaries under {since}"));
         }
         state.states.insert((since, 0), data.clone());
-        if let Some(dead) =
-            state.acknowledged.iter().find(|&&there| !state.is_alive((since, 0), there))
-        {
+        // A late reader may come after what was acknowledged under a later `since`; it serves nothing.
+        let mut before = state.acknowledged.iter().filter(|there| there.0 < since);
+        if let Some(dead) = before.find(|&&there| !state.is_alive((since, 0), there)) {
             return Err(format!(
                 "slot {slot}: acknowledged write {dead:?} is lost under {since}, which continues {old:?}"
             ));

@@ -12,10 +12,13 @@ pub enum Bug {
     LateImportAccepted,
     NoWaitForTheLease,
     VotesAtOnce,
+    ServesWhileGiving,
+    GivesBeforeItIsSettled,
+    ResumesOnAnyMap,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 12] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -25,6 +28,9 @@ impl Bug {
         Bug::LateImportAccepted,
         Bug::NoWaitForTheLease,
         Bug::VotesAtOnce,
+        Bug::ServesWhileGiving,
+        Bug::GivesBeforeItIsSettled,
+        Bug::ResumesOnAnyMap,
     ];
 }
 
@@ -38,6 +44,9 @@ pub struct Report {
     pub lost_slots: u64,
     pub removed: u64,
     pub promoted: u64,
+    /// Slots that primaries wanted to give away, and those that were.
+    pub gives: u64,
+    pub given: u64,
     pub elections: u64,
     pub epochs: u64,
 }
@@ -51,6 +60,8 @@ impl Report {
         self.lost_slots += other.lost_slots;
         self.removed += other.removed;
         self.promoted += other.promoted;
+        self.gives += other.gives;
+        self.given += other.given;
         self.elections += other.elections;
         self.epochs += other.epochs;
     }

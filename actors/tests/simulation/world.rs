@@ -233,7 +233,7 @@ impl World {
         Ok(self.report)
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.now > self.shape.length_ms
     }
 
