@@ -91,8 +91,9 @@ impl Node {
         self.inner.redis.iter().map(crate::redis::Server::address).collect()
     }
 
-    /// Leaves politely: not ready any more, requests in flight are finished within
-    /// `drain_timeout`, then everything stops. Idempotent.
+    /// Leaves politely: not ready any more, its slots are given to other members while requests are
+    /// still served, those in flight are finished, each within `drain_timeout`; then everything
+    /// stops. Idempotent.
     pub async fn shutdown(&self) {
         self.stop(true).await;
     }
@@ -131,6 +132,9 @@ impl Node {
 impl Inner {
     fn stop(&self, drain: bool) {
         self.running.announce_stop();
+        if drain {
+            self.running.leave();
+        }
         #[cfg(any(feature = "http", feature = "redis"))]
         let patience = drain
             .then_some(std::time::Duration::from_millis(self.settings.cluster.drain_timeout_ms));

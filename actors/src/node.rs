@@ -19,8 +19,8 @@ use actix::{Addr, Arbiter, ArbiterHandle, System};
 use arc_swap::ArcSwap;
 
 use crate::admission::Gate;
-use crate::client::{Client, Inflight};
-use crate::map::{ClusterMap, Member, NodeIx};
+use crate::client::{Client, Inflight, MemberState};
+use crate::map::{ClusterMap, Member, NodeIx, Standing};
 use crate::peer::Params;
 use crate::peer::link::{CloseLink, LinkConfig, PeerLink};
 use crate::router::Router;
@@ -229,6 +229,48 @@ impl Running {
         self.shared.stopping.store(true, Relaxed);
     }
 
+    /// Gives all slots to others and leaves the cluster; requests are served and forwarded meanwhile.
+    /// Returns when the cluster has agreed that this node is no member any more, at once when nobody
+    /// is there to receive anything, and after `drain_timeout` in any case. Blocks, so call it from a
+    /// thread that may.
+    pub fn leave(&self) {
+        let me = self.shared.me;
+        let map = self.shared.map.load_full();
+        let is_member = map.standing(me, self.shared.incarnation()) == Standing::Member;
+        if map.members.len() == 1 || !is_member {
+            return;
+        }
+        self.client.drain(me, true);
+        let until = Instant::now() + Duration::from_millis(self.shared.cluster.drain_timeout_ms);
+        while !self.client.has_left() {
+            let why = match self.has_receiver() {
+                true if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
+                true => "drain_timeout is over",
+                false => "nobody is there to receive them",
+            };
+            let (primary, copies) = self.shared.map.load().slots_of(me);
+            tracing::warn!(node = %self.shared.id, slots_primary = primary, slots_replica = copies, why, "stopping with slots that were not given away");
+            return;
+        }
+    }
+
+    /// Is there a member that stays and answers? Without a lease there has to be a majority for a
+    /// while longer than that lasts: nobody can agree to anything without it.
+    fn has_receiver(&self) -> bool {
+        let (shared, map) = (&self.shared, self.shared.map.load());
+        let patience = shared.cluster.failure_timeout_ms;
+        let is_heard = shared.clock.now() < shared.lease.last_until() + patience;
+        let receives = |node: NodeIx| {
+            node != shared.me
+                && !map.member(node).leaving
+                && matches!(shared.member_state(node), MemberState::Up | MemberState::Suspect)
+        };
+        is_heard && map.present().any(receives)
+    }
+
     /// Stops the node and waits until its threads have ended. With `drain` it first waits, at most
     /// `drain_timeout`, until no request is under way. Idempotent; blocks, so call it from a thread
     /// that may.
@@ -291,6 +333,7 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
             peer: member.peer.clone(),
             weight: member.weight,
             zone: member.zone.clone(),
+            leaving: false,
         })
         .collect();
     let cache_hashes: Vec<u32> = spec.caches.iter().map(|cache| cache_hash(&cache.name)).collect();
@@ -334,6 +377,7 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         stopping: false.into(),
         coordinator: NO_COORDINATOR.into(),
         failed: false.into(),
+        left: false.into(),
         given_up: false.into(),
     };
     Ok(shared)

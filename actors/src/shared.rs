@@ -68,6 +68,8 @@ pub struct Shared {
     pub(crate) coordinator: AtomicU32,
     /// Has the Supervisor panicked?
     pub failed: AtomicBool,
+    /// Has this node left the cluster, with nothing that only it had?
+    pub left: AtomicBool,
     /// Has a shard ended so often that it is not made again?
     pub given_up: AtomicBool,
     /// The map before any cluster is founded: where the ring would put the slots of all members.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use lariat::actors::client::{Client, Readiness};
 use lariat::actors::op::{Op, Reply};
 
-use crate::support::{Cluster, Shape, call, put_op, run, wait_until};
+use crate::support::{Cluster, Shape, call, counter, put_op, run, wait_until};
 
 const GET: Op = Op::Get { any: false };
 
@@ -95,5 +95,80 @@ fn a_node_that_came_back_decides_its_slots_again_and_no_request_fails() {
         }
         cluster.wait_equal_copies().await;
         cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_leaves_gives_everything_away_and_no_request_fails() {
+    run(async {
+        let mut cluster = Cluster::start(Shape { nodes: 4, ..Shape::default() }).await;
+        let keys: Vec<String> = (0..300).map(|i| format!("key-{i}")).collect();
+        for key in &keys {
+            call(&cluster.client(0), key, put_op(key)).await.unwrap();
+        }
+        let coordinator = usize::from(cluster.client(0).coordinator().unwrap().0);
+        // The coordinator, and somebody else.
+        for leaver in [coordinator, (coordinator + 1) % 4] {
+            let via: Vec<Client> =
+                cluster.nodes.iter().flatten().map(|node| node.client()).collect();
+            let load = Load::start(&via, &format!("load-{leaver}"));
+            let node = cluster.nodes[leaver].take().unwrap();
+            let client = node.client();
+            let me = client.me();
+            client.drain(me, true);
+            wait_until("the node has left", || async { client.has_left() }).await;
+            load.stop().await;
+            node.shutdown().await;
+            let rest = cluster.nodes.iter().flatten().next().unwrap().client();
+            assert!(!rest.map().member(me).is_present());
+            wait_balanced(&cluster).await;
+            assert_eq!(counter(&rest, "slots_lost"), 0);
+            for key in &keys {
+                let found = call(&rest, key, GET).await.unwrap();
+                assert!(matches!(found, Reply::Entry(Some(_))), "{key} is gone");
+            }
+        }
+        cluster.wait_equal_copies().await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_stays_after_all_has_its_slots_again() {
+    run(async {
+        let cluster = Cluster::start(Shape::default()).await;
+        wait_balanced(&cluster).await;
+        let (here, leaver) = (cluster.client(0), cluster.client(2));
+        let me = leaver.me();
+        here.drain(me, true);
+        let given = || async {
+            let map = here.map();
+            map.member(me).leaving && map.slots_of(me).0 < 5_000
+        };
+        wait_until("slots are given away", given).await;
+        assert!(matches!(leaver.readiness(), Readiness::NotReady(_)));
+        here.drain(me, false);
+        wait_balanced(&cluster).await;
+        assert!(!here.map().member(me).leaving && !leaver.has_left());
+        assert_eq!(leaver.readiness(), Readiness::Ready);
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn nodes_that_all_leave_wait_for_nobody() {
+    run(async {
+        let mut cluster = Cluster::start(Shape::default()).await;
+        let nodes: Vec<_> = cluster.nodes.iter_mut().filter_map(Option::take).collect();
+        let begun = std::time::Instant::now();
+        let all: Vec<_> = nodes
+            .into_iter()
+            .map(|node| tokio::spawn(async move { node.shutdown().await }))
+            .collect();
+        for one in all {
+            one.await.unwrap();
+        }
+        // `drain_timeout` is 5 s.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
     });
 }

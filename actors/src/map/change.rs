@@ -52,6 +52,15 @@ pub enum Change {
         /// What changes.
         ask: Ask,
     },
+    /// A start of a node leaves, or stays after all.
+    Leave {
+        /// The node.
+        node: NodeIx,
+        /// The start.
+        incarnation: u64,
+        /// Does it leave?
+        leaving: bool,
+    },
 }
 
 /// A change to one row.
@@ -95,6 +104,9 @@ impl ClusterMap {
                 Change::Admit { node, incarnation } => next.admit(*node, *incarnation),
                 Change::Remove { node, incarnation } => next.remove(*node, *incarnation),
                 Change::Silence { node, incarnation } => next.silence(*node, *incarnation),
+                Change::Leave { node, incarnation, leaving } => {
+                    next.leave(*node, *incarnation, *leaving);
+                }
                 Change::Row { slot, stamp, ask } => next.row(*slot, *stamp, *ask),
             }
         }
@@ -150,9 +162,17 @@ impl Applying {
         if !member.is_present() || member.incarnation != incarnation {
             return;
         }
-        member.incarnation = 0;
+        (member.incarnation, member.leaving) = (0, false);
         self.ring = None;
         self.forget(node);
+    }
+
+    fn leave(&mut self, node: NodeIx, incarnation: u64, leaving: bool) {
+        let Some(member) = self.map.members.get_mut(usize::from(node.0)) else { return };
+        if member.is_present() && member.incarnation == incarnation {
+            member.leaving = leaving;
+            self.ring = None;
+        }
     }
 
     fn silence(&mut self, node: NodeIx, incarnation: u64) {

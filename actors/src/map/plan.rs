@@ -27,7 +27,8 @@ pub struct Placed {
 impl Placed {
     /// [`ClusterMap::place`] of this map.
     pub fn of(&mut self, map: &ClusterMap) -> &[Vec<NodeIx>] {
-        let members = map.present().map(|node| (node, map.member(node).incarnation)).collect();
+        let start = |node: NodeIx| (node, map.member(node).incarnation);
+        let members = map.staying().into_iter().map(start).collect();
         if self.members != members {
             (self.members, self.slots) = (members, map.place());
         }

@@ -12,6 +12,7 @@ pub(crate) fn member(i: usize, zone: &str) -> Member {
         peer: String::new(),
         weight: 1.0,
         zone: zone.to_string(),
+        leaving: false,
     }
 }
 

@@ -8,6 +8,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler};
 use tokio::sync::mpsc;
 
 use super::era::Era;
+use super::leaving::Wishes;
 use super::machine::Applied;
 use super::moving::Moving;
 use super::peers::Peer;
@@ -34,6 +35,9 @@ pub(super) struct Governing {
     pub asked_status_at: Ms,
     pub said_at: Ms,
     pub moving: Moving,
+    pub wishes: Wishes,
+    /// Is this start of the node on its way out, by the newest map that named it?
+    pub is_leaving: bool,
 }
 
 impl Governing {
@@ -48,6 +52,8 @@ impl Governing {
             asked_status_at: 0,
             said_at: now,
             moving: Moving::default(),
+            wishes: Wishes::new(),
+            is_leaving: false,
         }
     }
 
@@ -90,7 +96,9 @@ impl Supervisor {
         if now >= governing.asked_status_at + STATUS_EVERY_MS {
             governing.asked_status_at = now;
             governing.send_all(&Control::Status);
+            self.tell_wishes(&map);
         }
+        let Some(governing) = &mut self.governing else { return };
         // Packets may be lost while no socket is closed: what is sent later would wait behind them.
         let patience = governing.times.failure_timeout_ms + self.lag.longest();
         for (peer, line) in governing.peers.iter_mut().zip(&governing.lines) {
@@ -104,6 +112,7 @@ impl Supervisor {
         for (node, member) in map.members.iter().enumerate() {
             let node = NodeIx(node as u16);
             let state = match node == me {
+                true if member.leaving => crate::client::MemberState::Leaving,
                 true if member.incarnation == start => crate::client::MemberState::Up,
                 true => crate::client::MemberState::Joining,
                 false => governing.peers[usize::from(node.0)].state(
@@ -388,11 +397,13 @@ impl Handler<Applied> for Supervisor {
         let now = self.shared.clock.now();
         let map = self.shared.map.load_full();
         super::report::tell(&self.shared, &map, &applied, &mut self.is_short);
-        if map.standing(self.shared.me, applied.incarnation) == Standing::Gone {
-            self.become_another_start("the cluster has taken this node out", 0, ctx);
+        let me = self.shared.me;
+        if map.standing(me, applied.incarnation) == Standing::Gone {
+            self.be_gone("the cluster has taken this node out", ctx);
             return;
         }
-        if let Some(Governing { era: Some(era), .. }) = &mut self.governing {
+        if let Some(Governing { era: Some(era), is_leaving, .. }) = &mut self.governing {
+            *is_leaving = map.member(me).leaving;
             era.lease.applied(map.epoch, now);
             if applied.changes.is_empty() {
                 era.continues = None;

@@ -131,6 +131,7 @@ impl World {
             peer: String::new(),
             weight: 1.0,
             zone: String::new(),
+            leaving: false,
         };
         let members: Vec<Member> = (0..shape.nodes).map(member).collect();
         let mut unfounded = ClusterMap::from_members(0, members, 16, shape.copies);

@@ -81,7 +81,7 @@ impl Three {
 
     async fn stop(self) {
         for node in self.nodes {
-            node.shutdown().await;
+            node.stop_now().await;
         }
     }
 }
