@@ -7,30 +7,32 @@
 //! links to peers, an accept loop for peers, and the worker's shards: shard `s` on worker
 //! `s mod workers`.
 
+mod stop;
+
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Addr, Arbiter, ArbiterHandle, System};
 use arc_swap::ArcSwap;
 
 use crate::admission::Gate;
-use crate::client::{Client, Inflight, MemberState};
-use crate::map::{ClusterMap, Member, NodeIx, Standing};
+use crate::client::{Client, Inflight};
+use crate::map::{ClusterMap, Member, NodeIx};
 use crate::peer::Params;
-use crate::peer::link::{CloseLink, LinkConfig, PeerLink};
+use crate::peer::link::{LinkConfig, PeerLink};
 use crate::router::Router;
 use crate::router::gates::CopyGates;
-use crate::router::messages::{SetLinks, StopRouter};
+use crate::router::messages::SetLinks;
 use crate::shard::{Shard, ShardConfig, ShardCounters};
 use crate::shared::{Counters, NO_COORDINATOR, PublishedLease, Registry, ShardHandle, Shared};
 use crate::slot::SLOTS;
 use crate::spec::NodeSpec;
-use crate::supervisor::{FIRST_INSTANCE, StopSupervisor, Supervisor};
+use crate::supervisor::{FIRST_INSTANCE, Supervisor};
 use crate::time::NodeClock;
 use crate::wire::cache_hash;
 
@@ -227,95 +229,6 @@ impl Running {
     /// after each response; requests are still served.
     pub fn announce_stop(&self) {
         self.shared.stopping.store(true, Relaxed);
-    }
-
-    /// Gives all slots to others and leaves the cluster; requests are served and forwarded meanwhile.
-    /// Returns when the cluster has agreed that this node is no member any more, at once when nobody
-    /// is there to receive anything, and after `drain_timeout` in any case. Blocks, so call it from a
-    /// thread that may.
-    pub fn leave(&self) {
-        let me = self.shared.me;
-        let map = self.shared.map.load_full();
-        let is_member = map.standing(me, self.shared.incarnation()) == Standing::Member;
-        if map.members.len() == 1 || !is_member {
-            return;
-        }
-        self.client.drain(me, true);
-        let until = Instant::now() + Duration::from_millis(self.shared.cluster.drain_timeout_ms);
-        while !self.client.has_left() {
-            let why = match self.has_receiver() {
-                true if Instant::now() < until => {
-                    thread::sleep(Duration::from_millis(5));
-                    continue;
-                }
-                true => "drain_timeout is over",
-                false => "nobody is there to receive them",
-            };
-            let (primary, copies) = self.shared.map.load().slots_of(me);
-            tracing::warn!(node = %self.shared.id, slots_primary = primary, slots_replica = copies, why, "stopping with slots that were not given away");
-            return;
-        }
-    }
-
-    /// Is there a member that stays and answers? Without a lease there has to be a majority for a
-    /// while longer than that lasts: nobody can agree to anything without it.
-    fn has_receiver(&self) -> bool {
-        let (shared, map) = (&self.shared, self.shared.map.load());
-        let patience = shared.cluster.failure_timeout_ms;
-        let is_heard = shared.clock.now() < shared.lease.last_until() + patience;
-        let receives = |node: NodeIx| {
-            node != shared.me
-                && !map.member(node).leaving
-                && matches!(shared.member_state(node), MemberState::Up | MemberState::Suspect)
-        };
-        is_heard && map.present().any(receives)
-    }
-
-    /// Stops the node and waits until its threads have ended. With `drain` it first waits, at most
-    /// `drain_timeout`, until no request is under way. Idempotent; blocks, so call it from a thread
-    /// that may.
-    pub fn stop(&self, drain: bool) {
-        self.announce_stop();
-        let parts = self.stop.parts.lock().expect("no holder of this lock panics").take();
-        let Some(parts) = parts else {
-            self.stop.stopped.wait();
-            return;
-        };
-        if drain {
-            let until =
-                Instant::now() + Duration::from_millis(self.shared.cluster.drain_timeout_ms);
-            while self.is_busy() && Instant::now() < until {
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
-        // Not accepting any more, then links, routers with what still waits, Supervisor, threads.
-        parts.accepting.lock().expect("no holder of this lock panics").clear();
-        for link in parts.links.lock().expect("no holder of this lock panics").drain(..) {
-            link.do_send(CloseLink);
-        }
-        if let Some(registry) = self.shared.registry.get() {
-            registry.routers.iter().for_each(|router| router.do_send(StopRouter));
-        }
-        parts.supervisor.do_send(StopSupervisor);
-        // Lets goodbyes and last answers leave before their threads end.
-        thread::sleep(Duration::from_millis(20));
-        for worker in parts.own_workers {
-            worker.stop();
-        }
-        parts.supervisor_arbiter.stop();
-        parts.system.stop();
-        if parts.thread.join().is_err() {
-            tracing::error!(node = %self.shared.id, "the node's thread panicked");
-        }
-        let _ = self.stop.stopped.set(());
-        tracing::info!(node = %self.shared.id, "node stopped");
-    }
-
-    fn is_busy(&self) -> bool {
-        let waiting = self.shared.registry.get().is_some_and(|registry| {
-            registry.shards.iter().any(|shard| shard.load().gate.waiting() > 0)
-        });
-        waiting || self.shared.inflight.used() > 0
     }
 }
 

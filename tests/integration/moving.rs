@@ -134,6 +134,42 @@ fn a_node_that_leaves_gives_everything_away_and_no_request_fails() {
 }
 
 #[test]
+fn what_lives_on_one_node_alone_moves_with_its_slot() {
+    run(async {
+        let mut cluster = Cluster::start(Shape { copies: 1, ..Shape::default() }).await;
+        let keys: Vec<String> = (0..2_000).map(|i| format!("key-{i}")).collect();
+        for key in &keys {
+            call(&cluster.client(0), key, put_op(key)).await.unwrap();
+        }
+        let load = Load::start(&[cluster.client(0), cluster.client(1)], "load");
+        let node = cluster.nodes[2].take().unwrap();
+        node.shutdown().await;
+        let all_there = |client: Client| {
+            let keys = keys.clone();
+            async move {
+                for key in &keys {
+                    let found = call(&client, key, GET).await.unwrap();
+                    assert!(matches!(found, Reply::Entry(Some(_))), "{key} is gone");
+                }
+            }
+        };
+        all_there(cluster.client(0)).await;
+        assert_eq!(counter(&cluster.client(0), "slots_lost"), 0);
+        cluster.restart(2).await;
+        wait_until("the node is a member again", || async {
+            cluster.client(2).readiness() == Readiness::Ready
+        })
+        .await;
+        wait_balanced(&cluster).await;
+        load.stop().await;
+        let map = cluster.client(2).map();
+        assert!(map.slots_of(cluster.client(2).me()).0 > 5_000, "it decides its slots again");
+        all_there(cluster.client(2)).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn a_node_that_stays_after_all_has_its_slots_again() {
     run(async {
         let cluster = Cluster::start(Shape::default()).await;

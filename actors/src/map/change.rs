@@ -244,7 +244,8 @@ impl Applying {
                 self.summary.promoted += 1;
                 let mut next = row;
                 next.remove(heir);
-                (next.primary, next.since, next.stamp, next.empty) = (heir, epoch, epoch, false);
+                (next.primary, next.since, next.from, next.empty) = (heir, epoch, row.stamp, false);
+                next.stamp = epoch;
                 next
             }
             None => {
@@ -266,7 +267,7 @@ impl Applying {
 fn give(row: &mut Row, to: NodeIx, epoch: u64) -> bool {
     let from = row.primary;
     row.remove(to);
-    (row.primary, row.since, row.empty) = (to, epoch, false);
+    (row.primary, row.since, row.from, row.empty) = (to, epoch, row.stamp, false);
     row.import(from);
     // What the old primary has is what every copy in sync has: it waited for that.
     row.complete(from);

@@ -84,9 +84,28 @@ pub struct Fan<E, P> {
     imports: u64,
     /// What a promoted primary held before: `since` and last write.
     old: Option<(u64, u64)>,
-    /// To whom the slot is given, and since when.
-    giving: Option<(NodeIx, Ms)>,
+    giving: Option<Giving>,
     sides: Vec<Side<E, P>>,
+}
+
+/// The slot on its way to another primary.
+#[derive(Clone, Copy, Debug)]
+struct Giving {
+    to: NodeIx,
+    began_at: Ms,
+    /// What lives on this node alone.
+    own: Own,
+}
+
+/// Where what lives on the primary alone is while the slot is given away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// The new primary has it, or there is none.
+    There,
+    /// It is under way.
+    Sent,
+    /// It did not arrive.
+    Lost,
 }
 
 #[derive(Clone, Debug)]
@@ -163,8 +182,23 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
 
     /// The shard decides no more requests, so that `to`, a copy in sync, can become the primary.
     /// From now on [`Fan::asks`] asks for that, until a row with a newer stamp answers.
-    pub fn give(&mut self, to: NodeIx, now: Ms) {
-        self.giving = Some((to, now));
+    /// [`Fan::handed`] says that what was `own` until now has arrived there.
+    pub fn give(&mut self, to: NodeIx, own: Own, now: Ms) {
+        self.giving = Some(Giving { to, began_at: now, own });
+    }
+
+    /// The node to which the slot is given under the row of this stamp has all that lived here alone.
+    pub fn handed(&mut self, to: NodeIx, stamp: u64) {
+        if let Some(giving) = self.giving.as_mut().filter(|giving| giving.to == to)
+            && self.stamp == stamp
+        {
+            giving.own = Own::There;
+        }
+    }
+
+    /// Number of the import that a copy came from, or 0.
+    pub fn import_of(&self, node: NodeIx) -> u64 {
+        self.sides.iter().find(|side| side.node == node).map_or(0, |side| side.import)
     }
 
     /// Is the slot given away?
@@ -277,6 +311,11 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     /// The link to a node is gone: an import is lost with it, other writes are kept.
     pub fn link_lost(&mut self, node: NodeIx) {
         let Some(at) = self.position(node) else { return };
+        if let Some(giving) = &mut self.giving
+            && (giving.to, giving.own) == (node, Own::Sent)
+        {
+            giving.own = Own::Lost;
+        }
         let side = &mut self.sides[at];
         side.link_up = false;
         if side.phase == Phase::Importing {
@@ -355,9 +394,10 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
             let caught_up = side.imported_at.is_some_and(|n| side.acked >= n);
             (!side.in_sync && caught_up).then_some(Ask::InSync(side.node))
         };
-        let give = self.giving.and_then(|(to, since)| match self.is_settled() {
-            true => Some(Ask::Give(to)),
-            false => (now > since + GIVE_PATIENCE_MS).then_some(Ask::Keep),
+        let give = self.giving.and_then(|giving| match giving.own {
+            Own::There if self.is_settled() => Some(Ask::Give(giving.to)),
+            Own::Lost => Some(Ask::Keep),
+            _ => (now > giving.began_at + GIVE_PATIENCE_MS).then_some(Ask::Keep),
         });
         self.sides.iter().filter_map(ask).chain(give).map(|ask| (self.stamp, ask)).collect()
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::fan::{Fan, Out, Phase};
+use super::fan::{Fan, Out, Own, Phase};
 use super::*;
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::{CacheId, Version};
@@ -389,7 +389,7 @@ fn a_slot_is_given_away_once_its_copies_have_everything() {
     let asks = |world: &World, now| world.fan.asks(now, 0, 1_000);
     let stamp = world.fan.stamp();
     world.write(1, Some(1));
-    world.fan.give(COPY, 10);
+    world.fan.give(COPY, Own::There, 10);
     assert!(!world.fan.is_quiet(), "it has to be asked for");
     assert_eq!(asks(&world, 260), [], "the copy has not confirmed the write");
     assert_eq!(asks(&world, 261), [(stamp, Ask::Keep)], "requests have waited for long enough");

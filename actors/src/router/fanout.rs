@@ -36,11 +36,11 @@ use crate::wire_map::{chunk_to_wire, effect_to_wire};
 /// Everything the Router knows of the copies of its shards' slots.
 #[derive(Debug)]
 pub struct Fans {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     gates: Rc<CopyGates>,
     supervisor: Addr<Supervisor>,
     fans: HashMap<Slot, SlotFan>,
-    links: Links,
+    pub(super) links: Links,
     waiting: Waiting,
     /// Slots whose fans may have to ask for something.
     restless: HashSet<Slot>,
@@ -193,6 +193,10 @@ impl Fans {
                     let at = (since, import, n);
                     self.ack(acked.peer, slot, at, complete, &mut confirmed);
                 }
+                AckItem::Handed { slot, stamp, .. } => {
+                    self.change(slot, |fan, _| fan.handed(acked.peer, stamp));
+                    self.ask_at_once(slot);
+                }
                 AckItem::Nack { slot, since, import, held_since, held_n, reason, .. } => {
                     self.shared.counters.replication_refused.add(1);
                     let is_gap = reason == Refusal::Gap;
@@ -232,19 +236,6 @@ impl Fans {
                 for slot in slots {
                     self.change(slot, |fan, _| fan.link_lost(peer));
                 }
-            }
-        }
-        self.flush();
-    }
-
-    /// Slots that the shard decides no more are to be given to copies.
-    pub fn give(&mut self, slots: Vec<(Slot, u64, NodeIx)>) {
-        let now = self.shared.clock.now();
-        for (slot, since, to) in slots {
-            let is_there = |held: &SlotFan| held.fan.since() == since;
-            if self.fans.get(&slot).is_some_and(is_there) {
-                self.change(slot, |fan, _| fan.give(to, now));
-                self.ask_at_once(slot);
             }
         }
         self.flush();
@@ -331,8 +322,18 @@ impl Fans {
         fan.into_waiting().for_each(|write| self.waiting.doubt(write));
     }
 
+    /// The `since` under which a slot's writes are numbered here.
+    pub(super) fn since_of(&self, slot: Slot) -> Option<u64> {
+        self.fans.get(&slot).map(|held| held.fan.since())
+    }
+
+    /// The stamp of the row that a slot's fan follows, and the import that a copy came from.
+    pub(super) fn place_of(&self, slot: Slot, copy: NodeIx) -> Option<(u64, u64)> {
+        self.fans.get(&slot).map(|held| (held.fan.stamp(), held.fan.import_of(copy)))
+    }
+
     /// Changes a fan, and sends or fetches what it wants.
-    fn change<R>(
+    pub(super) fn change<R>(
         &mut self,
         slot: Slot,
         change: impl FnOnce(&mut Fan<Effect, Write>, &mut Vec<(NodeIx, Out<Effect>)>) -> R,
@@ -429,7 +430,7 @@ impl Fans {
     }
 
     /// Asks as soon as there is something to ask for, once under each row.
-    fn ask_at_once(&mut self, slot: Slot) {
+    pub(super) fn ask_at_once(&mut self, slot: Slot) {
         if self.fans.get(&slot).is_some_and(|held| held.asked != held.fan.stamp()) {
             self.ask(slot);
         }
@@ -452,7 +453,7 @@ impl Fans {
     }
 
     /// Hands what has piled up to the links and to the Supervisor, one message each.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.links.flush();
         if !self.asks.is_empty() {
             self.supervisor.do_send(AskRows { asks: std::mem::take(&mut self.asks) });

@@ -171,8 +171,21 @@ pub enum RowChange {
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Giving {
-    /// The slots, the `since` under which each was decided, and the new primaries.
-    pub slots: Vec<(Slot, u64, NodeIx)>,
+    /// Each of them.
+    pub slots: Vec<GivenSlot>,
+}
+
+/// A slot on its way to another primary.
+#[derive(Clone, Debug)]
+pub struct GivenSlot {
+    /// The slot.
+    pub slot: Slot,
+    /// The `since` under which it was decided.
+    pub since: u64,
+    /// The new primary.
+    pub to: NodeIx,
+    /// Entries that live on this node alone.
+    pub own: Vec<ChunkEntry>,
 }
 
 /// A map was agreed or a lease renewed: what waits for either may go on.

@@ -13,6 +13,7 @@ mod factory;
 mod fanout;
 pub mod gates;
 mod gather;
+mod giving;
 mod links;
 pub mod messages;
 mod replicate;

@@ -15,12 +15,13 @@ const CHUNK_ENTRIES: usize = 128;
 const CHUNK_BYTES: usize = 256 * 1024;
 
 impl Shard {
-    /// Reads the next chunk of a slot: entries of the caches that live on copies.
-    fn chunk_at(
+    /// Reads the next chunk of a slot: entries of the caches that live on copies, or of the others.
+    pub(super) fn chunk_at(
         &self,
         slot: Slot,
         from: ChunkPosition,
         now: Ms,
+        replicated: bool,
     ) -> (Vec<ChunkEntry>, Option<ChunkPosition>) {
         let mut entries = Vec::new();
         let mut position = from;
@@ -28,7 +29,7 @@ impl Shard {
         while let Some(CacheShard { lru, .. }) = self.caches.get(usize::from(position.cache)) {
             let cache = CacheId(position.cache);
             // One entry a step, so that a chunk of large values is closed in time.
-            let next = match self.shared.is_replicated(cache) {
+            let next = match self.shared.is_replicated(cache) == replicated {
                 false => None,
                 true => lru.scan(slot, position.at, 1, 64, now, |view| {
                     bytes += view.key().len() + view.value_slice().len();
@@ -63,7 +64,7 @@ impl Handler<FetchChunk> for Shard {
             return;
         }
         let now = self.shared.clock.now();
-        let (entries, next) = self.chunk_at(fetch.slot, fetch.from, now);
+        let (entries, next) = self.chunk_at(fetch.slot, fetch.from, now, true);
         self.router.do_send(Chunk {
             copy: fetch.copy,
             slot: fetch.slot,

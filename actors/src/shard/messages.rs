@@ -125,8 +125,7 @@ pub struct ChunkEntry {
 pub struct RowsChanged;
 
 /// Slots that this shard decides go to copies in sync: it decides nothing of them any more until a
-/// newer row says whose they are. Those whose row has changed, or of which this node alone has
-/// entries (of caches with a single copy), stay.
+/// newer row says whose they are. Those whose row has changed stay.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Give {

@@ -28,6 +28,7 @@ impl Shard {
             Holding::Copy(copy) => copy,
             Holding::Primary { .. } => match taken_over(&state.holding, state.n, &item) {
                 Some(copy) => {
+                    self.wipe_own(slot);
                     self.hold(slot, Holding::Copy(copy));
                     copy
                 }
@@ -48,6 +49,7 @@ impl Shard {
                 .and_then(|()| copy.begin(since, import, *n0))
                 .map(|()| copy.stamp = *stamp),
             ReplicationItem::Chunk { after, last, .. } => copy.chunk(since, import, *after, *last),
+            ReplicationItem::Hand { .. } => copy.hand(since, import),
             ReplicationItem::Write { n, .. } => {
                 copy.write(since, import, *n).map(|is_new| fresh = Some(is_new))
             }
@@ -66,6 +68,17 @@ impl Shard {
                 return None;
             }
             ReplicationItem::Chunk { entries: chunk, .. } => entries = chunk,
+            ReplicationItem::Hand { stamp, entries, first, last, .. } => {
+                if first {
+                    self.wipe_own(slot);
+                }
+                self.apply_entries(slot, entries, now);
+                if !last {
+                    return None;
+                }
+                self.slots.get_mut(slot).handed = stamp;
+                return Some(AckItem::Handed { slot, since, stamp });
+            }
             ReplicationItem::Write { effect, .. } => {
                 self.apply_write(slot, effect, fresh == Some(true), now);
             }

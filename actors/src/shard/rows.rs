@@ -121,6 +121,10 @@ impl Shard {
                 RowChange::Retarget
             }
             Step::Promote { old_since, old_n } => {
+                if state.handed != row.from {
+                    // Whoever decided the slot since may have had other entries.
+                    self.wipe_own(slot);
+                }
                 self.hold(slot, Holding::primary(row.since));
                 self.shared.counters.slots_promoted.add(1);
                 RowChange::Begins { old: Some((old_since, old_n)) }
@@ -136,6 +140,7 @@ impl Shard {
                 let Holding::Primary { since, .. } = state.holding else { return RowChange::Ends };
                 let (n, stamp) = (state.n, row.stamp);
                 let copy = Copy { since, import: 0, n, complete: true, stamp };
+                self.wipe_own(slot);
                 self.hold(slot, Holding::Copy(copy));
                 RowChange::Ends
             }
@@ -155,6 +160,9 @@ impl Shard {
         let is_empty = self.caches.iter().all(|cache| cache.lru.slot_len(slot) == 0);
         let state = self.slots.get_mut(slot);
         (state.holding, state.n) = (holding, 0);
+        if holding == Holding::None {
+            state.handed = 0;
+        }
         if is_empty {
             state.counted = role_of(&holding);
         } else {
