@@ -337,6 +337,10 @@ counters! {
     replication_writes_applied,
     /// Writes received as a copy that had been applied before.
     replication_writes_skipped,
+    /// Uses of keys that copies were told of.
+    touches_sent,
+    /// Uses of keys that primaries told this node of, of entries that it has.
+    touches_applied,
     /// Gauge: bytes kept until copies confirm them.
     replication_unacked_bytes,
     /// Connections to peers that were established.

@@ -213,13 +213,24 @@ pub enum ReplicationItem {
         /// Are these the last?
         last: bool,
     },
+    /// A key was used; lossy, and never acknowledged.
+    Touch {
+        /// The slot.
+        slot: Slot,
+        /// [`cache_hash`] of the cache's name.
+        cache: u32,
+        /// The key.
+        key: Bytes,
+    },
 }
 
 impl ReplicationItem {
-    /// The slot, the primary's `since` and the number of the import, 0 for an Open.
+    /// The slot, the primary's `since` and the number of the import, 0 for an Open. A Touch says
+    /// neither.
     pub fn place(&self) -> (Slot, u64, u64) {
         match *self {
             ReplicationItem::Open { slot, since, .. } => (slot, since, 0),
+            ReplicationItem::Touch { slot, .. } => (slot, 0, 0),
             ReplicationItem::Begin { slot, since, import, .. }
             | ReplicationItem::Chunk { slot, since, import, .. }
             | ReplicationItem::Write { slot, since, import, .. }

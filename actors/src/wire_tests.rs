@@ -222,14 +222,16 @@ fn later_samples(
 }
 
 /// What giving slots away brought.
-fn giving_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Message); 3] {
+fn giving_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Message); 4] {
     let (stamp, entries, first, last) = (12, vec![entry()], true, false);
     let hand = ReplicationItem::Hand { slot, since, import, stamp, entries, first, last };
+    let touch = ReplicationItem::Touch { slot, cache: 7, key: bytes("k") };
     let leave = Control::Leave { node: NodeIx(2), incarnation: 9, leaving: true };
     [
         ("hand", Message::Replicate { items: vec![hand] }),
         ("handed", Message::Acks { items: vec![AckItem::Handed { slot, since, stamp }] }),
         ("leave", Message::Control(leave)),
+        ("touch", Message::Replicate { items: vec![touch] }),
     ]
 }
 

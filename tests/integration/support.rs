@@ -126,7 +126,8 @@ impl Cluster {
             .request_timeout(self.shape.request_timeout)
             .drain_timeout(Duration::from_secs(5))
             .cache("default", CacheConfig::new())
-            .cache("tiny", CacheConfig::new().capacity(16).max_value(1024));
+            .cache("tiny", CacheConfig::new().capacity(16).max_value(1024))
+            .cache("small", CacheConfig::new().capacity(600));
         if let Some(minority) = self.shape.minority {
             builder = builder.minority(minority);
         }

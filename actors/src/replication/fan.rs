@@ -160,8 +160,8 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     }
 
     /// Copies that the row calls in sync.
-    pub fn in_sync(&self) -> usize {
-        self.sides.iter().filter(|side| side.in_sync).count()
+    pub fn copies_in_sync(&self) -> impl Iterator<Item = NodeIx> + '_ {
+        self.sides.iter().filter(|side| side.in_sync).map(|side| side.node)
     }
 
     /// Bytes kept for sending again.

@@ -46,8 +46,8 @@ pub struct Fans {
     restless: HashSet<Slot>,
     /// What is asked for at the end of this message.
     asks: Vec<(Slot, u64, Ask)>,
-    window_bytes: u64,
-    window_max: u64,
+    pub(super) window_bytes: u64,
+    pub(super) window_max: u64,
     told_bytes: u64,
     told_imports: u64,
 }
@@ -320,6 +320,11 @@ impl Fans {
         self.window_bytes -= fan.bytes();
         self.links.forget_slot(slot);
         fan.into_waiting().for_each(|write| self.waiting.doubt(write));
+    }
+
+    /// The copies of a slot that its row calls in sync, if it is decided here.
+    pub(super) fn copies_in_sync(&self, slot: Slot) -> Vec<NodeIx> {
+        self.fans.get(&slot).map_or(Vec::new(), |held| held.fan.copies_in_sync().collect())
     }
 
     /// The `since` under which a slot's writes are numbered here.

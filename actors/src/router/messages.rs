@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::map::{NodeIx, Row};
 use crate::op::{Acks, Answer, Ms, Request};
 use crate::peer::inbound::Inbound;
+use crate::recency::Used;
 use crate::replication::Effect;
 use crate::shard::messages::{ChunkEntry, ChunkPosition, PartAnswer, ReplyTo};
 use crate::slot::Slot;
@@ -173,6 +174,14 @@ pub enum RowChange {
 pub struct Giving {
     /// Each of them.
     pub slots: Vec<GivenSlot>,
+}
+
+/// Keys that a shard has seen used lately, for their copies.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Recent {
+    /// The keys.
+    pub used: Vec<Used>,
 }
 
 /// A slot on its way to another primary.

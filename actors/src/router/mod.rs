@@ -16,6 +16,7 @@ mod gather;
 mod giving;
 mod links;
 pub mod messages;
+mod recent;
 mod replicate;
 mod ticket;
 mod waiting;
@@ -447,6 +448,13 @@ impl Handler<MapChanged> for Router {
     type Result = ();
     fn handle(&mut self, _changed: MapChanged, ctx: &mut Context<Self>) {
         self.unpark(ctx);
+    }
+}
+
+impl Handler<Recent> for Router {
+    type Result = ();
+    fn handle(&mut self, recent: Recent, _ctx: &mut Context<Self>) {
+        self.fans.touch(recent.used);
     }
 }
 

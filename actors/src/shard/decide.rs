@@ -65,7 +65,15 @@ impl Shard {
                 Decided::AfterCopies(Ok(reply), write)
             }
             Some(_) => Decided::Applied(Ok(reply), since),
-            None => Decided::Answer(Ok(reply)),
+            None => {
+                if is_use(&request.op, &reply)
+                    && !row.in_sync().is_empty()
+                    && self.shared.is_replicated(request.cache)
+                {
+                    self.recency.note(request.slot, request.cache, &request.key, now);
+                }
+                Decided::Answer(Ok(reply))
+            }
         }
     }
 
@@ -135,6 +143,13 @@ impl Shard {
         }
         outcome
     }
+}
+
+/// Did a read find what it makes the most recently used?
+fn is_use(op: &Op, reply: &Reply) -> bool {
+    let found = matches!(reply, Reply::Entry(Some(_)) | Reply::Part(Some(_)));
+    let touches = matches!(op, Op::Get { .. } | Op::Range { touch: true, .. });
+    found && touches
 }
 
 fn count_reply(stats: &mut CacheStats, op: &Op, reply: &Reply, role: Role) {

@@ -42,6 +42,7 @@ pub use counters::ShardCounters;
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Lru, LruConfig, Removal};
 use crate::op::{Answer, FailureKind, Ms, Reply};
+use crate::recency::Recency;
 use crate::router::Router;
 use crate::router::gates::CopyGates;
 use crate::router::messages::{Call, CallReply, Fanout, FanoutOrigin};
@@ -74,6 +75,7 @@ pub struct Shard {
     caches: Vec<CacheShard>,
     slots: Slots,
     versions: HybridClock,
+    recency: Recency,
     adopted: Adopted,
     /// Slots of which the map says that they are held here, and that are not.
     lost: BTreeSet<Slot>,
@@ -134,6 +136,7 @@ impl Shard {
             adopted: Adopted::nothing(shared.incarnation()),
             slots: Slots::new(index, shards),
             versions: HybridClock::default(),
+            recency: Recency::default(),
             lost: BTreeSet::new(),
             chores: VecDeque::new(),
             closed_at: None,

@@ -50,6 +50,7 @@ impl Shard {
                 .map(|()| copy.stamp = *stamp),
             ReplicationItem::Chunk { after, last, .. } => copy.chunk(since, import, *after, *last),
             ReplicationItem::Hand { .. } => copy.hand(since, import),
+            ReplicationItem::Touch { .. } => return None,
             ReplicationItem::Write { n, .. } => {
                 copy.write(since, import, *n).map(|is_new| fresh = Some(is_new))
             }
@@ -62,7 +63,7 @@ impl Shard {
             return Some(refusal(&item, &copy, reason));
         }
         match item {
-            ReplicationItem::Open { .. } => {}
+            ReplicationItem::Open { .. } | ReplicationItem::Touch { .. } => {}
             ReplicationItem::Begin { .. } => {
                 self.wipe(slot);
                 return None;
@@ -86,6 +87,18 @@ impl Shard {
         self.apply_entries(slot, entries, now);
         let (n, complete) = (copy.n, copy.complete);
         Some(AckItem::Ack { slot, since, import, n, complete })
+    }
+
+    /// The primary has seen a key used.
+    fn touch_copy(&mut self, slot: Slot, cache: u32, key: &[u8]) {
+        let Holding::Copy(_) = self.slots.get(slot).holding else { return };
+        if let Some(cache) = self.shared.cache_of_hash(cache)
+            && self.shared.is_replicated(cache)
+            && let Some(CacheShard { lru, .. }) = self.caches.get_mut(usize::from(cache.0))
+            && lru.touch(slot, key)
+        {
+            self.shared.counters.touches_applied.add(1);
+        }
     }
 
     fn apply_write(&mut self, slot: Slot, effect: WireEffect, is_new: bool, now: Ms) {
@@ -169,6 +182,10 @@ impl Handler<Replicate> for Shard {
         let mut items = Vec::with_capacity(message.items.len());
         for item in message.items {
             let (slot, ..) = item.place();
+            if let ReplicationItem::Touch { cache, key, .. } = &item {
+                self.touch_copy(slot, *cache, key);
+                continue;
+            }
             items.extend(self.follow(turn.map.row(slot), item, turn.now));
         }
         message.reply.do_send(SendAcks { items });
