@@ -333,8 +333,9 @@ impl World {
             return;
         }
         let (map, clock) = (self.agreed.map(epoch).clone(), self.clock(node));
-        let me = self.node(node);
+        let me = &mut self.nodes[usize::from(node.0)];
         me.map = map;
+        self.agreed.changed(me.epoch, epoch).for_each(|slot| me.note(slot));
         me.epoch = epoch;
         me.lease.applied(epoch, clock);
         if me.map.standing(node, me.incarnation) == Standing::Gone {

@@ -28,7 +28,7 @@ impl World {
         if primary == node {
             return self.decide(node, pending.op, None);
         }
-        if self.network.connection(node, primary).id != 0 {
+        if self.network.is_open(node, primary) {
             let pending = self.node(node).pending.get_mut(&id).unwrap();
             (pending.is_sent, pending.at) = (true, Some(primary));
             let op = pending.op;
@@ -267,7 +267,9 @@ impl World {
         };
         if copy != Copy::default() {
             held.holding = Holding::Copy(copy);
+            me.note(slot);
         }
+        let held = &me.slots[usize::from(slot)];
         let data = held.data.clone();
         let latest = self.agreed.latest().row(slot);
         if wipes && latest.since == since && latest.in_sync().contains(&to) {
@@ -301,8 +303,8 @@ impl World {
             return Ok(());
         }
         let map = self.node(node).map.clone();
-        for (index, row) in map.rows.iter().enumerate() {
-            let slot = index as u16;
+        for slot in self.node(node).near() {
+            let (index, row) = (usize::from(slot), map.row(slot));
             let me = self.node(node);
             let begun = me.begun[index];
             let held = &mut me.slots[index];
@@ -340,12 +342,10 @@ impl World {
             for key in dropped.into_iter().flat_map(Fan::into_waiting) {
                 self.unknown(node, key);
             }
-            let links: Vec<bool> = (0..self.shape.nodes)
-                .map(|peer| self.network.connection(node, NodeIx(peer)).id != 0)
-                .collect();
+            self.node(node).note(slot);
             let (mut released, mut out) = (Vec::new(), Vec::new());
-            if let Some(fan) = &mut self.node(node).slots[index].fan {
-                let is_up = |peer: NodeIx| links[usize::from(peer.0)];
+            if let Some(fan) = &mut self.nodes[usize::from(node.0)].slots[index].fan {
+                let is_up = |peer: NodeIx| self.network.is_open(node, peer);
                 fan.adopt(row, clock, is_up, |key| released.push(key), &mut out);
             }
             // The row that lost the copy may be older than one that took the slot from this node: only
@@ -378,9 +378,9 @@ impl World {
             me.pending.values().filter(|p| !p.is_sent).map(|p| p.op.id).collect();
         let mut asks = Vec::new();
         let map = me.map.clone();
-        for (index, row) in map.rows.iter().enumerate() {
+        for slot in me.near() {
+            let (index, row) = (usize::from(slot), map.row(slot));
             let held = &me.slots[index];
-            let slot = index as u16;
             let is_member = me.is_member();
             if is_member && on_row(&held.holding, row, node, me.begun[index]) == Step::Lost {
                 asks.push((slot, row.stamp, Ask::Lost(node)));

@@ -11,9 +11,8 @@ use super::world::{Event, World};
 impl World {
     /// Dials every node without a connection, now and then.
     pub fn dial(&mut self, node: NodeIx) {
-        for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
-            let is_open = self.network.connection(node, peer).id != 0;
-            if is_open || !self.random.percent(40) || !self.network.connects(node, peer) {
+        for peer in self.network.closed(node) {
+            if !self.random.percent(40) || !self.network.connects(node, peer) {
                 continue;
             }
             if !self.node(peer).is_alive {
@@ -32,7 +31,7 @@ impl World {
             let start = self.node(peer).incarnation;
             let same =
                 std::mem::replace(&mut self.node(node).linked[usize::from(peer.0)], start) == start;
-            for slot in 0..self.shape.slots {
+            for slot in self.node(node).near() {
                 let mut out = Vec::new();
                 if let Some(fan) = &mut self.node(node).slots[usize::from(slot)].fan {
                     fan.link_up(peer, same, &mut out);
@@ -55,15 +54,13 @@ impl World {
     }
 
     pub fn connection_lost(&mut self, dialler: NodeIx, acceptor: NodeIx, id: u64) {
-        let connection = self.network.connection(dialler, acceptor);
-        if connection.id != id {
+        if !self.network.close(dialler, acceptor, id) {
             return;
         }
-        connection.id = 0;
         let retries_writes = self.has_bug(Bug::PutTriedAgainAfterMaybe);
         let me = self.node(dialler);
-        for slot in &mut me.slots {
-            if let Some(fan) = &mut slot.fan {
+        for slot in me.near() {
+            if let Some(fan) = &mut me.slots[usize::from(slot)].fan {
                 fan.link_lost(acceptor);
             }
         }

@@ -18,6 +18,7 @@ mod links;
 mod network;
 mod node;
 mod oracle;
+mod queue;
 mod random;
 mod report;
 mod world;

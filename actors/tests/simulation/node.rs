@@ -1,6 +1,6 @@
 //! One node: its clock, its lease, what it holds, and whether it leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lariat_actors::coordinator::Coordinator;
@@ -109,6 +109,8 @@ pub struct Node {
     pub election_wait: Ms,
     pub slots: Vec<Slot>,
     pub begun: Vec<u64>,
+    /// The slots of which it holds anything or the map says that it should.
+    near: BTreeSet<u16>,
     /// The start of each node that the last connection was to.
     pub linked: Vec<u64>,
     pub pending: BTreeMap<u64, Pending>,
@@ -136,6 +138,7 @@ impl Node {
             election_wait: 0,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             begun: vec![0; slots],
+            near: BTreeSet::new(),
             linked: vec![0; nodes],
             pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -150,6 +153,22 @@ impl Node {
 
     pub fn is_member(&self) -> bool {
         self.map.member(self.ix).incarnation == self.incarnation
+    }
+
+    /// The slots of which it holds anything or the map says that it should, in order: a row means
+    /// nothing for any other.
+    pub fn near(&self) -> Vec<u16> {
+        self.near.iter().copied().collect()
+    }
+
+    /// It holds something of a slot, or a new row of it has come.
+    pub fn note(&mut self, slot: u16) {
+        let at = usize::from(slot);
+        let holds = self.slots[at].holding != Holding::None || self.slots[at].fan.is_some();
+        match holds || self.map.rows[at].names(self.ix) {
+            true => self.near.insert(slot),
+            false => self.near.remove(&slot),
+        };
     }
 
     /// Everything in memory is gone; the process is another one.

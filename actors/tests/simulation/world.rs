@@ -12,6 +12,7 @@ use super::faults::{Fault, Faults, schedule};
 use super::network::{Message, Network};
 use super::node::{Kind, Node, Op};
 use super::oracle::Oracle;
+use super::queue::Queue;
 use super::random::Random;
 use super::report::{Bug, Report};
 
@@ -109,8 +110,7 @@ pub struct World {
     pub random: Random,
     pub report: Report,
     pub tell: bool,
-    queue: BTreeMap<(Ms, u64), Event>,
-    next_event: u64,
+    queue: Queue<Event>,
     next_op: u64,
     next_incarnation: u64,
     pub next_wait: u64,
@@ -166,8 +166,7 @@ impl World {
             random,
             report: Report::default(),
             tell,
-            queue: BTreeMap::new(),
-            next_event: 0,
+            queue: Queue::new(),
             next_op: 1,
             next_incarnation: 1 + u64::from(shape.nodes),
             next_wait: 1,
@@ -192,8 +191,7 @@ impl World {
     }
 
     pub fn after(&mut self, delay: Ms, event: Event) {
-        self.next_event += 1;
-        self.queue.insert((self.now + delay, self.next_event), event);
+        self.queue.after(delay, event);
     }
 
     pub fn node(&mut self, node: NodeIx) -> &mut Node {
@@ -213,10 +211,8 @@ impl World {
     /// whole again.
     pub fn run(&mut self) -> Result<Report, String> {
         let end = self.shape.length_ms + 8_000;
-        while let Some(((at, _), event)) = self.queue.pop_first() {
-            if at > end {
-                break;
-            }
+        while let Some(event) = self.queue.next_until(end) {
+            let at = self.queue.now();
             self.now = at;
             let told = self.tell.then(|| format!("{event:?}"));
             self.handle(event).map_err(|why| {
