@@ -26,6 +26,7 @@ impl World {
         if self.network.is_cut(from, to) || self.random.percent(self.faults.loss_percent) {
             return;
         }
+        self.meter.cost.control += 1;
         let copies = 1 + u64::from(self.random.percent(self.faults.loss_percent));
         for _ in 0..copies {
             let late = self.random.percent(self.faults.late_percent);
@@ -148,6 +149,7 @@ impl World {
             self.report.removed += changes.iter().filter(removes).count() as u64;
             let epoch = self.agreed.last();
             self.say(|| format!("epoch {epoch} by {node:?}: {changes:?}"));
+            self.meter.agreed(changes, self.agreed.latest(), self.now);
             self.check_in_sync(changes)?;
             self.adopt(node, epoch);
         }

@@ -7,6 +7,8 @@ use super::random::Random;
 pub struct Faults {
     /// A process dies and starts again a little later.
     pub kills: u64,
+    /// The process that leads dies and starts again a little later.
+    pub leader_kills: u64,
     /// Two die at the same moment, besides.
     pub double_kills: u64,
     /// A process stands still and wakes up.
@@ -34,6 +36,7 @@ impl Faults {
     pub const fn none() -> Self {
         Faults {
             kills: 0,
+            leader_kills: 0,
             double_kills: 0,
             pauses: 0,
             partitions: 0,
@@ -52,6 +55,7 @@ impl Faults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Kill,
+    LeaderKill,
     DoubleKill,
     Pause,
     Partition,
@@ -63,6 +67,7 @@ pub enum Fault {
 pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
     let kinds = [
         (Fault::Kill, faults.kills),
+        (Fault::LeaderKill, faults.leader_kills),
         (Fault::DoubleKill, faults.double_kills),
         (Fault::Pause, faults.pauses),
         (Fault::Partition, faults.partitions),

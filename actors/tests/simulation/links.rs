@@ -85,6 +85,7 @@ impl World {
         if self.network.is_cut(from, to) {
             self.break_connections(from, to, 1_000);
         }
+        self.meter.cost.data += 1;
         let slow = if self.random.percent(3) { 40 } else { 3 };
         let arrives = self.now + self.random.between(1, slow);
         let direction = usize::from(from != dialler);

@@ -12,8 +12,10 @@
 
 mod agreed;
 mod control;
+mod cost;
 mod data;
 mod faults;
+mod full_size;
 mod links;
 mod network;
 mod node;
@@ -21,6 +23,7 @@ mod oracle;
 mod queue;
 mod random;
 mod report;
+mod scale;
 mod world;
 
 use faults::Faults;
@@ -39,19 +42,19 @@ fn run(
     world.run()
 }
 
-fn seeds(default: u64) -> Vec<u64> {
+/// The seeds of a test, and whether to tell what happens.
+fn seeds(default: u64) -> (Vec<u64>, bool) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     match (number("LARIAT_SEED"), number("LARIAT_SEEDS")) {
-        (Some(seed), _) => vec![seed],
-        (None, count) => (0..count.unwrap_or(default)).collect(),
+        (Some(seed), _) => (vec![seed], true),
+        (None, count) => ((0..count.unwrap_or(default)).collect(), false),
     }
 }
 
 /// Runs many seeds; none may break an invariant. Returns their sums.
 fn all_hold(name: &str, shape: Shape, faults: Faults, count: u64) -> Report {
     let mut sum = Report::default();
-    let seeds = seeds(count);
-    let tell = seeds.len() == 1;
+    let (seeds, tell) = seeds(count);
     for seed in seeds {
         match run(shape, faults, None, seed, tell) {
             Ok(report) => sum.add(&report),
@@ -151,7 +154,14 @@ fn all_faults_at_once_break_no_invariant() {
 fn planted_mistakes_are_caught() {
     let faults =
         Faults { pauses: 4, kills: 3, partitions: 3, shard_crashes: 2, bridges: true, ..MANY };
-    let shape = Shape { nodes: 5, copies: 3, slots: 12, length_ms: 25_000, request_every_ms: 4 };
+    let shape = Shape {
+        nodes: 5,
+        copies: 3,
+        slots: 12,
+        length_ms: 25_000,
+        request_every_ms: 4,
+        ..Shape::default()
+    };
     // Imports are under way only while something is amiss.
     let restless = Faults { breaks: 30, kills: 6, one_at_a_time: false, ..faults };
     for bug in Bug::ALL {

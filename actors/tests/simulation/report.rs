@@ -1,5 +1,7 @@
 //! What is planted in a run, and what it came to.
 
+use super::cost::Cost;
+
 /// A mistake that is planted on purpose, to see it caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -40,6 +42,7 @@ pub struct Report {
     pub promoted: u64,
     pub elections: u64,
     pub epochs: u64,
+    pub cost: Cost,
 }
 
 impl Report {
@@ -53,5 +56,6 @@ impl Report {
         self.promoted += other.promoted;
         self.elections += other.elections;
         self.epochs += other.epochs;
+        self.cost.add(&other.cost);
     }
 }

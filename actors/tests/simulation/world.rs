@@ -8,6 +8,7 @@ use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
 use lariat_actors::op::Ms;
 
 use super::agreed::{Agreed, majority, voters};
+use super::cost::Meter;
 use super::faults::{Fault, Faults, schedule};
 use super::network::{Message, Network};
 use super::node::{Kind, Node, Op};
@@ -23,13 +24,22 @@ pub struct Shape {
     pub copies: usize,
     pub slots: u16,
     pub length_ms: Ms,
+    /// How long it is left alone after that, to become whole again.
+    pub settle_ms: Ms,
     /// Time between two requests of all clients together.
     pub request_every_ms: Ms,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { nodes: 3, copies: 2, slots: 8, length_ms: 12_000, request_every_ms: 8 }
+        Shape {
+            nodes: 3,
+            copies: 2,
+            slots: 8,
+            length_ms: 12_000,
+            settle_ms: 8_000,
+            request_every_ms: 8,
+        }
     }
 }
 
@@ -83,6 +93,8 @@ pub enum Event {
         node: NodeIx,
         incarnation: u64,
     },
+    /// The first map is in use, and the first fault is still to come.
+    Quiet,
     NextFault,
     Heal,
     Restart {
@@ -109,6 +121,7 @@ pub struct World {
     pub oracle: Oracle,
     pub random: Random,
     pub report: Report,
+    pub meter: Meter,
     pub tell: bool,
     queue: Queue<Event>,
     next_op: u64,
@@ -165,6 +178,7 @@ impl World {
             oracle: Oracle::default(),
             random,
             report: Report::default(),
+            meter: Meter::default(),
             tell,
             queue: Queue::new(),
             next_op: 1,
@@ -180,6 +194,7 @@ impl World {
             world.after(after, Event::Tick { node: NodeIx(node) });
         }
         world.after(1_000, Event::Request);
+        world.after(1_000, Event::Quiet);
         world.after(1_500, Event::NextFault);
         world
     }
@@ -210,7 +225,7 @@ impl World {
     /// Runs to the end; everything is healed for the last part, in which the cluster has to become
     /// whole again.
     pub fn run(&mut self) -> Result<Report, String> {
-        let end = self.shape.length_ms + 8_000;
+        let end = self.shape.length_ms + self.shape.settle_ms;
         while let Some(event) = self.queue.next_until(end) {
             let at = self.queue.now();
             self.now = at;
@@ -225,7 +240,7 @@ impl World {
         self.check_whole()?;
         self.report.acknowledged = self.oracle.acknowledged;
         (self.report.lost, self.report.lost_slots) = (self.oracle.lost, self.oracle.lost_slots);
-        self.report.epochs = self.agreed.last();
+        (self.report.epochs, self.report.cost) = (self.agreed.last(), self.meter.cost);
         Ok(self.report)
     }
 
@@ -292,7 +307,12 @@ impl World {
                     Ok(())
                 }
             }
+            Event::Quiet => {
+                self.meter.quiet_begins(self.now);
+                Ok(())
+            }
             Event::NextFault => {
+                self.meter.quiet_ends(self.now);
                 self.next_fault();
                 Ok(())
             }
@@ -357,6 +377,8 @@ impl World {
         self.say(|| format!("{node:?} dies"));
         let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
         self.report.maybe += maybe;
+        let incarnation = self.node(node).incarnation;
+        self.meter.killed(node, incarnation, self.now);
         self.node(node).is_alive = false;
         self.node(node).paused_until = 0;
         for peer in 0..self.shape.nodes {
@@ -376,9 +398,12 @@ impl World {
             self.after(50, Event::NextFault);
             return;
         }
-        let node = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
+        let mut node = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
         let other = NodeIx((node.0 + 1) % self.shape.nodes);
         let fault = self.plan.remove(0);
+        if let (Fault::LeaderKill, Some((leader, _, _))) = (fault, self.agreed.leader) {
+            node = leader;
+        }
         self.say(|| format!("fault: {fault:?} at {node:?}"));
         let mut lasts = self.random.between(10, 2_500);
         // The agreement needs a majority of its voters.
@@ -399,11 +424,11 @@ impl World {
                 self.after(lasts, Event::Restart { node });
                 self.after(lasts / 2, Event::Restart { node: other });
             }
-            Fault::Kill | Fault::DoubleKill if survives(&[node]) => {
+            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill if survives(&[node]) => {
                 self.kill(node);
                 self.after(lasts, Event::Restart { node });
             }
-            Fault::Kill | Fault::DoubleKill => {}
+            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill => {}
             Fault::Pause => {
                 lasts = self.random.between(10, 4_000);
                 self.node(node).paused_until = self.now + lasts;
