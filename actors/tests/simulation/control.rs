@@ -107,6 +107,9 @@ impl World {
         let Some(leading) = &mut me.leading else { return };
         let term = leading.term;
         let mut changes = Vec::new();
+        leading.coordinator.note_quorum(quorum);
+        leading.speaks_since =
+            leading.coordinator.may_speak(quorum).then(|| leading.speaks_since.unwrap_or(clock));
         if !leading.is_proposing {
             changes = leading.coordinator.propose(clock, quorum, 0, &map);
             leading.is_proposing = !changes.is_empty();
@@ -218,10 +221,10 @@ impl World {
             (other.term, other.heard_leader_at, other.election_wait) = (term, heard_at, spread);
         }
         let coordinator = Coordinator::new(candidate, self.times, clock, &latest);
-        let (is_proposing, led_at) = (false, 0);
+        let (is_proposing, led_at, speaks_since) = (false, 0, None);
         let me = self.node(candidate);
         me.leader = Some(candidate);
-        me.leading = Some(Leading { term, coordinator, acked, is_proposing, led_at });
+        me.leading = Some(Leading { term, coordinator, acked, is_proposing, led_at, speaks_since });
         for other in (0..self.shape.nodes).map(NodeIx).filter(|&other| other != candidate) {
             let awake = self.node(other).is_alive && self.node(other).paused_until <= self.now;
             if awake && self.quorum_ms(other) < self.times.lease_ms {

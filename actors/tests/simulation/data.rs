@@ -389,7 +389,7 @@ impl World {
             if let (Some(fan), Holding::Primary { .. }, true) = (&held.fan, held.holding, has_lease)
             {
                 asks.extend(
-                    fan.asks(clock, me.lease.since(), timeout)
+                    fan.asks(clock, me.lease_since(clock), timeout)
                         .into_iter()
                         .map(|(stamp, ask)| (slot, stamp, ask)),
                 );

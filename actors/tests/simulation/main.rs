@@ -83,6 +83,7 @@ fn kills_one_at_a_time_lose_no_acknowledged_write() {
 const MANY: Faults = Faults {
     kills: 2,
     pauses: 2,
+    jumps: 2,
     partitions: 2,
     breaks: 3,
     shard_crashes: 1,
@@ -98,6 +99,18 @@ fn processes_that_stand_still_and_wake_up_serve_nothing_stale() {
     let sum = all_hold("pauses", Shape::default(), faults, 150);
     assert_eq!(sum.lost, 0, "{sum:?}");
     assert!(sum.removed > 0 && sum.promoted > 0, "the fault did not happen: {sum:?}");
+}
+
+/// Leases, elections and blame all count on clocks; of the sort that only jump ahead, as they do for
+/// a process that does not run while its machine is suspended.
+#[test]
+fn clocks_that_jump_ahead_cost_nothing() {
+    let faults = Faults { jumps: 10, drift: true, ..Faults::none() };
+    let sum = all_hold("jumps", Shape::default(), faults, 100);
+    assert_eq!((sum.lost, sum.removed), (0, 0), "{sum:?}");
+    let faults = Faults { jumps: 6, kills: 2, pauses: 1, partitions: 1, ..faults };
+    let sum = all_hold("jumps and others", Shape::default(), faults, 100);
+    assert_eq!(sum.lost, 0, "{sum:?}");
 }
 
 #[test]

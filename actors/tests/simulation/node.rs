@@ -86,6 +86,8 @@ pub struct Leading {
     pub acked: Vec<Option<Ms>>,
     pub is_proposing: bool,
     pub led_at: Ms,
+    /// Since when it could speak without a break.
+    pub speaks_since: Option<Ms>,
 }
 
 #[derive(Debug)]
@@ -149,6 +151,14 @@ impl Node {
     pub fn clock(&self, now: Ms) -> Ms {
         let drift = now as i64 * self.clock_permille / 1_000;
         (now + self.clock_offset).saturating_add_signed(drift)
+    }
+
+    /// Since when it may serve without a break, if it may at `clock`.
+    pub fn lease_since(&self, clock: Ms) -> Ms {
+        match &self.leading {
+            Some(leading) => leading.speaks_since.unwrap_or(clock),
+            None => self.lease.since(),
+        }
     }
 
     pub fn is_member(&self) -> bool {

@@ -7,7 +7,7 @@ use lariat_actors::coordinator::Times;
 use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
 use lariat_actors::op::Ms;
 
-use super::agreed::{Agreed, majority, voters};
+use super::agreed::Agreed;
 use super::cost::Meter;
 use super::faults::{Fault, Faults, schedule};
 use super::network::{Message, Network};
@@ -130,7 +130,7 @@ pub struct World {
     /// Of connections that broke, by dialler, number and sender: does what was received still come,
     /// and when?
     pub late: BTreeMap<(NodeIx, u64, NodeIx), (bool, Ms)>,
-    plan: Vec<Fault>,
+    pub plan: Vec<Fault>,
 }
 
 impl World {
@@ -244,7 +244,7 @@ impl World {
         Ok(self.report)
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.now > self.shape.length_ms
     }
 
@@ -370,95 +370,6 @@ impl World {
         let (incarnation, unfounded) = (self.next_incarnation, self.unfounded.clone());
         let lease = self.times.lease_ms;
         self.node(node).restart(incarnation, unfounded, lease);
-    }
-
-    /// The process ends: its connections break, its clients learn nothing.
-    pub fn kill(&mut self, node: NodeIx) {
-        self.say(|| format!("{node:?} dies"));
-        let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
-        self.report.maybe += maybe;
-        let incarnation = self.node(node).incarnation;
-        self.meter.killed(node, incarnation, self.now);
-        self.node(node).is_alive = false;
-        self.node(node).paused_until = 0;
-        for peer in 0..self.shape.nodes {
-            self.break_connections(node, NodeIx(peer), 3);
-        }
-    }
-
-    fn next_fault(&mut self) {
-        if self.is_over() || self.plan.is_empty() {
-            return;
-        }
-        let latest = self.agreed.latest().clone();
-        let is_whole = latest.under_replicated() == 0
-            && latest.present().count() == usize::from(self.shape.nodes)
-            && self.nodes.iter().all(|node| node.is_alive && node.is_member());
-        if self.faults.one_at_a_time && !is_whole {
-            self.after(50, Event::NextFault);
-            return;
-        }
-        let mut node = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
-        let other = NodeIx((node.0 + 1) % self.shape.nodes);
-        let fault = self.plan.remove(0);
-        if let (Fault::LeaderKill, Some((leader, _, _))) = (fault, self.agreed.leader) {
-            node = leader;
-        }
-        self.say(|| format!("fault: {fault:?} at {node:?}"));
-        let mut lasts = self.random.between(10, 2_500);
-        // The agreement needs a majority of its voters.
-        let voters = voters(&latest);
-        let mut alive = voters.clone();
-        alive.retain(|&voter| {
-            let node = &self.nodes[usize::from(voter.0)];
-            node.is_alive && node.incarnation == latest.member(voter).incarnation
-        });
-        let survives = |dead: &[NodeIx]| {
-            let left = alive.iter().filter(|voter| !dead.contains(voter)).count();
-            left >= majority(voters.len())
-        };
-        match fault {
-            Fault::DoubleKill if survives(&[node, other]) => {
-                self.kill(node);
-                self.kill(other);
-                self.after(lasts, Event::Restart { node });
-                self.after(lasts / 2, Event::Restart { node: other });
-            }
-            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill if survives(&[node]) => {
-                self.kill(node);
-                self.after(lasts, Event::Restart { node });
-            }
-            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill => {}
-            Fault::Pause => {
-                lasts = self.random.between(10, 4_000);
-                self.node(node).paused_until = self.now + lasts;
-            }
-            Fault::Partition => {
-                let both = self.random.percent(60);
-                for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
-                    if !self.faults.bridges || self.random.percent(75) {
-                        self.network.cut(node, peer, true);
-                        self.network.cut(peer, node, both);
-                        self.break_connections(node, peer, 1_500);
-                    }
-                }
-                self.after(lasts, Event::Heal);
-            }
-            Fault::Break => {
-                // An import under way suffers most.
-                let importing = latest
-                    .rows
-                    .iter()
-                    .find_map(|row| Some((row.primary, row.importing().first().copied()?)));
-                let (a, b) = importing.unwrap_or((node, other));
-                self.break_connections(a, b, 50);
-            }
-            Fault::ShardCrash => self.crash_shard(node),
-        }
-        // The map says that all is well until a failure timeout after it is not.
-        let least = if self.faults.one_at_a_time { self.times.failure_timeout_ms + 500 } else { 1 };
-        let next = self.random.between(least, least + 1_500);
-        self.after(lasts + next, Event::NextFault);
     }
 
     /// In the end every node is a member, every slot has its copies, and all copies are equal.
