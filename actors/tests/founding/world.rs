@@ -454,20 +454,20 @@ impl World {
         Ok(())
     }
 
-    /// Can a cluster agree on anything? A majority of its voters runs, or one of two: that one goes on
+    /// Can a cluster agree on anything? A majority of its voters runs and follows it, or one of two: that one goes on
     /// when it learns that the other has ended.
     fn is_live(&self, founding: usize) -> bool {
         let voters = &self.foundings[founding].voters;
         let runs = |&&(voter, start): &&Start| {
             let node = &self.nodes[usize::from(voter.0)];
-            node.is_alive && node.start == start
+            let follows = node.follows.is_some_and(|(own, _)| own == founding);
+            node.is_alive && node.start == start && (follows || node.map == Some(founding))
         };
         let needed = if voters.len() == 2 { 1 } else { voters.len() / 2 + 1 };
         voters.iter().filter(runs).count() >= needed
     }
 
-    /// A member speaks for a cluster that can agree: a new start takes the place of the older one,
-    /// among the voters too.
+    /// A start is admitted: it takes the place of an older one, among the voters too.
     fn admit(&mut self, founding: usize, (node, start): Start) {
         let voters = &mut self.foundings[founding].voters;
         let older = voters.iter().copied().find(|&(other, old)| other == node && old < start);
@@ -532,16 +532,19 @@ impl World {
                 }
             }
             Message::Join => {
-                if let Some(founding) = me.map
-                    && self.is_live(founding)
-                {
-                    self.admit(founding, from);
+                let Some(founding) = me.map else { return Ok(()) };
+                if self.foundings[founding].voters.contains(&from) {
+                    // Its vote counts already, and whoever is elected has it follow.
+                    self.send(to, sender, Message::Follow { founding });
+                } else if self.is_live(founding) {
                     self.send(to, sender, Message::Admit { founding });
                 }
             }
             Message::Admit { founding } => {
                 if me.map.is_none() && me.follows.is_none_or(|(own, _)| own == founding) {
                     me.map = Some(founding);
+                    let start = me.start;
+                    self.admit(founding, (to, start));
                 }
             }
         }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use lariat_actors::map::{Change, ClusterMap, NodeIx, Summary};
+use lariat_actors::map::{Ask, Change, ClusterMap, NodeIx, Summary};
 
 /// Most voters.
 const VOTERS_MAX: usize = 5;
@@ -44,6 +44,23 @@ impl Agreed {
         // Who has no map yet may have held anything.
         let first = if after == 0 { 0 } else { after + 1 };
         self.changed[first as usize..=until as usize].iter().flatten().copied()
+    }
+
+    /// For [`super::report::Bug::PromotedThoughNotInSync`]: a slot without a copy in sync goes to one
+    /// that is being filled.
+    pub fn unfit_heirs(&self, changes: &[Change]) -> Vec<Change> {
+        let removed = |node| {
+            changes
+                .iter()
+                .any(|change| matches!(change, Change::Remove { node: n, .. } if *n == node))
+        };
+        let rows = self.latest().rows.iter().enumerate();
+        let orphans = rows.filter(|(_, row)| removed(row.primary) && row.in_sync().is_empty());
+        let heirs = orphans.filter_map(|(slot, row)| {
+            let ask = Ask::InSync(*row.importing().first()?);
+            Some(Change::Row { slot: slot as u16, stamp: row.stamp, ask })
+        });
+        heirs.collect()
     }
 
     pub fn append(&mut self, changes: &[Change]) -> Summary {

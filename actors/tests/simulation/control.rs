@@ -146,7 +146,9 @@ impl World {
             && self.agreed.leader == Some((node, incarnation, term))
             && self.quorum_ms(node) < Ms::MAX;
         if may {
-            let summary = self.agreed.append(changes);
+            let unfit = self.has_bug(Bug::PromotedThoughNotInSync);
+            let heirs = if unfit { self.agreed.unfit_heirs(changes) } else { Vec::new() };
+            let summary = self.agreed.append(&[&heirs, changes].concat());
             self.report.promoted += u64::from(summary.promoted);
             let removes = |change: &&Change| matches!(change, Change::Remove { .. });
             self.report.removed += changes.iter().filter(removes).count() as u64;

@@ -26,18 +26,27 @@ impl World {
         let Some(pending) = self.node(node).pending.get(&id).copied() else { return Ok(()) };
         let primary = self.node(node).map.row(pending.op.slot).primary;
         if primary == node {
-            return self.decide(node, pending.op, None);
+            let epoch = self.node(node).epoch;
+            return self.decide(node, pending.op, None, epoch);
         }
         if self.network.is_open(node, primary) {
             let pending = self.node(node).pending.get_mut(&id).unwrap();
             (pending.is_sent, pending.at) = (true, Some(primary));
             let op = pending.op;
-            self.send_over(node, node, primary, Message::Do(op));
+            let epoch = self.node(node).epoch;
+            self.send_over(node, node, primary, Message::Do { op, epoch });
         }
         Ok(())
     }
 
-    pub fn decide(&mut self, node: NodeIx, op: Op, from: Option<NodeIx>) -> Result<(), String> {
+    /// Decides a request, which a node with the map of `epoch` sent here.
+    pub fn decide(
+        &mut self,
+        node: NodeIx,
+        op: Op,
+        from: Option<NodeIx>,
+        epoch: u64,
+    ) -> Result<(), String> {
         let (clock, until) = (self.clock(node), self.lease_until(node));
         let at = usize::from(op.slot);
         self.next_wait += 1;
@@ -65,16 +74,26 @@ impl World {
         let effect = Effect { key: op.key, value };
         apply(&mut slot.data, &effect);
         let mut out = Vec::new();
-        let open = fan.needed();
+        let mut open = fan.needed();
         let n = fan.write(&effect, Some(key), clock, &mut out);
         let data = slot.data.clone();
         if let (None, Some(pending)) = (from, me.pending.get_mut(&op.id)) {
             (pending.is_sent, pending.at) = (true, Some(node));
         }
+        if self.has_bug(Bug::CallersMapForFanOut) {
+            let theirs = *self.agreed.map(epoch).row(op.slot);
+            out.retain(|(to, _)| theirs.names(*to));
+            open = open.min(theirs.in_sync().len());
+        }
+        if self.has_bug(Bug::NoWaitForProposedCopy)
+            && self.node(node).is_newer_than_proposal(op.slot)
+        {
+            open = open.min(row.in_sync().len());
+        }
         self.emit(node, op.slot, out);
         self.oracle.serve(op.slot, since, n, &data)?;
         if open == 0 {
-            self.oracle.acknowledge(op.slot, (since, n));
+            self.acknowledge(op.slot, (since, n))?;
             self.answer(node, op.id, from, true);
         } else {
             let waiting = Waiting { op: op.id, slot: op.slot, since, n, open, from };
@@ -84,15 +103,34 @@ impl World {
     }
 
     /// One of the copies that a write waits for has it, or is a copy no more.
-    pub fn confirm(&mut self, node: NodeIx, key: u64) {
-        let Some(waiting) = self.node(node).waiting.get_mut(&key) else { return };
+    pub fn confirm(&mut self, node: NodeIx, key: u64) -> Result<(), String> {
+        let Some(waiting) = self.node(node).waiting.get_mut(&key) else { return Ok(()) };
         waiting.open -= 1;
         if waiting.open == 0 {
             let done = *waiting;
             self.node(node).waiting.remove(&key);
-            self.oracle.acknowledge(done.slot, (done.since, done.n));
+            self.acknowledge(done.slot, (done.since, done.n))?;
             self.answer(node, done.op, done.from, true);
         }
+        Ok(())
+    }
+
+    /// A write is answered 'yes': what the newest map calls in sync has it, unless it has lost all.
+    fn acknowledge(&mut self, slot: u16, (since, n): (u64, u64)) -> Result<(), String> {
+        self.oracle.acknowledge(slot, (since, n));
+        let row = *self.agreed.latest().row(slot);
+        for &node in row.in_sync().iter().filter(|_| row.since == since) {
+            let is_member = self.node(node).is_member();
+            if let Holding::Copy(copy) = self.node(node).slots[usize::from(slot)].holding
+                && is_member
+                && (copy.since, copy.n) < (since, n)
+            {
+                return Err(format!(
+                    "slot {slot}: ({since}, {n}) is acknowledged and {node:?}, in sync, has {copy:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Tells whoever asked: done, or maybe.
@@ -303,13 +341,20 @@ impl World {
             return Ok(());
         }
         let map = self.node(node).map.clone();
+        let promotes_anything = self.has_bug(Bug::PromotedThoughNotInSync);
         for slot in self.node(node).near() {
             let (index, row) = (usize::from(slot), map.row(slot));
             let me = self.node(node);
             let begun = me.begun[index];
             let held = &mut me.slots[index];
             let mut dropped = None;
-            match on_row(&held.holding, row, node, begun) {
+            let mut step = on_row(&held.holding, row, node, begun);
+            if let (Step::Lost, Holding::Copy(copy), true, true) =
+                (step, held.holding, row.primary == node, promotes_anything)
+            {
+                step = Step::Promote { old_since: copy.since, old_n: copy.n };
+            }
+            match step {
                 Step::Stay | Step::Lost => continue,
                 Step::Retarget => {}
                 Step::Promote { old_since, old_n } => {
@@ -353,7 +398,7 @@ impl World {
             let may_say_yes = clock < self.lease_until(node);
             for key in released {
                 match may_say_yes {
-                    true => self.confirm(node, key),
+                    true => self.confirm(node, key)?,
                     false => self.unknown(node, key),
                 }
             }
@@ -396,6 +441,9 @@ impl World {
             }
         }
         for (slot, stamp, ask) in asks {
+            if matches!(ask, Ask::InSync(_)) {
+                self.node(node).proposed(slot, stamp);
+            }
             self.ask_coordinator(node, slot, stamp, ask);
         }
         parked.into_iter().try_for_each(|id| self.route(node, id))

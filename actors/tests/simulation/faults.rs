@@ -4,6 +4,7 @@ use lariat_actors::map::NodeIx;
 
 use super::agreed::{majority, voters};
 use super::random::Random;
+use super::report::Bug;
 use super::world::{Event, World};
 
 /// How often each fault happens in a run.
@@ -152,6 +153,9 @@ impl World {
             Fault::Pause => {
                 lasts = self.random.between(10, 4_000);
                 self.node(node).paused_until = self.now + lasts;
+                if self.has_bug(Bug::ClockStandsStillWithTheProcess) {
+                    self.node(node).clock_offset -= lasts;
+                }
             }
             Fault::Jump => {
                 // As many short ones as long ones: what matters is how it compares to a lease.

@@ -132,7 +132,7 @@ impl World {
     /// Takes a message that came over a connection.
     pub fn receive(&mut self, from: NodeIx, to: NodeIx, message: Message) -> Result<(), String> {
         match message {
-            Message::Do(op) => self.decide(to, op, Some(from)),
+            Message::Do { op, epoch } => self.decide(to, op, Some(from), epoch),
             Message::Done { op, answer } => {
                 self.done(to, op, answer);
                 Ok(())
@@ -147,8 +147,7 @@ impl World {
                     let at = (since, import, n);
                     fan.acked(from, at, complete, clock, |key| confirmed.push(key));
                 }
-                confirmed.into_iter().for_each(|key| self.confirm(to, key));
-                Ok(())
+                confirmed.into_iter().try_for_each(|key| self.confirm(to, key))
             }
             Message::Nack { slot, since, import } => {
                 if let Some(fan) = &mut self.node(to).slots[usize::from(slot)].fan {

@@ -48,7 +48,11 @@ pub enum Message {
         ask: Ask,
     },
     // Over connections:
-    Do(Op),
+    /// With the epoch of the sender's map.
+    Do {
+        op: Op,
+        epoch: u64,
+    },
     /// The sender of `Do` learns what became of it; `None`: not the owner.
     Done {
         op: u64,

@@ -76,6 +76,8 @@ pub struct Slot {
     pub holding: Holding,
     pub data: Data,
     pub fan: Option<Fan<Effect, u64>>,
+    /// The stamp under which a copy was proposed as in sync first, and the epoch it had then.
+    pub proposed: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -179,6 +181,22 @@ impl Node {
             true => self.near.insert(slot),
             false => self.near.remove(&slot),
         };
+    }
+
+    /// A copy is proposed as in sync while the row has this stamp.
+    pub fn proposed(&mut self, slot: u16, stamp: u64) {
+        let epoch = self.epoch;
+        let proposed = &mut self.slots[usize::from(slot)].proposed;
+        if proposed.0 != stamp {
+            *proposed = (stamp, epoch);
+        }
+    }
+
+    /// Has a map come since a copy was proposed as in sync, and does the row not say yet what
+    /// became of that?
+    pub fn is_newer_than_proposal(&self, slot: u16) -> bool {
+        let (stamp, epoch) = self.slots[usize::from(slot)].proposed;
+        stamp == self.map.row(slot).stamp && epoch < self.epoch
     }
 
     /// Everything in memory is gone; the process is another one.

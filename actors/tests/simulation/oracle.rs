@@ -139,7 +139,13 @@ impl Oracle {
 
     pub fn acknowledge(&mut self, slot: u16, there: Where) {
         self.acknowledged += 1;
-        let (last, count) = self.slot(slot).acknowledged.entry(there.0).or_default();
+        let state = self.slot(slot);
+        // The last copies were gone before the answer: it is one of those that were lost with them.
+        if state.parents.range(there.0 + 1..).any(|(_, parent)| parent.is_none()) {
+            self.lost += 1;
+            return;
+        }
+        let (last, count) = state.acknowledged.entry(there.0).or_default();
         (*last, *count) = ((*last).max(there.1), *count + 1);
     }
 

@@ -14,10 +14,14 @@ pub enum Bug {
     LateImportAccepted,
     NoWaitForTheLease,
     VotesAtOnce,
+    CallersMapForFanOut,
+    PromotedThoughNotInSync,
+    NoWaitForProposedCopy,
+    ClockStandsStillWithTheProcess,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 13] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -27,6 +31,10 @@ impl Bug {
         Bug::LateImportAccepted,
         Bug::NoWaitForTheLease,
         Bug::VotesAtOnce,
+        Bug::CallersMapForFanOut,
+        Bug::PromotedThoughNotInSync,
+        Bug::NoWaitForProposedCopy,
+        Bug::ClockStandsStillWithTheProcess,
     ];
 }
 

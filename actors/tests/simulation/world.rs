@@ -157,7 +157,7 @@ impl World {
             .map(|i| {
                 let mut node =
                     Node::new(NodeIx(i), 1 + u64::from(i), unfounded.clone(), times.lease_ms);
-                node.clock_offset = random.between(5_000, 1_000_000);
+                node.clock_offset = random.between(50_000, 1_000_000);
                 if faults.drift {
                     node.clock_permille = random.between(0, 20) as i64 - 10;
                 }
