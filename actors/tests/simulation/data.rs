@@ -27,18 +27,27 @@ impl World {
         let Some(pending) = self.node(node).pending.get(&id).copied() else { return Ok(()) };
         let primary = self.node(node).map.row(pending.op.slot).primary;
         if primary == node {
-            return self.decide(node, pending.op, None);
+            let epoch = self.node(node).epoch;
+            return self.decide(node, pending.op, None, epoch);
         }
-        if self.network.connection(node, primary).id != 0 {
+        if self.network.is_open(node, primary) {
             let pending = self.node(node).pending.get_mut(&id).unwrap();
             (pending.is_sent, pending.at) = (true, Some(primary));
             let op = pending.op;
-            self.send_over(node, node, primary, Message::Do(op));
+            let epoch = self.node(node).epoch;
+            self.send_over(node, node, primary, Message::Do { op, epoch });
         }
         Ok(())
     }
 
-    pub fn decide(&mut self, node: NodeIx, op: Op, from: Option<NodeIx>) -> Result<(), String> {
+    /// Decides a request, which a node with the map of `epoch` sent here.
+    pub fn decide(
+        &mut self,
+        node: NodeIx,
+        op: Op,
+        from: Option<NodeIx>,
+        epoch: u64,
+    ) -> Result<(), String> {
         let (clock, until) = (self.clock(node), self.lease_until(node));
         let at = usize::from(op.slot);
         self.next_wait += 1;
@@ -70,16 +79,26 @@ impl World {
         let effect = Effect { key: op.key, value };
         apply(&mut slot.data, &effect);
         let mut out = Vec::new();
-        let open = fan.needed();
+        let mut open = fan.needed();
         let n = fan.write(&effect, Some(key), clock, &mut out);
         let data = slot.data.clone();
         if let (None, Some(pending)) = (from, me.pending.get_mut(&op.id)) {
             (pending.is_sent, pending.at) = (true, Some(node));
         }
+        if self.has_bug(Bug::CallersMapForFanOut) {
+            let theirs = *self.agreed.map(epoch).row(op.slot);
+            out.retain(|(to, _)| theirs.names(*to));
+            open = open.min(theirs.in_sync().len());
+        }
+        if self.has_bug(Bug::NoWaitForProposedCopy)
+            && self.node(node).is_newer_than_proposal(op.slot)
+        {
+            open = open.min(row.in_sync().len());
+        }
         self.emit(node, op.slot, out);
         self.oracle.serve(op.slot, since, n, &data)?;
         if open == 0 {
-            self.oracle.acknowledge(op.slot, (since, n));
+            self.acknowledge(op.slot, (since, n))?;
             self.answer(node, op.id, from, true);
         } else {
             let waiting = Waiting { op: op.id, slot: op.slot, since, n, open, from };
@@ -89,15 +108,34 @@ impl World {
     }
 
     /// One of the copies that a write waits for has it, or is a copy no more.
-    pub fn confirm(&mut self, node: NodeIx, key: u64) {
-        let Some(waiting) = self.node(node).waiting.get_mut(&key) else { return };
+    pub fn confirm(&mut self, node: NodeIx, key: u64) -> Result<(), String> {
+        let Some(waiting) = self.node(node).waiting.get_mut(&key) else { return Ok(()) };
         waiting.open -= 1;
         if waiting.open == 0 {
             let done = *waiting;
             self.node(node).waiting.remove(&key);
-            self.oracle.acknowledge(done.slot, (done.since, done.n));
+            self.acknowledge(done.slot, (done.since, done.n))?;
             self.answer(node, done.op, done.from, true);
         }
+        Ok(())
+    }
+
+    /// A write is answered 'yes': what the newest map calls in sync has it, unless it has lost all.
+    fn acknowledge(&mut self, slot: u16, (since, n): (u64, u64)) -> Result<(), String> {
+        self.oracle.acknowledge(slot, (since, n));
+        let row = *self.agreed.latest().row(slot);
+        for &node in row.in_sync().iter().filter(|_| row.since == since) {
+            let is_member = self.node(node).is_member();
+            if let Holding::Copy(copy) = self.node(node).slots[usize::from(slot)].holding
+                && is_member
+                && (copy.since, copy.n) < (since, n)
+            {
+                return Err(format!(
+                    "slot {slot}: ({since}, {n}) is acknowledged and {node:?}, in sync, has {copy:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Tells whoever asked: done, or maybe.
@@ -278,7 +316,9 @@ impl World {
         };
         if copy != Copy::default() {
             held.holding = Holding::Copy(copy);
+            me.note(slot);
         }
+        let held = &me.slots[usize::from(slot)];
         let data = held.data.clone();
         let latest = self.agreed.latest().row(slot);
         if wipes && latest.since == since && latest.in_sync().contains(&to) {
@@ -313,8 +353,9 @@ impl World {
         }
         let map = self.node(node).map.clone();
         let resumes = self.has_bug(Bug::ResumesOnAnyMap);
-        for (index, row) in map.rows.iter().enumerate() {
-            let slot = index as u16;
+        let promotes_anything = self.has_bug(Bug::PromotedThoughNotInSync);
+        for slot in self.node(node).near() {
+            let (index, row) = (usize::from(slot), map.row(slot));
             let me = self.node(node);
             if resumes && let Holding::Primary { parked, .. } = &mut me.slots[index].holding {
                 *parked = 0;
@@ -323,7 +364,13 @@ impl World {
             let held = &mut me.slots[index];
             let mut dropped = None;
             let n = held.fan.as_ref().map_or(0, Fan::n);
-            match on_row(&held.holding, n, row, node, begun) {
+            let mut step = on_row(&held.holding, n, row, node, begun);
+            if let (Step::Lost, Holding::Copy(copy), true, true) =
+                (step, held.holding, row.primary == node, promotes_anything)
+            {
+                step = Step::Promote { old_since: copy.since, old_n: copy.n };
+            }
+            match step {
                 Step::Stay | Step::Lost => continue,
                 Step::Retarget => held.holding = Holding::primary(row.since),
                 Step::Promote { old_since, old_n } => {
@@ -356,12 +403,10 @@ impl World {
             for key in dropped.into_iter().flat_map(Fan::into_waiting) {
                 self.unknown(node, key);
             }
-            let links: Vec<bool> = (0..self.shape.nodes)
-                .map(|peer| self.network.connection(node, NodeIx(peer)).id != 0)
-                .collect();
+            self.node(node).note(slot);
             let (mut released, mut out) = (Vec::new(), Vec::new());
-            if let Some(fan) = &mut self.node(node).slots[index].fan {
-                let is_up = |peer: NodeIx| links[usize::from(peer.0)];
+            if let Some(fan) = &mut self.nodes[usize::from(node.0)].slots[index].fan {
+                let is_up = |peer: NodeIx| self.network.is_open(node, peer);
                 fan.adopt(row, clock, is_up, |key| released.push(key), &mut out);
             }
             // The row that lost the copy may be older than one that took the slot from this node: only
@@ -369,7 +414,7 @@ impl World {
             let may_say_yes = clock < self.lease_until(node);
             for key in released {
                 match may_say_yes {
-                    true => self.confirm(node, key),
+                    true => self.confirm(node, key)?,
                     false => self.unknown(node, key),
                 }
             }
@@ -396,9 +441,9 @@ impl World {
         let map = me.map.clone();
         self.give_at_random(node);
         let me = self.node(node);
-        for (index, row) in map.rows.iter().enumerate() {
+        for slot in me.near() {
+            let (index, row) = (usize::from(slot), map.row(slot));
             let held = &me.slots[index];
-            let slot = index as u16;
             let is_member = me.is_member();
             let n = held.fan.as_ref().map_or(0, Fan::n);
             let step = on_row(&held.holding, n, row, node, me.begun[index]);
@@ -409,13 +454,16 @@ impl World {
             if let (Some(fan), Holding::Primary { .. }, true) = (&held.fan, held.holding, has_lease)
             {
                 asks.extend(
-                    fan.asks(clock, me.lease.since(), timeout)
+                    fan.asks(clock, me.lease_since(clock), timeout)
                         .into_iter()
                         .map(|(stamp, ask)| (slot, stamp, ask)),
                 );
             }
         }
         for (slot, stamp, ask) in asks {
+            if matches!(ask, Ask::InSync(_)) {
+                self.node(node).proposed(slot, stamp);
+            }
             self.ask_coordinator(node, slot, stamp, ask);
         }
         parked.into_iter().try_for_each(|id| self.route(node, id))

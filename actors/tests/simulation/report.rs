@@ -1,5 +1,7 @@
 //! What is planted in a run, and what it came to.
 
+use super::cost::Cost;
+
 /// A mistake that is planted on purpose, to see it caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -15,10 +17,14 @@ pub enum Bug {
     ServesWhileGiving,
     GivesBeforeItIsSettled,
     ResumesOnAnyMap,
+    CallersMapForFanOut,
+    PromotedThoughNotInSync,
+    NoWaitForProposedCopy,
+    ClockStandsStillWithTheProcess,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 12] = [
+    pub const ALL: [Bug; 16] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -31,6 +37,10 @@ impl Bug {
         Bug::ServesWhileGiving,
         Bug::GivesBeforeItIsSettled,
         Bug::ResumesOnAnyMap,
+        Bug::CallersMapForFanOut,
+        Bug::PromotedThoughNotInSync,
+        Bug::NoWaitForProposedCopy,
+        Bug::ClockStandsStillWithTheProcess,
     ];
 }
 
@@ -49,6 +59,7 @@ pub struct Report {
     pub given: u64,
     pub elections: u64,
     pub epochs: u64,
+    pub cost: Cost,
 }
 
 impl Report {
@@ -64,5 +75,6 @@ impl Report {
         self.given += other.given;
         self.elections += other.elections;
         self.epochs += other.epochs;
+        self.cost.add(&other.cost);
     }
 }
