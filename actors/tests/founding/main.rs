@@ -9,6 +9,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod harm;
+mod hearing;
 mod node;
 #[path = "../simulation/queue.rs"]
 mod queue;

@@ -1,8 +1,8 @@
-//! The world: virtual time, the network, faults, and the checks.
+//! The world: virtual time, what nodes without a map do, and the checks.
 
 use std::collections::BTreeSet;
 
-use lariat_actors::founding::{COUNTS_MS, PROMISE_MS, Rules, Step, agrees, step};
+use lariat_actors::founding::{COUNTS_MS, PROMISE_MS, Rules, Step, step};
 use lariat_actors::map::{NodeIx, VOTERS_MAX};
 use lariat_actors::op::Ms;
 
@@ -10,14 +10,14 @@ use super::node::{Node, Start};
 use super::queue::Queue;
 use super::random::Random;
 
-const LEASE_MS: Ms = 250;
-const FAILURE_TIMEOUT_MS: Ms = 1_000;
+pub const LEASE_MS: Ms = 250;
+pub const FAILURE_TIMEOUT_MS: Ms = 1_000;
 const TICK_MS: Ms = 20;
-const STATUS_EVERY_MS: Ms = 100;
+pub const STATUS_EVERY_MS: Ms = 100;
 const FOUNDING_MAX_MS: Ms = 5_000;
 
 /// Faults happen up to here; then everything is healed and left alone.
-const HARM_MS: Ms = 20_000;
+pub const HARM_MS: Ms = 20_000;
 const SETTLE_MS: Ms = 15_000;
 
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ impl Sum {
 }
 
 #[derive(Clone, Debug)]
-enum Message {
+pub enum Message {
     Status,
     Standing {
         map: Option<usize>,
@@ -90,7 +90,7 @@ enum Message {
 }
 
 #[derive(Clone, Debug)]
-enum Event {
+pub enum Event {
     Tick(NodeIx),
     /// Between a start and a start.
     Deliver {
@@ -105,10 +105,10 @@ enum Event {
 
 /// A log that somebody began.
 #[derive(Debug)]
-struct Founding {
-    voters: BTreeSet<Start>,
-    followed: BTreeSet<Start>,
-    has_map: bool,
+pub struct Founding {
+    pub voters: BTreeSet<Start>,
+    pub followed: BTreeSet<Start>,
+    pub has_map: bool,
 }
 
 impl Founding {
@@ -118,17 +118,17 @@ impl Founding {
 }
 
 pub struct World {
-    shape: Shape,
-    mistake: Option<Mistake>,
-    now: Ms,
-    nodes: Vec<Node>,
-    cut: Vec<Vec<bool>>,
-    foundings: Vec<Founding>,
-    queue: Queue<Event>,
-    random: Random,
-    next_start: u64,
-    sum: Sum,
-    tell: bool,
+    pub shape: Shape,
+    pub mistake: Option<Mistake>,
+    pub now: Ms,
+    pub nodes: Vec<Node>,
+    pub cut: Vec<Vec<bool>>,
+    pub foundings: Vec<Founding>,
+    pub queue: Queue<Event>,
+    pub random: Random,
+    pub next_start: u64,
+    pub sum: Sum,
+    pub tell: bool,
 }
 
 impl World {
@@ -175,29 +175,29 @@ impl World {
         Ok(self.sum)
     }
 
-    fn say(&self, what: impl FnOnce() -> String) {
+    pub fn say(&self, what: impl FnOnce() -> String) {
         if self.tell {
             println!("{:>6} {}", self.now, what());
         }
     }
 
-    fn node(&mut self, node: NodeIx) -> &mut Node {
+    pub fn node(&mut self, node: NodeIx) -> &mut Node {
         &mut self.nodes[usize::from(node.0)]
     }
 
-    fn clock(&self, node: NodeIx) -> Ms {
+    pub fn clock(&self, node: NodeIx) -> Ms {
         self.now + self.nodes[usize::from(node.0)].ahead
     }
 
-    fn is_cut(&self, from: NodeIx, to: NodeIx) -> bool {
+    pub fn is_cut(&self, from: NodeIx, to: NodeIx) -> bool {
         self.cut[usize::from(from.0)][usize::from(to.0)]
     }
 
-    fn others(&self, node: NodeIx) -> impl Iterator<Item = NodeIx> + use<> {
+    pub fn others(&self, node: NodeIx) -> impl Iterator<Item = NodeIx> + use<> {
         (0..self.shape.nodes).map(NodeIx).filter(move |&other| other != node)
     }
 
-    fn send(&mut self, from: NodeIx, to: NodeIx, message: Message) {
+    pub fn send(&mut self, from: NodeIx, to: NodeIx, message: Message) {
         // What leaves belongs to the connection that there is, to whatever start that leads.
         let sender = (from, self.node(from).start);
         let receiver = (to, self.node(to).start);
@@ -252,68 +252,6 @@ impl World {
         self.next_start += 1;
         self.node(node).begin(start, clock, same_process);
         self.say(|| format!("{node:?} begins as {start}"));
-    }
-
-    fn harm(&mut self) {
-        let node = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
-        let lasts = self.random.between(10, 4_000).min((HARM_MS - self.now).max(1));
-        match self.random.below(4) {
-            0 | 1 => {
-                self.say(|| format!("{node:?} dies for {lasts} ms"));
-                let me = self.node(node);
-                (me.is_alive, me.paused_until) = (false, 0);
-                self.sum.restarts += 1;
-                self.queue.after(lasts, Event::Start(node));
-            }
-            2 => {
-                self.say(|| format!("{node:?} stands still for {lasts} ms"));
-                self.node(node).paused_until = self.now + lasts;
-            }
-            _ => {
-                let one_way = self.random.percent(30);
-                self.say(|| format!("{node:?} is cut off for {lasts} ms"));
-                for other in self.others(node) {
-                    if !self.random.percent(70) {
-                        continue;
-                    }
-                    self.cut[usize::from(node.0)][usize::from(other.0)] = true;
-                    self.cut[usize::from(other.0)][usize::from(node.0)] = !one_way;
-                    self.queue.after(lasts, Event::Heal(node, other));
-                    self.queue.after(lasts, Event::Heal(other, node));
-                }
-            }
-        }
-    }
-
-    /// Connections: dialled, refused, closed when nothing comes over them. Asks everybody how it stands.
-    fn look_around(&mut self, node: NodeIx) {
-        let clock = self.clock(node);
-        let asks = clock >= self.node(node).asked_at + STATUS_EVERY_MS;
-        if asks {
-            self.node(node).asked_at = clock;
-        }
-        for other in self.others(node) {
-            let reaches = !self.is_cut(node, other) && !self.is_cut(other, node);
-            let there = &self.nodes[usize::from(other.0)];
-            let (is_alive, start) = (there.is_alive, there.start);
-            let answers = is_alive && there.paused_until <= self.now;
-            let peer = &mut self.node(node).peers[usize::from(other.0)];
-            if peer.up.is_some_and(|up| clock > peer.heard_at + FAILURE_TIMEOUT_MS || up != start) {
-                peer.lost(false);
-            }
-            if reaches && !is_alive {
-                peer.lost(true);
-            } else if reaches && answers && peer.up.is_none() && asks {
-                (peer.up, peer.refused, peer.heard_at) = (Some(start), false, clock);
-                peer.seen = peer.seen.max(start);
-            } else if !reaches && peer.up.is_none() {
-                // Nobody says no where nothing arrives.
-                peer.refused = false;
-            }
-            if asks && self.node(node).peers[usize::from(other.0)].up.is_some() {
-                self.send(node, other, Message::Status);
-            }
-        }
     }
 
     /// What the Supervisor does in a tick as long as it has no map, and little of what it does then.
@@ -421,7 +359,7 @@ impl World {
         self.agree(node, founding)
     }
 
-    fn follow(&mut self, node: NodeIx, founding: usize) {
+    pub fn follow(&mut self, node: NodeIx, founding: usize) {
         let clock = self.clock(node);
         let me = self.node(node);
         if me.follows.is_none() {
@@ -432,7 +370,7 @@ impl World {
     }
 
     /// A founding has a map once a majority of its voters follows it.
-    fn agree(&mut self, node: NodeIx, founding: usize) -> Result<(), String> {
+    pub fn agree(&mut self, node: NodeIx, founding: usize) -> Result<(), String> {
         if !self.foundings[founding].is_agreed() {
             return Ok(());
         }
@@ -456,7 +394,7 @@ impl World {
 
     /// Can a cluster agree on anything? A majority of its voters runs and follows it, or one of two: that one goes on
     /// when it learns that the other has ended.
-    fn is_live(&self, founding: usize) -> bool {
+    pub fn is_live(&self, founding: usize) -> bool {
         let voters = &self.foundings[founding].voters;
         let runs = |&&(voter, start): &&Start| {
             let node = &self.nodes[usize::from(voter.0)];
@@ -468,86 +406,12 @@ impl World {
     }
 
     /// A start is admitted: it takes the place of an older one, among the voters too.
-    fn admit(&mut self, founding: usize, (node, start): Start) {
+    pub fn admit(&mut self, founding: usize, (node, start): Start) {
         let voters = &mut self.foundings[founding].voters;
         let older = voters.iter().copied().find(|&(other, old)| other == node && old < start);
         if let Some(older) = older {
             voters.remove(&older);
             voters.insert((node, start));
         }
-    }
-
-    fn hear(&mut self, to: NodeIx, from: Start, message: Message) -> Result<(), String> {
-        let clock = self.clock(to);
-        let (sender, start) = from;
-        let me = self.node(to);
-        let peer = &mut me.peers[usize::from(sender.0)];
-        peer.seen = peer.seen.max(start);
-        let is_current = peer.up == Some(start);
-        let is_answer = matches!(message, Message::Standing { .. } | Message::Agreed { .. });
-        if is_answer && !is_current {
-            return Ok(());
-        }
-        if is_answer {
-            peer.heard_at = clock;
-        }
-        match message {
-            Message::Status => {
-                let map = me.map;
-                self.send(to, sender, Message::Standing { map });
-            }
-            Message::Standing { map } => {
-                peer.standing = Some(map);
-                if let (Some(founding), None) = (map, me.map)
-                    && me.follows.is_some_and(|(own, _)| own == founding)
-                {
-                    me.map = map;
-                }
-            }
-            Message::Agree { sent } => {
-                let has_map = me.hears_of_map() || me.map.is_some() || me.follows.is_some();
-                let listening = clock - me.began_at;
-                let promise = me.agreed_to.filter(|(_, at)| clock <= at + PROMISE_MS);
-                let promised = promise.map(|(founder, _)| founder);
-                let yes = agrees(has_map, listening, LEASE_MS, promised, from);
-                if yes {
-                    self.node(to).agreed_to = Some((from, clock));
-                }
-                self.send(to, sender, Message::Agreed { sent, yes });
-            }
-            Message::Agreed { sent, yes } => {
-                peer.agreed = yes.then_some((start, sent));
-            }
-            Message::Follow { founding } => {
-                let may = me.map.is_none_or(|map| map == founding)
-                    && me.follows.is_none_or(|(own, _)| own == founding);
-                if may {
-                    self.follow(to, founding);
-                    self.send(to, sender, Message::Follows { founding });
-                }
-            }
-            Message::Follows { founding } => {
-                if me.follows.is_some_and(|(own, _)| own == founding) {
-                    return self.agree(to, founding);
-                }
-            }
-            Message::Join => {
-                let Some(founding) = me.map else { return Ok(()) };
-                if self.foundings[founding].voters.contains(&from) {
-                    // Its vote counts already, and whoever is elected has it follow.
-                    self.send(to, sender, Message::Follow { founding });
-                } else if self.is_live(founding) {
-                    self.send(to, sender, Message::Admit { founding });
-                }
-            }
-            Message::Admit { founding } => {
-                if me.map.is_none() && me.follows.is_none_or(|(own, _)| own == founding) {
-                    me.map = Some(founding);
-                    let start = me.start;
-                    self.admit(founding, (to, start));
-                }
-            }
-        }
-        Ok(())
     }
 }
