@@ -210,7 +210,15 @@ impl Fans {
             }
         }
         self.shared.counters.replication_confirmed.add(confirmed.len() as u64);
-        confirmed.into_iter().for_each(|write: Write| self.waiting.confirm(write.key));
+        // What was confirmed may have waited for longer than the slot was this node's: of a node that
+        // stood still it may be lost already.
+        let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
+        for (slot, write) in confirmed {
+            match has_lease && self.is_serving(slot) {
+                true => self.waiting.confirm(write.key),
+                false => self.waiting.doubt(write),
+            }
+        }
         self.flush();
     }
 
@@ -263,7 +271,7 @@ impl Fans {
         slot: Slot,
         at: (u64, u64, u64),
         complete: bool,
-        confirmed: &mut Vec<Write>,
+        confirmed: &mut Vec<(Slot, Write)>,
     ) {
         let now = self.shared.clock.now();
         let Some(was) = self.fans.get(&slot).and_then(|held| held.fan.phase(peer)) else {
@@ -271,7 +279,7 @@ impl Fans {
             return;
         };
         let counts = self.change(slot, |fan, _| {
-            fan.acked(peer, at, complete, now, |write| confirmed.push(write))
+            fan.acked(peer, at, complete, now, |write| confirmed.push((slot, write)))
         });
         let import = at.1;
         if counts != Some(true) {
@@ -305,8 +313,8 @@ impl Fans {
         }
         // The row that lost the copy may be older than one that took the slot from this node: only
         // a lease says that it is not.
-        let may_say_yes = self.shared.lease.is_valid(self.shared.clock.now())
-            && self.fans.get(&slot).is_some_and(|held| held.serving.load(Acquire));
+        let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
+        let may_say_yes = has_lease && self.is_serving(slot);
         for write in released {
             match may_say_yes {
                 true => self.waiting.confirm(write.key),
@@ -320,6 +328,11 @@ impl Fans {
         self.window_bytes -= fan.bytes();
         self.links.forget_slot(slot);
         fan.into_waiting().for_each(|write| self.waiting.doubt(write));
+    }
+
+    /// Is the gate open of the instance that decided the slot's writes?
+    fn is_serving(&self, slot: Slot) -> bool {
+        self.fans.get(&slot).is_some_and(|held| held.serving.load(Acquire))
     }
 
     /// The copies of a slot that its row calls in sync, if it is decided here.

@@ -122,6 +122,7 @@ impl Shard {
 
     fn apply_as_copy(&mut self, slot: Slot, effect: &Effect, now: Ms) {
         if let Effect::Put { version, .. }
+        | Effect::Delete { version, .. }
         | Effect::Deadline { version, .. }
         | Effect::Several { version, .. } = effect
         {

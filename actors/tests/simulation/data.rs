@@ -122,7 +122,7 @@ impl World {
 
     /// A write is answered 'yes': what the newest map calls in sync has it, unless it has lost all.
     fn acknowledge(&mut self, slot: u16, (since, n): (u64, u64)) -> Result<(), String> {
-        self.oracle.acknowledge(slot, (since, n));
+        self.oracle.acknowledge(slot, (since, n))?;
         let row = *self.agreed.latest().row(slot);
         for &node in row.in_sync().iter().filter(|_| row.since == since) {
             let is_member = self.node(node).is_member();
@@ -424,7 +424,7 @@ impl World {
     }
 
     /// The slot was taken from this node while a write waited.
-    fn unknown(&mut self, node: NodeIx, key: u64) {
+    pub fn unknown(&mut self, node: NodeIx, key: u64) {
         if let Some(waiting) = self.node(node).waiting.remove(&key) {
             self.answer(node, waiting.op, waiting.from, false);
         }

@@ -139,16 +139,15 @@ impl Oracle {
         }
     }
 
-    pub fn acknowledge(&mut self, slot: u16, there: Where) {
+    pub fn acknowledge(&mut self, slot: u16, there: Where) -> Result<(), String> {
         self.acknowledged += 1;
         let state = self.slot(slot);
-        // The last copies were gone before the answer: it is one of those that were lost with them.
         if state.parents.range(there.0 + 1..).any(|(_, parent)| parent.is_none()) {
-            self.lost += 1;
-            return;
+            return Err(format!("slot {slot}: {there:?} is acknowledged after the slot was lost"));
         }
         let (last, count) = state.acknowledged.entry(there.0).or_default();
         (*last, *count) = ((*last).max(there.1), *count + 1);
+        Ok(())
     }
 
     pub fn refuse(&mut self, id: u64) -> Result<(), String> {
