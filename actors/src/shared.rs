@@ -379,6 +379,8 @@ counters! {
     elections_won,
     /// Members that were taken out of the map.
     members_removed,
+    /// Times that this node's lease ran out.
+    leases_lost,
     /// Slots that lost their last copy.
     slots_lost,
     /// Times that this node dropped what it held and joined again.

@@ -1,41 +1,63 @@
 //! A cluster of `lariat node` processes on loopback.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{Builder, TempDir};
 
-use crate::client::Client;
+use crate::client::{Address, Client};
+use crate::history::Door;
+use crate::links::Links;
 use crate::process::{Process, free_ports};
 
 /// How long the cluster may take to be whole.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The processes, their file and their logs. Dropping it kills them.
+/// What kind of cluster it is.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The binary.
+    pub lariat: PathBuf,
+    /// How many nodes.
+    pub nodes: usize,
+    /// When a write is acknowledged: all or async.
+    pub acks: &'static str,
+    /// Turn the nodes' debug surface on.
+    pub has_debug: bool,
+    /// Let the nodes' links go through proxies that can be cut.
+    pub has_links: bool,
+    /// Through which ports clients ask.
+    pub doors: &'static [Door],
+    /// Where its directory is made, instead of the system's place for them.
+    pub place: Option<PathBuf>,
+}
+
+/// The processes, their file and their logs. Dropping it kills them and removes the directory,
+/// unless that is kept.
 #[derive(Debug)]
 pub struct Cluster {
     /// Asks its nodes.
     pub client: Client,
     /// One per node, absent while it is down.
     pub processes: Vec<Option<Process>>,
+    /// The links between them, if they can be cut.
+    pub links: Option<Links>,
     directory: TempDir,
     lariat: PathBuf,
 }
 
 impl Cluster {
-    /// Starts all nodes and waits until the cluster is whole.
-    pub async fn start(
-        lariat: PathBuf,
-        nodes: usize,
-        acks: &'static str,
-        has_debug: bool,
-    ) -> Result<Cluster> {
+    /// Writes the cluster's file and starts the proxies; no node runs yet.
+    pub fn prepare(shape: &Shape) -> Result<Cluster> {
+        let Shape { lariat, nodes, acks, has_debug, has_links, doors, place } = shape.clone();
         ensure!(lariat.is_file(), "no lariat binary at {}: build it first", lariat.display());
-        let directory = tempfile::Builder::new().prefix("lariat-chaos-").tempdir()?;
-        let ports = free_ports(nodes * 2)?;
+        let place = place.unwrap_or_else(std::env::temp_dir);
+        std::fs::create_dir_all(&place)?;
+        let directory = Builder::new().prefix("lariat-chaos-").tempdir_in(place)?;
+        let ports = free_ports(nodes * 4)?;
         let mut file = format!(
             "[cluster]\nname = \"chaos\"\nreplication_factor = 2\nacks = \"{acks}\"\n\
              [node]\nworkers = 1\n[caches.default]\ncapacity = 4_000_000\nmax_bytes = \"2GiB\"\n"
@@ -43,26 +65,49 @@ impl Cluster {
         if has_debug {
             file += "[debug]\nenabled = true\n";
         }
-        for (node, ports) in ports.chunks(2).enumerate() {
-            let (id, http, peer) = (node + 1, ports[0], ports[1]);
-            file += &format!(
-                "[[nodes]]\nid = \"node-{id}\"\nhttp = \"127.0.0.1:{http}\"\n\
-                 peer = \"127.0.0.1:{peer}\"\n"
-            );
+        let peers: Vec<u16> = ports.chunks(4).map(|ports| ports[1]).collect();
+        let links = if has_links { Some(Links::start(&peers)?) } else { None };
+        let mut addresses = Vec::new();
+        for (node, ports) in ports.chunks(4).enumerate() {
+            file += &format!("[[nodes]]\nid = \"{}\"\n", name(node));
+            for (door, port) in ["http", "peer", "redis", "redis_cluster"].iter().zip(ports) {
+                file += &format!("{door} = \"127.0.0.1:{port}\"\n");
+            }
+            if let Some(links) = &links {
+                file += &links.dial(node);
+            }
+            addresses.push(Address {
+                url: format!("http://127.0.0.1:{}", ports[0]),
+                redis: ports[2],
+                redis_cluster: ports[3],
+            });
         }
         std::fs::write(directory.path().join("cluster.toml"), file)?;
-        let urls = ports.chunks(2).map(|ports| format!("http://127.0.0.1:{}", ports[0])).collect();
-        let mut cluster = Cluster {
-            client: Client::new(urls, acks)?,
+        Ok(Cluster {
+            client: Client::new(addresses, acks, doors)?,
             processes: (0..nodes).map(|_| None).collect(),
+            links,
             directory,
             lariat,
-        };
-        for node in 0..nodes {
-            cluster.start_node(node)?;
+        })
+    }
+
+    /// Starts all nodes and waits until the cluster is whole.
+    pub async fn start(&mut self) -> Result<()> {
+        for node in 0..self.processes.len() {
+            self.start_node(node)?;
         }
-        cluster.wait_until_whole().await?;
-        Ok(cluster)
+        self.wait_until_whole().await
+    }
+
+    /// Its file and its nodes' logs are here.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Leaves the directory where it is when the cluster ends.
+    pub fn keep_directory(&mut self) {
+        self.directory.disable_cleanup(true);
     }
 
     /// Starts one node that is down.
@@ -154,14 +199,16 @@ impl Cluster {
         Ok(count(&cache) + count(&cache["replicas"]))
     }
 
-    /// How often shards crashed or were restarted at this node, from its metrics.
-    pub async fn shard_crashes(&self, node: usize) -> f64 {
-        let Ok((_, text)) = self.client.get(node, "/metrics").await else { return 0.0 };
-        let is_crash = |line: &str| line.starts_with("lariat_shard_panics_total");
-        text.lines()
-            .filter(|line| !line.starts_with('#') && is_crash(line))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+    /// A metric of a node, summed over its labels.
+    pub async fn metric(&self, node: usize, metric: &str) -> Result<f64> {
+        let (_, text) = self.client.get(node, "/metrics").await?;
+        let values: Vec<f64> = text
+            .lines()
+            .filter(|line| line.strip_prefix(metric).is_some_and(|l| l.starts_with([' ', '{'])))
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        ensure!(!values.is_empty(), "{} has no metric {metric}", name(node));
+        Ok(values.iter().sum())
     }
 }
 

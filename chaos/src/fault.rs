@@ -7,18 +7,16 @@ use clap::ValueEnum;
 use rustix::process::Signal;
 use serde::Serialize;
 
+use crate::check::Violation;
 use crate::cluster::{Cluster, name};
-use crate::probe::Probes;
+use crate::cut;
+use crate::links::Cut;
+use crate::probe::{Watched, victim};
 
-/// Slots of which a victim has to be the primary, so that a few of a thousand keys are its own.
-const SLOTS_MIN: u64 = 300;
-
-/// Probed keys per victim.
-const KEYS: usize = 3;
+/// Counts a node's shards that panicked.
+const CRASHES: &str = "lariat_shard_panics_total";
 /// A killed node stays away for this long.
 const AWAY: Duration = Duration::from_secs(2);
-/// How long a key may take no write.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is done to the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -48,6 +46,29 @@ pub enum Harm {
     All,
     /// SIGKILL of the coordinator.
     Coordinator,
+    /// A node is cut off from all others.
+    Cut,
+    /// Nobody hears a node, or it hears nobody, in turn.
+    CutOneWay,
+    /// Two nodes are cut off from each other, and the others see both.
+    Bridge,
+    /// A node is cut off and comes back, again and again.
+    Flap,
+}
+
+/// What harm did.
+#[derive(Debug, Default)]
+pub struct Harmed {
+    /// The longest times without writes of the victims' keys.
+    pub gaps: Vec<Duration>,
+    /// What was seen while it was done, apart from the history.
+    pub violations: Vec<Violation>,
+}
+
+impl Harmed {
+    fn after(gaps: Vec<Duration>) -> Harmed {
+        Harmed { gaps, violations: Vec::new() }
+    }
 }
 
 impl Harm {
@@ -61,6 +82,11 @@ impl Harm {
         matches!(self, Harm::Panic | Harm::Stall)
     }
 
+    /// Does it need links that can be cut?
+    pub fn cuts_links(self) -> bool {
+        matches!(self, Harm::Cut | Harm::CutOneWay | Harm::Bridge | Harm::Flap)
+    }
+
     fn pause(self) -> Option<Duration> {
         match self {
             Harm::Pause1 => Some(Duration::from_secs(1)),
@@ -71,15 +97,19 @@ impl Harm {
     }
 }
 
-/// Does the harm once to a whole cluster, waits until it is whole again, and returns the longest
-/// times without writes of the victims' keys.
-pub async fn inflict(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Vec<Duration>> {
+/// Does the harm once to a whole cluster, and waits until it is whole again. `round` chooses the
+/// victims, `seed` how long links flap, `how` how they are cut.
+pub async fn inflict(
+    cluster: &mut Cluster,
+    harm: Harm,
+    (round, seed, how): (usize, u64, Cut),
+) -> Result<Harmed> {
     let nodes = cluster.processes.len();
     let next = round % nodes;
     match harm {
         Harm::None => {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            Ok(Vec::new())
+            Ok(Harmed::default())
         }
         Harm::TwoInSequence => {
             let mut gaps = Vec::new();
@@ -87,38 +117,37 @@ pub async fn inflict(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<
                 let victim = victim(cluster, turn, None).await?;
                 gaps.push(hit(cluster, Harm::Kill, &[victim], round).await?);
             }
-            Ok(gaps)
+            Ok(Harmed::after(gaps))
         }
         Harm::TwoAtOnce => {
             let victims = [next, (next + 1) % nodes];
-            Ok(vec![hit(cluster, harm, &victims, round).await?])
+            Ok(Harmed::after(vec![hit(cluster, harm, &victims, round).await?]))
         }
         Harm::All => {
             let victims: Vec<usize> = (0..nodes).collect();
-            Ok(vec![hit(cluster, harm, &victims, round).await?])
+            Ok(Harmed::after(vec![hit(cluster, harm, &victims, round).await?]))
         }
         Harm::Coordinator => {
             let coordinator = cluster.coordinator().await;
             let victim = coordinator.context("the cluster names no coordinator")?;
             let gap = hit(cluster, harm, &[victim], round).await?;
-            Ok(vec![gap])
+            Ok(Harmed::after(vec![gap]))
+        }
+        Harm::Bridge => {
+            let one = victim(cluster, round, None).await?;
+            cut::sever(cluster, harm, &[one, (one + 1) % nodes], (round, seed, how)).await
+        }
+        Harm::Cut | Harm::CutOneWay | Harm::Flap => {
+            let victim = victim(cluster, round, None).await?;
+            cut::sever(cluster, harm, &[victim], (round, seed, how)).await
         }
         _ => {
             // The coordinator's death costs an election besides, and is a fault of its own.
             let spared = if harm == Harm::Kill { cluster.coordinator().await } else { None };
             let victim = victim(cluster, round, spared).await?;
-            Ok(vec![hit(cluster, harm, &[victim], round).await?])
+            Ok(Harmed::after(vec![hit(cluster, harm, &[victim], round).await?]))
         }
     }
-}
-
-/// The next node in turn that is the primary of slots: one that came back is primary of none.
-async fn victim(cluster: &Cluster, round: usize, spared: Option<usize>) -> Result<usize> {
-    let primaries = cluster.primaries().await;
-    let nodes = primaries.len().max(1);
-    let turn = (0..nodes).map(|step| (round + step) % nodes);
-    let fits = |node: &usize| Some(*node) != spared && primaries[*node] >= SLOTS_MIN;
-    turn.filter(|node| primaries.len() > *node).find(fits).context("no node is primary of slots")
 }
 
 async fn hit(
@@ -132,21 +161,8 @@ async fn hit(
     if doors.is_empty() {
         doors = (0..nodes).collect();
     }
-    let mut keys = Vec::new();
-    let primaries = cluster.primaries().await;
-    let has_slots = |victim: &&usize| primaries.get(**victim).is_some_and(|n| *n >= SLOTS_MIN);
-    for victim in victims.iter().filter(has_slots) {
-        keys.extend(cluster.keys_of(*victim, &format!("probe-{round}"), KEYS).await?);
-    }
-    if keys.is_empty() {
-        // Nobody's slots: how long others' writes were held up.
-        let other = victim(cluster, round, None).await?;
-        keys = cluster.keys_of(other, &format!("probe-{round}"), KEYS).await?;
-    }
-    let slot = cluster.client.json(doors[0], &format!("/v1/cluster/locate/{}", keys[0])).await?;
-    let before = cluster.view(&[]).await;
-    let crashes = cluster.shard_crashes(victims[0]).await;
-    let probes = Probes::start(&cluster.client, keys, &doors, PATIENCE);
+    let Watched { before, probes, .. } = Watched::start(cluster, victims, &doors, round).await?;
+    let crashes = cluster.metric(victims[0], CRASHES).await?;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let at = Instant::now();
     if let Some(pause) = harm.pause() {
@@ -179,17 +195,10 @@ async fn hit(
     }
     let (gap, failed) = probes.finish().await?;
     cluster.wait_until_whole().await?;
-    let after = cluster.view(&[]).await;
-    let is_changed = ["epoch", "coordinator"].iter().any(|key| before[key] != after[key]);
     if harm == Harm::Panic {
-        let now = cluster.shard_crashes(victims[0]).await;
+        let now = cluster.metric(victims[0], CRASHES).await?;
         ensure!(now > crashes, "the shard did not crash: its counter stayed at {now}");
     }
-    ensure!(
-        failed > 0 || is_changed,
-        "{harm:?} of {} went unnoticed: no write on slot {} failed, no map changed",
-        name(victims[0]),
-        slot["slot"]
-    );
+    before.ensure_noticed(cluster, harm, victims[0], failed).await?;
     Ok(gap)
 }

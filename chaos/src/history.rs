@@ -22,6 +22,19 @@ pub enum Kind {
     Ttl,
 }
 
+/// The port that a client asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// HTTP.
+    #[default]
+    Http,
+    /// The Redis protocol, one big server.
+    Redis,
+    /// The Redis protocol for clients that follow MOVED.
+    RedisCluster,
+}
+
 /// An operation and its argument. Values and tokens never repeat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -39,6 +52,11 @@ pub enum Call {
     Swap {
         /// What must be there.
         expected: Option<String>,
+        /// What is written.
+        value: String,
+    },
+    /// Write, and tell what was there: the event's `value`.
+    Exchange {
         /// What is written.
         value: String,
     },
@@ -76,9 +94,12 @@ pub struct Event {
     pub kind: Kind,
     /// What was asked.
     pub call: Call,
+    /// Where.
+    #[serde(default)]
+    pub door: Door,
     /// What came back.
     pub outcome: Outcome,
-    /// What was read, or a counter's new value.
+    /// What was read or exchanged, or a counter's new value.
     pub value: Option<String>,
     /// The slot's `since`, if the answer told.
     pub since: Option<u64>,

@@ -1,18 +1,26 @@
 //! Chaos with real processes: a cluster is started, its nodes are killed, paused and restarted
 //! while clients write and read, and what the clients saw is checked afterwards.
 //!
-//! `cluster` owns the processes, `fault` does the harm and proves that it happened, `load` and
+//! `cluster` owns the processes, `links` the proxies between them, `fault` and `cut` do the harm
+//! and prove that it happened, `load` and
 //! `probe` are the clients, `history` is what they saw, `check` is pure and judges it, `report`
-//! counts. `redis` does the same kill to a real Redis Cluster, for comparison.
+//! counts, `http` and `resp` are the two languages, `steady` is what a cluster does
+//! that nobody harms, `evidence` is what a failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
 
 pub mod check;
 pub mod client;
 pub mod cluster;
+pub mod cut;
+pub mod evidence;
 pub mod fault;
 pub mod history;
+pub mod http;
+pub mod links;
 pub mod load;
 pub mod probe;
 pub mod process;
 pub mod redis;
 pub mod report;
+pub mod resp;
 pub mod run;
+pub mod steady;

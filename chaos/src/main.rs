@@ -7,8 +7,10 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use lariat_chaos::fault::Harm;
+use lariat_chaos::history::Door;
+use lariat_chaos::links::Cut;
 use lariat_chaos::report::Row;
 use lariat_chaos::run::{Plan, run};
 use lariat_chaos::{check, history, redis};
@@ -52,13 +54,28 @@ struct RunArguments {
     /// What is done, each to a cluster of its own.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "kill")]
     fault: Vec<Harm>,
+    /// Every fault there is, one after the other.
+    #[arg(long, conflicts_with = "fault")]
+    every: bool,
     /// When a write is acknowledged.
     #[arg(long, default_value = "all", value_parser = ["all", "async"])]
     acks: String,
+    /// A pause between two turns of one of the eleven clients, in ms; longer for long runs.
+    #[arg(long, default_value_t = 4)]
+    pace: u64,
+    /// Use all the CPU there is meanwhile.
+    #[arg(long)]
+    burn: bool,
+    /// How links are cut.
+    #[arg(long, value_enum, default_value = "silence")]
+    cut: Cut,
+    /// Through which ports clients ask.
+    #[arg(long, value_enum, default_value = "http")]
+    door: Doors,
     /// How often each fault is done; otherwise until the time is over.
     #[arg(long)]
     kills: Option<usize>,
-    /// Chooses the first victim; the clients' interleaving is the machine's.
+    /// Chooses the first victim and what each client does; how they interleave is the machine's.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The lariat binary; otherwise the one beside this program.
@@ -67,12 +84,39 @@ struct RunArguments {
     /// Write what the clients saw to this file, with the fault's name before its extension.
     #[arg(long)]
     history: Option<PathBuf>,
+    /// Where a failed run leaves history, logs and cluster file; otherwise in the system's
+    /// directory for temporary files.
+    #[arg(long)]
+    evidence: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
     /// Turn the nodes' debug surface on.
     #[arg(long)]
     debug: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Doors {
+    /// HTTP.
+    Http,
+    /// The Redis protocol: one big server on each node.
+    Redis,
+    /// The Redis protocol, following MOVED.
+    RedisCluster,
+    /// All three, one chosen for each operation.
+    Mixed,
+}
+
+impl Doors {
+    fn all(self) -> &'static [Door] {
+        match self {
+            Doors::Http => &[Door::Http],
+            Doors::Redis => &[Door::Redis],
+            Doors::RedisCluster => &[Door::RedisCluster],
+            Doors::Mixed => &[Door::Http, Door::Redis, Door::RedisCluster],
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -100,16 +144,22 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
     let mut rows: Vec<Row> = Vec::new();
     let mut found = Vec::new();
     let mut is_good = true;
-    for harm in &arguments.fault {
+    let every = Harm::value_variants();
+    for harm in if arguments.every { every } else { &arguments.fault } {
         let plan = Plan {
             lariat: lariat.clone(),
             nodes: arguments.nodes,
             time: Duration::from_secs(arguments.seconds),
             harm: *harm,
+            cut: arguments.cut,
+            pace: Duration::from_millis(arguments.pace),
+            burns: arguments.burn,
             acks: if arguments.acks == "all" { "all" } else { "async" },
             kills: arguments.kills,
             seed: arguments.seed,
+            doors: arguments.door.all(),
             has_debug: arguments.debug || harm.needs_debug(),
+            evidence: arguments.evidence.clone(),
         };
         let outcome = match runtime.block_on(run(&plan)) {
             Ok(outcome) => outcome,
@@ -125,6 +175,9 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
         }
         for violation in outcome.violations.iter().take(20) {
             eprintln!("  {:?} {}: {}", violation.fault, violation.key, violation.detail);
+        }
+        if let Some(evidence) = &outcome.evidence {
+            eprintln!("  evidence in {}", evidence.display());
         }
         is_good &= outcome.violations.is_empty();
         found.extend(outcome.violations);
@@ -142,6 +195,9 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
         println!("\n`{line}`, seed {}, commit {commit}\n\n{}", arguments.seed, Row::HEAD);
         for row in &rows {
             println!("{}", row.markdown());
+        }
+        for steadiness in rows.iter().filter_map(|row| row.steadiness.as_ref()) {
+            println!("\n{}", steadiness.line());
         }
     }
     Ok(is_good)

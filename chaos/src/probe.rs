@@ -4,10 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
+use crate::cluster::{Cluster, name};
+use crate::fault::Harm;
+
+/// Slots of which a victim has to be the primary, so that a few of a thousand keys are its own.
+const SLOTS_MIN: u64 = 300;
+/// Probed keys per victim.
+const KEYS: usize = 3;
+/// How long a key may take no write.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A probe that takes longer has failed; the next one follows.
 const DEADLINE: Duration = Duration::from_millis(100);
@@ -74,5 +84,81 @@ impl Probes {
         }
         ensure!(silent == 0, "{silent} keys of the victim took no write until patience was out");
         Ok((longest, self.failed.load(Relaxed)))
+    }
+}
+
+/// The next node in turn that is the primary of slots: one that came back is primary of none.
+pub async fn victim(cluster: &Cluster, round: usize, spared: Option<usize>) -> Result<usize> {
+    let primaries = cluster.primaries().await;
+    let nodes = primaries.len().max(1);
+    let turn = (0..nodes).map(|step| (round + step) % nodes);
+    let fits = |node: &usize| Some(*node) != spared && primaries[*node] >= SLOTS_MIN;
+    turn.filter(|node| primaries.len() > *node).find(fits).context("no node is primary of slots")
+}
+
+/// A cluster that is about to be harmed: how it was, and probes of the victims' keys.
+#[derive(Debug)]
+pub struct Watched {
+    /// How the cluster was.
+    pub before: Before,
+    /// The probed keys.
+    pub keys: Vec<String>,
+    /// Write them through the doors.
+    pub probes: Probes,
+}
+
+/// How a cluster was before it was harmed.
+#[derive(Debug)]
+pub struct Before {
+    view: Value,
+    slot: Value,
+}
+
+impl Watched {
+    /// Starts probing keys of the victims through these nodes.
+    pub async fn start(
+        cluster: &Cluster,
+        victims: &[usize],
+        doors: &[usize],
+        round: usize,
+    ) -> Result<Watched> {
+        let prefix = format!("probe-{round}");
+        let mut keys = Vec::new();
+        let primaries = cluster.primaries().await;
+        let has_slots = |victim: &&usize| primaries.get(**victim).is_some_and(|n| *n >= SLOTS_MIN);
+        for victim in victims.iter().filter(has_slots) {
+            keys.extend(cluster.keys_of(*victim, &prefix, KEYS).await?);
+        }
+        if keys.is_empty() {
+            // Nobody's slots: how long others' writes were held up.
+            let other = victim(cluster, round, None).await?;
+            keys = cluster.keys_of(other, &prefix, KEYS).await?;
+        }
+        let path = format!("/v1/cluster/locate/{}", keys[0]);
+        let slot = cluster.client.json(doors[0], &path).await?["slot"].clone();
+        let before = Before { view: cluster.view(&[]).await, slot };
+        let probes = Probes::start(&cluster.client, keys.clone(), doors, PATIENCE);
+        Ok(Watched { before, keys, probes })
+    }
+}
+
+impl Before {
+    /// Fails unless a probe failed or the map changed since.
+    pub async fn ensure_noticed(
+        &self,
+        cluster: &Cluster,
+        harm: Harm,
+        victim: usize,
+        failed: u64,
+    ) -> Result<()> {
+        let after = cluster.view(&[]).await;
+        let is_changed = ["epoch", "coordinator"].iter().any(|key| self.view[key] != after[key]);
+        ensure!(
+            failed > 0 || is_changed,
+            "{harm:?} of {} went unnoticed: no write on slot {} failed, no map changed",
+            name(victim),
+            self.slot
+        );
+        Ok(())
     }
 }

@@ -2,11 +2,17 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+
+/// Where ports are looked for. Each process begins at a place of its own.
+const PORTS: Range<u16> = 10_000..30_000;
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
@@ -61,9 +67,22 @@ impl Drop for Process {
     }
 }
 
-/// Ports of loopback that were free a moment ago, all different.
+/// Ports of loopback that were free a moment ago, all different. They are below those that the
+/// system hands out: a client's connection takes none of them while its node is down.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let bound: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    bound.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    let range = PORTS.end - PORTS.start;
+    let own = u16::try_from(std::process::id() % u32::from(range))?;
+    let mut ports = Vec::new();
+    for _ in 0..range {
+        let turn = NEXT_PORT.fetch_add(1, Relaxed) % range;
+        let port = PORTS.start
+            + u16::try_from((u32::from(own) * 64 + u32::from(turn)) % u32::from(range))?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+        if ports.len() == count {
+            return Ok(ports);
+        }
+    }
+    bail!("fewer than {count} of the ports {PORTS:?} are free")
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::check::{Fault, Violation};
 use crate::fault::Harm;
 use crate::history::{Call, Event, Outcome};
+use crate::steady::Steadiness;
 
 /// Times without successful writes.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +74,8 @@ pub struct Row {
     pub other: usize,
     /// Times without writes: of each harm the longest over the probed keys.
     pub without_writes: Option<Summary>,
+    /// What the cluster did by itself, if nobody harmed it.
+    pub steadiness: Option<Steadiness>,
 }
 
 impl Row {
@@ -111,10 +114,13 @@ impl Row {
             other: count(&[
                 Fault::NotLinearizable,
                 Fault::TwoServers,
+                Fault::ServedWithoutLease,
+                Fault::Removed,
                 Fault::Invented,
                 Fault::GaveUp,
             ]),
             without_writes: gaps.summary(),
+            steadiness: None,
         }
     }
 

@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use crate::check::allowance::{Allowance, UNSENT_US};
 use crate::check::{self, Fault, Violation};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Shape};
+use crate::evidence;
 use crate::fault::{Harm, inflict};
-use crate::history::Event;
+use crate::history::{Door, Event};
+use crate::links::Cut;
 use crate::load::{self, Load};
 use crate::report::{Gaps, Row};
+use crate::steady::{Burn, Counted, Steadiness};
 
 /// At most so many slots are compared.
 const SLOTS_MAX: usize = 200;
@@ -27,14 +31,24 @@ pub struct Plan {
     pub time: Duration,
     /// What is done.
     pub harm: Harm,
+    /// How links are cut, by faults that cut some.
+    pub cut: Cut,
     /// Sent with each put and set in the file.
     pub acks: &'static str,
     /// How often the harm is done; otherwise until `time` is over.
     pub kills: Option<usize>,
-    /// The first victim.
+    /// A pause between two turns of one client.
+    pub pace: Duration,
+    /// Use all the CPU there is meanwhile.
+    pub burns: bool,
+    /// Chooses the first victim, and what each client does to which key at which node.
     pub seed: u64,
+    /// Through which ports clients ask.
+    pub doors: &'static [Door],
     /// Turn the nodes' debug surface on.
     pub has_debug: bool,
+    /// Where a failed run leaves its evidence, instead of the system's place for such things.
+    pub evidence: Option<PathBuf>,
 }
 
 /// What came out.
@@ -46,20 +60,54 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// Everything the clients saw.
     pub history: Vec<Event>,
+    /// Where the evidence is, if there are violations.
+    pub evidence: Option<PathBuf>,
 }
 
 /// Starts a cluster, harms it under load and judges what the clients saw.
+///
+/// # Errors
+/// A fault that did not happen, or a cluster that did not become whole. The message names the
+/// directory with the evidence.
 pub async fn run(plan: &Plan) -> Result<Outcome> {
+    println!("{:?}, acks {}: starting {} nodes", plan.harm, plan.acks, plan.nodes);
+    let mut cluster = Cluster::prepare(&Shape {
+        lariat: plan.lariat.clone(),
+        nodes: plan.nodes,
+        acks: plan.acks,
+        has_debug: plan.has_debug,
+        has_links: plan.harm.cuts_links(),
+        doors: plan.doors,
+        place: plan.evidence.clone(),
+    })?;
+    let done = harm_and_judge(&mut cluster, plan).await;
+    if done.as_ref().is_ok_and(|outcome| outcome.violations.is_empty()) {
+        return done;
+    }
+    let kept = evidence::keep(&mut cluster, plan, &done).await?;
+    match done {
+        Ok(outcome) => Ok(Outcome { evidence: Some(kept), ..outcome }),
+        Err(error) => Err(error.context(format!("evidence in {}", kept.display()))),
+    }
+}
+
+async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     let Plan { harm, acks, .. } = *plan;
-    println!("{harm:?}, acks {acks}: starting {} nodes", plan.nodes);
-    let mut cluster = Cluster::start(plan.lariat.clone(), plan.nodes, acks, plan.has_debug).await?;
-    let load = Load::start(&cluster.client);
+    cluster.start().await?;
+    let load = Load::start(&cluster.client, plan.seed, plan.pace);
+    let counted = Counted::read(cluster).await?;
+    let burn = plan.burns.then(Burn::start);
     let begun = Instant::now();
     let mut gaps = Gaps::default();
     let mut runs = 0;
+    let mut seen = Vec::new();
+    let mut harmed_us = Vec::new();
     while plan.kills.map_or(begun.elapsed() < plan.time, |kills| runs < kills) {
         let round = usize::try_from(plan.seed)?.wrapping_add(runs);
-        for gap in inflict(&mut cluster, harm, round).await? {
+        let from_us = cluster.client.now_us().saturating_sub(UNSENT_US);
+        let harmed = inflict(cluster, harm, (round, plan.seed, plan.cut)).await?;
+        seen.extend(harmed.violations);
+        for gap in harmed.gaps {
             println!(
                 "  {:>5.1} s: {harm:?}, {} ms without writes",
                 begun.elapsed().as_secs_f64(),
@@ -67,25 +115,35 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
             );
             gaps.add(gap);
         }
+        harmed_us.push((from_us, cluster.client.now_us()));
         runs += 1;
         // Clients get some work done on the whole cluster.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     tokio::time::sleep(plan.time.saturating_sub(begun.elapsed())).await;
     load.stop().await;
+    drop(burn);
     cluster.wait_until_whole().await?;
+    let counted = (counted, Counted::read(cluster).await?);
     println!("  reading everything once more");
-    load::read_all(&cluster.client).await;
+    load::read_all(&cluster.client, plan.seed).await?;
     let history = cluster.client.history();
     let mut violations = check::check(&history);
-    compare(&cluster, &history, &mut violations).await;
+    violations.extend(seen);
+    let is_steady = harm == Harm::None;
+    let steadiness = is_steady.then(|| Steadiness::between(&counted.0, &counted.1, &history));
+    violations.extend(steadiness.as_ref().and_then(Steadiness::violation));
+    compare(cluster, &history, &mut violations).await;
     let evictions = cluster.evictions().await?;
     ensure!(evictions == 0, "{evictions} evictions: a missing entry proves nothing");
-    let row = Row::new(harm, acks, runs, &history, &violations, &gaps);
-    if harm.loses_data() {
-        violations.retain(|violation| !violation.fault.is_explained_by_loss());
-    }
-    Ok(Outcome { row, violations, history })
+    let row = Row { steadiness, ..Row::new(harm, acks, runs, &history, &violations, &gaps) };
+    let allowance = match (harm, acks) {
+        (harm, _) if harm.loses_data() => Allowance::Copies,
+        (Harm::None, _) | (_, "all") => Allowance::Nothing,
+        _ => Allowance::Unsent(harmed_us),
+    };
+    violations.retain(|violation| !allowance.explains(violation));
+    Ok(Outcome { row, violations, history, evidence: None })
 }
 
 /// Compares the digests of the copies of slots in use, where the nodes tell them.

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lariat_chaos::fault::Harm;
+use lariat_chaos::history::Door;
+use lariat_chaos::links::Cut;
 use lariat_chaos::run::{Plan, run};
 
 /// Those that take seconds; the others are for longer runs.
@@ -18,6 +20,10 @@ const FAULTS: &[Harm] = &[
     Harm::Pause1,
     Harm::Panic,
     Harm::TwoInSequence,
+    Harm::Cut,
+    Harm::CutOneWay,
+    Harm::Bridge,
+    Harm::Flap,
 ];
 
 fn lariat() -> Option<PathBuf> {
@@ -26,27 +32,56 @@ fn lariat() -> Option<PathBuf> {
     named.or_else(beside).filter(|path| path.is_file())
 }
 
+fn plan(lariat: PathBuf, harm: Harm) -> Plan {
+    let seconds = std::env::var("LARIAT_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok());
+    Plan {
+        lariat,
+        nodes: 3,
+        time: Duration::from_secs(seconds.unwrap_or(8)),
+        harm,
+        cut: Cut::Silence,
+        pace: Duration::from_millis(4),
+        burns: false,
+        acks: "all",
+        kills: None,
+        seed: 1,
+        doors: &[Door::Http],
+        has_debug: harm.needs_debug(),
+        evidence: None,
+    }
+}
+
+#[test]
+fn a_failed_run_names_the_directory_with_its_evidence() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let place = tempfile::tempdir().expect("there is a place for temporary files");
+    // Its nodes end at once.
+    let plan =
+        Plan { evidence: Some(place.path().into()), ..plan("/bin/false".into(), Harm::Kill) };
+    let error = runtime.block_on(run(&plan)).expect_err("the nodes end by themselves");
+    let told = format!("{error:#}");
+    let kept = place.path().read_dir().expect("it is there").flatten().next();
+    let kept = kept.expect("the directory is kept").path();
+    assert!(told.contains(&*kept.to_string_lossy()), "{told}");
+    for file in ["cluster.toml", "node-1.log", "history.jsonl", "run.json"] {
+        assert!(kept.join(file).is_file(), "{file} is missing");
+    }
+}
+
 #[test]
 fn clients_of_a_harmed_cluster_see_nothing_wrong() {
     let Some(lariat) = lariat() else {
         println!("no lariat binary beside this test and none in LARIAT_BIN: nothing is tested");
         return;
     };
-    let seconds = std::env::var("LARIAT_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
-    for harm in FAULTS {
-        let plan = Plan {
-            lariat: lariat.clone(),
-            nodes: 3,
-            time: Duration::from_secs(seconds.unwrap_or(8)),
-            harm: *harm,
-            acks: "all",
-            kills: None,
-            seed: 1,
-            has_debug: harm.needs_debug(),
-        };
+    let redis =
+        Plan { doors: &[Door::Redis, Door::RedisCluster], ..plan(lariat.clone(), Harm::Kill) };
+    let plans = FAULTS.iter().map(|harm| plan(lariat.clone(), *harm));
+    for plan in plans.chain([redis]) {
+        let harm = plan.harm;
         let outcome = runtime.block_on(run(&plan)).expect("the run ends and its fault happened");
-        assert_eq!(outcome.violations, [], "{harm:?}");
+        assert_eq!(outcome.violations, [], "{harm:?}, evidence in {:?}", outcome.evidence);
         assert!(outcome.row.acknowledged > 100, "{:?}", outcome.row);
     }
 }

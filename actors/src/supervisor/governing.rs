@@ -357,6 +357,7 @@ impl Supervisor {
                     tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node has a lease and serves")
                 }
                 false => {
+                    self.shared.counters.leases_lost.add(1);
                     tracing::warn!(node = %self.shared.id, "this node has lost its lease and serves nothing until a majority answers")
                 }
             }

@@ -30,7 +30,10 @@ pub fn unique(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
         match read.value.as_deref() {
             Some(seen) if seen == value => {}
             Some(seen) => found.push(Violation::new(Fault::Invented, key, format!("read {seen}"))),
-            None => found.push(Violation::new(Fault::Lost, key, "acknowledged, then not there")),
+            None => {
+                let detail = "acknowledged, then not there";
+                found.push(Violation::new(Fault::Lost, key, detail).of(put));
+            }
         }
     }
 }
@@ -45,7 +48,8 @@ pub fn deleted(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
     }
     for read in reads(events).filter(|read| read.invoked_us > delete.returned_us) {
         if read.value.is_some() {
-            found.push(Violation::new(Fault::Resurrected, key, "read after its deletion"));
+            let detail = "read after its deletion";
+            found.push(Violation::new(Fault::Resurrected, key, detail).of(delete));
         }
     }
 }
@@ -61,7 +65,7 @@ pub fn expiring(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
             found.push(Violation::new(Fault::Expired, key, "read after its deadline"));
         }
         if is_before && read.value.is_none() {
-            found.push(Violation::new(Fault::Lost, key, "gone before its deadline"));
+            found.push(Violation::new(Fault::Lost, key, "gone before its deadline").of(put));
         }
     }
 }
@@ -119,7 +123,8 @@ pub fn appended(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
         }
         for (token, event) in &tokens {
             if event.outcome == Outcome::Ok && !seen.contains(token) {
-                found.push(Violation::new(Fault::Lost, key, format!("token {token}")));
+                let lost = Violation::new(Fault::Lost, key, format!("token {token}"));
+                found.push(lost.of(event));
             }
         }
     }
@@ -128,7 +133,9 @@ pub fn appended(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
 /// Reads of a value that an acknowledged write had replaced before the read began.
 pub fn stale(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
     let written = |event: &Event| match &event.call {
-        Call::Put { value, .. } | Call::Swap { value, .. } => Some(value.clone()),
+        Call::Put { value, .. } | Call::Swap { value, .. } | Call::Exchange { value } => {
+            Some(value.clone())
+        }
         _ => None,
     };
     let mut writes: Vec<(&Event, String)> = events
@@ -148,8 +155,8 @@ pub fn stale(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
             event.invoked_us > newer_than && event.returned_us < read.invoked_us
         });
         if let Some((write, value)) = missed {
-            let mut violation =
-                Violation::new(Fault::Stale, key, format!("read {:?} after {value}", read.value));
+            let detail = format!("read {:?} after {value}", read.value);
+            let mut violation = Violation::new(Fault::Stale, key, detail).of(write);
             violation.stale_ms = Some((read.invoked_us - write.returned_us) as f64 / 1000.0);
             found.push(violation);
         }

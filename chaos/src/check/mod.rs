@@ -1,5 +1,6 @@
 //! Judges a history. Pure.
 
+pub mod allowance;
 mod facts;
 pub mod register;
 #[cfg(test)]
@@ -33,15 +34,12 @@ pub enum Fault {
     Invented,
     /// Copies of a slot differ after everything came to rest.
     Differing,
+    /// A node that reached no majority answered after its lease was over.
+    ServedWithoutLease,
+    /// A member that nobody harmed was taken out.
+    Removed,
     /// The register checker's work bound was reached.
     GaveUp,
-}
-
-impl Fault {
-    /// Can the death of every copy at once explain it?
-    pub fn is_explained_by_loss(self) -> bool {
-        matches!(self, Fault::Lost | Fault::Stale | Fault::NotLinearizable | Fault::Doubled)
-    }
 }
 
 /// One thing that must not happen.
@@ -55,11 +53,25 @@ pub struct Violation {
     pub detail: String,
     /// For stale reads: how long the missed write had been acknowledged.
     pub stale_ms: Option<f64>,
+    /// When the write concerned was asked and acknowledged, in us of the history's clock; where no
+    /// single one is, the first and the last time that the key was used before the end.
+    pub between_us: (u64, u64),
 }
 
 impl Violation {
     pub(crate) fn new(fault: Fault, key: &str, detail: impl Into<String>) -> Violation {
-        Violation { fault, key: key.into(), detail: detail.into(), stale_ms: None }
+        Violation {
+            fault,
+            key: key.into(),
+            detail: detail.into(),
+            stale_ms: None,
+            between_us: (0, u64::MAX),
+        }
+    }
+
+    /// It concerns this write.
+    fn of(self, write: &Event) -> Violation {
+        Violation { between_us: (write.invoked_us, write.returned_us), ..self }
     }
 }
 
@@ -71,6 +83,7 @@ pub fn check(events: &[Event]) -> Vec<Violation> {
     }
     let mut found = Vec::new();
     for (key, events) in keys {
+        let before = found.len();
         match events[0].kind {
             Kind::Unique => facts::unique(key, &events, &mut found),
             Kind::Delete => facts::deleted(key, &events, &mut found),
@@ -94,6 +107,13 @@ pub fn check(events: &[Event]) -> Vec<Violation> {
                     )),
                 }
             }
+        }
+        let used = events.iter().filter(|event| !event.is_final);
+        let first = used.clone().map(|event| event.invoked_us).min();
+        let last = used.map(|event| event.returned_us).max();
+        for violation in &mut found[before..] {
+            let (from, to) = violation.between_us;
+            violation.between_us = (from.max(first.unwrap_or(from)), to.min(last.unwrap_or(to)));
         }
     }
     found

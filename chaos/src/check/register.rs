@@ -137,8 +137,11 @@ fn apply<'a>(mut state: State<'a>, event: &'a Event) -> Option<State<'a>> {
         (Call::Swap { expected, .. }, Outcome::Mismatch) => {
             return (top != expected.as_deref()).then_some(state);
         }
+        (Call::Exchange { .. }, Outcome::Ok) if top != event.value.as_deref() => return None,
         (Call::Swap { expected, .. }, _) if top != expected.as_deref() => return None,
-        (Call::Swap { value, .. } | Call::Put { value, .. }, _) => Some(value.as_str()),
+        (Call::Swap { value, .. } | Call::Put { value, .. } | Call::Exchange { value }, _) => {
+            Some(value.as_str())
+        }
         (Call::Delete, _) => None,
         (Call::Incr | Call::Append { .. }, _) => return None,
     };

@@ -1,14 +1,16 @@
 //! Planted mistakes in a correct history are found, and the correct one is not blamed.
 
+use super::allowance::Allowance;
 use super::register::{self, Verdict};
 use super::{Fault, check};
-use crate::history::{Call, Event, Kind, Outcome, read, write};
+use crate::history::{Call, Door, Event, Kind, Outcome, read, write};
 
 fn event(kind: Kind, call: Call, value: Option<&str>, at: u64) -> Event {
     Event {
         key: format!("{kind:?}"),
         kind,
         call,
+        door: Door::Http,
         outcome: Outcome::Ok,
         value: value.map(Into::into),
         since: Some(1),
@@ -163,4 +165,79 @@ fn checker_says_when_it_gave_up() {
     let events = correct();
     let events: Vec<&Event> = events.iter().filter(|e| e.kind == Kind::Register).collect();
     assert_eq!(register::check(&events, 1), Verdict::GaveUp);
+}
+
+/// The write concerned was asked at 10,000 us and acknowledged at 10,500 us.
+fn lost_write() -> super::Violation {
+    let mut events = correct();
+    events.retain(|event| event.kind == Kind::Unique);
+    events[1].value = None;
+    check(&events).remove(0)
+}
+
+#[test]
+fn only_what_was_acknowledged_around_harm_may_be_unsent() {
+    let lost = lost_write();
+    assert!(!Allowance::Nothing.explains(&lost));
+    assert!(Allowance::Unsent(vec![(10_200, 90_000)]).explains(&lost));
+    assert!(!Allowance::Unsent(vec![(10_501, 90_000)]).explains(&lost));
+    assert!(!Allowance::Unsent(vec![(0, 9_999)]).explains(&lost));
+    assert!(!Allowance::Unsent(Vec::new()).explains(&lost));
+}
+
+#[test]
+fn loss_explains_nothing_that_happened_twice_or_was_served_twice() {
+    let everything = Allowance::Unsent(vec![(0, u64::MAX)]);
+    for fault in
+        [Fault::Doubled, Fault::TwoServers, Fault::Invented, Fault::Differing, Fault::Expired]
+    {
+        let violation = super::Violation { fault, ..lost_write() };
+        assert!(!everything.explains(&violation), "{fault:?}");
+        assert!(!Allowance::Copies.explains(&violation), "{fault:?}");
+    }
+    let back = super::Violation { fault: Fault::Resurrected, ..lost_write() };
+    assert!(everything.explains(&back), "a copy did not hear of the deletion");
+    assert!(!Allowance::Copies.explains(&back), "an empty slot has nothing to come back");
+}
+
+fn exchange(value: &str, found: Option<&str>, at: u64) -> Event {
+    let mut event = event(Kind::Register, Call::Exchange { value: value.into() }, found, at);
+    event.since = None;
+    event
+}
+
+#[test]
+fn exchange_that_found_what_was_replaced_is_found() {
+    let verdict = |found: &str| {
+        let mut read = event(Kind::Register, Call::Get, Some("c"), 5);
+        read.since = None;
+        let events = [
+            exchange("a", None, 1),
+            exchange("b", Some("a"), 2),
+            exchange("c", Some(found), 3),
+            read,
+        ];
+        register::check(&events.iter().collect::<Vec<_>>(), register::WORK_MAX)
+    };
+    assert_eq!(verdict("b"), Verdict::Linearizable);
+    assert_eq!(verdict("a"), Verdict::NotLinearizable);
+}
+
+#[test]
+fn lost_exchange_is_found() {
+    let mut events = vec![exchange("a", None, 1), exchange("b", Some("a"), 2)];
+    events.push(event(Kind::Register, Call::Get, Some("a"), 5));
+    let faults: Vec<Fault> = check(&events).into_iter().map(|v| v.fault).collect();
+    assert_eq!(faults, [Fault::Stale, Fault::NotLinearizable]);
+}
+
+#[test]
+fn unknown_exchange_may_have_happened_or_not() {
+    for seen in ["a", "b"] {
+        let mut unknown = exchange("b", None, 2);
+        unknown.outcome = Outcome::Maybe;
+        let events = [exchange("a", None, 1), unknown, exchange("c", Some(seen), 3)];
+        let events: Vec<&Event> = events.iter().collect();
+        assert_eq!(register::check(&events, register::WORK_MAX), Verdict::Linearizable);
+    }
 }
