@@ -1,6 +1,6 @@
 //! The Redis ports: the same replies as redis-server, hostile input, clusters.
 
 mod cluster;
-mod compare;
+pub mod compare;
 mod connections;
 mod resp;
