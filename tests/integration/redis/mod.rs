@@ -1,6 +1,8 @@
 //! The Redis ports: the same replies as redis-server, hostile input, clusters.
 
+mod clients;
 mod cluster;
 pub mod compare;
 mod connections;
 mod resp;
+mod rust_client;
