@@ -4,5 +4,6 @@ mod clients;
 mod cluster;
 pub mod compare;
 mod connections;
+mod hostile;
 mod resp;
 mod rust_client;
