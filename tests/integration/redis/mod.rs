@@ -5,5 +5,6 @@ mod cluster;
 pub mod compare;
 mod connections;
 mod hostile;
+mod metrics;
 mod resp;
 mod rust_client;
