@@ -254,7 +254,7 @@ fn control_samples() -> Vec<(&'static str, Message)> {
 fn what_is_agreed_comes_back_and_nothing_else_is_taken_for_it() {
     let found = Change::Found { cluster_id: 5, starts: vec![(NodeIx(0), 10), (NodeIx(1), 11)] };
     let members = (0..2).map(|i| crate::map::tests::member(i, "a")).collect();
-    let map = ClusterMap::from_members(5, members, 8, 2).apply(3, &[found.clone()]).0;
+    let map = ClusterMap::from_members(5, members, 8, 2).apply(3, std::slice::from_ref(&found)).0;
     for agreed in [Agreed::Changes(vec![found]), Agreed::Map(MapState { base: 2, map })] {
         let bytes = encode_agreed(&agreed);
         assert_eq!(decode_agreed(&bytes).unwrap(), agreed);
