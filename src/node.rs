@@ -75,7 +75,16 @@ impl Node {
     /// `web::scope("/cache").configure(node.gateway())`. One scope; nothing leaks into the host.
     #[cfg(feature = "http")]
     pub fn gateway(&self) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + 'static {
-        let gateway = crate::http::Gateway::new(self.client(), &self.inner.settings);
+        #[cfg(feature = "redis")]
+        let ports = crate::redis::Ports::default();
+        #[cfg(feature = "redis")]
+        ports.fill(&self.inner.redis);
+        let gateway = crate::http::Gateway::new(
+            self.client(),
+            &self.inner.settings,
+            #[cfg(feature = "redis")]
+            ports,
+        );
         move |config| gateway.configure(config)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage.
 
+mod bench;
 mod client;
 mod commands;
 mod demo;
@@ -138,6 +139,9 @@ enum Command {
         #[command(flatten)]
         to: To,
     },
+    /// Put load on a node, or on any server that speaks Redis's language, and time the answers
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Options),
 }
 
 /// Which nodes and which cache a client command talks to.
@@ -189,6 +193,7 @@ pub fn run() -> ExitCode {
         Command::Replay { file, concurrency, clear, to } => {
             replay::run(&to, &file, concurrency.into(), clear)
         }
+        Command::Bench(options) => bench::run(&options),
     };
     match result {
         Ok(code) => code,

@@ -141,11 +141,13 @@ impl Connection {
             End::Protocol(error) => {
                 self.out.clear(0);
                 self.out.error(&format!("ERR Protocol error: {error}"));
+                self.count();
                 self.part().await;
             }
             End::Overloaded => {
                 self.out.clear(0);
                 self.out.error("TRYAGAIN too many requests or bytes in flight");
+                self.count();
                 self.part().await;
             }
             End::Stalled => self.gateway.counts.stalled.add(1),
@@ -273,7 +275,6 @@ impl Connection {
     async fn answer(&mut self, bytes: Bytes) -> Result<(), End> {
         let commands = std::mem::take(&mut self.commands);
         let began = Instant::now();
-        self.gateway.counts.commands.add(commands.all.len() as u64);
         let mut at = 0;
         while at < commands.all.len() && !self.session.is_closing {
             self.batch.clear();
@@ -303,6 +304,7 @@ impl Connection {
             }
             drop(permit);
         }
+        self.count();
         let took = began.elapsed();
         let client = &self.session.client;
         client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
@@ -317,6 +319,14 @@ impl Connection {
         }
         self.commands = commands;
         Ok(())
+    }
+
+    /// Counts what was done since the last time.
+    fn count(&mut self) {
+        let counts = &self.gateway.counts;
+        self.session.run.end(counts);
+        counts.take_errors(&mut self.batch.texts);
+        counts.take_errors(&mut self.out);
     }
 
     /// Asks the shards what the batch needs and writes what they say; what is under way counts
