@@ -82,6 +82,16 @@ impl Governing {
         }
     }
 
+    /// Tells a peer that can be reached again which starts were declared dead: it may have missed it.
+    pub fn tell_forgotten(&self, to: NodeIx) {
+        for (node, peer) in self.peers.iter().enumerate() {
+            if peer.forgotten > 0 && peer.forgotten >= peer.seen {
+                let (node, incarnation) = (NodeIx(node as u16), peer.forgotten);
+                self.send(to, Control::Forget { node, incarnation });
+            }
+        }
+    }
+
     pub fn peer(&mut self, node: NodeIx) -> &mut Peer {
         &mut self.peers[usize::from(node.0)]
     }

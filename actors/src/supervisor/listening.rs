@@ -349,6 +349,7 @@ impl Handler<LineNews> for Supervisor {
                 (peer.up, peer.refused, peer.heard_at) = (Some(incarnation), false, now);
                 (peer.standing, peer.agreed) = (None, None);
                 governing.send(news.peer, Control::Status);
+                governing.tell_forgotten(news.peer);
                 self.seen(news.peer, incarnation);
             }
             Event::Heard(message) if is_current => self.heard(news.peer, message, ctx),
