@@ -39,7 +39,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler};
 pub use counters::ShardCounters;
 
 use crate::clock::HybridClock;
-use crate::lru::{Cause, Lru, LruConfig, Removal};
+use crate::lru::{Cause, Copies, Lru, LruConfig, Removal};
 use crate::op::{Answer, FailureKind, Ms, Reply};
 use crate::router::Router;
 use crate::router::gates::CopyGates;
@@ -71,6 +71,7 @@ pub struct Shard {
     gates: Rc<CopyGates>,
     supervisor: Addr<Supervisor>,
     caches: Vec<CacheShard>,
+    copies: Copies,
     slots: Slots,
     versions: HybridClock,
     adopted: Adopted,
@@ -144,6 +145,7 @@ impl Shard {
             gates,
             supervisor,
             caches,
+            copies: Copies::default(),
         }
     }
 
