@@ -29,6 +29,9 @@ use super::session::Session;
 const READ_BYTES: usize = 16 * 1024;
 const SMALL_READ_BYTES: usize = 1024;
 
+/// How long a client that sends much at a time may pause before its buffers are given back.
+const KEPT_FOR: Duration = Duration::from_millis(100);
+
 /// Commands for which a connection keeps room while it waits.
 const KEPT_COMMANDS: usize = 64;
 
@@ -182,15 +185,23 @@ impl Connection {
     async fn read(&mut self) -> Result<(), End> {
         let client = self.session.client.clone();
         if self.input.is_empty() && self.room > SMALL_READ_BYTES {
-            // It may be a while until it sends more: large buffers are not kept for that.
-            self.input = BytesMut::new();
-            self.out.clear(SMALL_READ_BYTES);
-            self.commands.forget(KEPT_COMMANDS);
-            self.batch.forget(KEPT_COMMANDS);
-            tokio::select! {
+            let more = tokio::select! {
                 biased;
-                ready = self.stream.readable() => ready?,
+                ready = self.stream.readable() => Some(ready?),
                 () = client.ended() => return Err(End::Asked),
+                () = tokio::time::sleep(KEPT_FOR) => None,
+            };
+            if more.is_none() {
+                // It may be a while until it sends more: large buffers are not kept for that.
+                self.input = BytesMut::new();
+                self.out.clear(SMALL_READ_BYTES);
+                self.commands.forget(KEPT_COMMANDS);
+                self.batch.forget(KEPT_COMMANDS);
+                tokio::select! {
+                    biased;
+                    ready = self.stream.readable() => ready?,
+                    () = client.ended() => return Err(End::Asked),
+                }
             }
         }
         let needs = self.parser.needs().saturating_sub(self.input.len()).max(self.room / 4);
@@ -278,6 +289,8 @@ impl Connection {
         let mut at = 0;
         while at < commands.all.len() && !self.session.is_closing {
             self.batch.clear();
+            // Most commands are one request.
+            self.batch.requests.reserve((commands.all.len() - at).min(REQUESTS_MAX));
             while let Some((places, line)) = commands.all.get(at) {
                 let args =
                     Args::new(line.as_ref().unwrap_or(&bytes), &commands.ranges[places.clone()]);

@@ -126,7 +126,8 @@ impl Shard {
         let before = (lru.len(), lru.bytes());
         let mut gone = (0, 0);
         let spec = &self.shared.caches[cache_index];
-        let mut target = Target { lru, spec, versions: &mut self.versions, now, wall, since };
+        let (copies, versions) = (&mut self.copies, &mut self.versions);
+        let mut target = Target { lru, spec, copies, versions, now, wall, since };
         let outcome = target.apply(request, &mut |removal| {
             gone.0 += 1;
             gone.1 += removal.bytes;

@@ -40,7 +40,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler};
 pub use counters::ShardCounters;
 
 use crate::clock::HybridClock;
-use crate::lru::{Cause, Lru, LruConfig, Removal};
+use crate::lru::{Cause, Copies, Lru, LruConfig, Removal};
 use crate::op::{Answer, FailureKind, Ms, Reply};
 use crate::recency::Recency;
 use crate::router::Router;
@@ -73,6 +73,7 @@ pub struct Shard {
     gates: Rc<CopyGates>,
     supervisor: Addr<Supervisor>,
     caches: Vec<CacheShard>,
+    copies: Copies,
     slots: Slots,
     versions: HybridClock,
     recency: Recency,
@@ -148,6 +149,7 @@ impl Shard {
             gates,
             supervisor,
             caches,
+            copies: Copies::default(),
         }
     }
 
