@@ -17,7 +17,7 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|");
     for points in [128, 256] {
-        for count in [3, 5, 10, 20, 30, 50, 100] {
+        for count in [3, 5, 10, 20, 30, 50, 100, 1_000] {
             let started = Instant::now();
             let rows = place(&nodes(count), points, 2);
             let took = started.elapsed();

@@ -395,13 +395,25 @@ impl Builder {
             other => Error::Start(other.to_string()),
         })?;
         let running = Arc::new(running);
+        #[cfg(all(feature = "http", feature = "redis"))]
+        let ports = crate::redis::Ports::default();
         #[cfg(feature = "http")]
         let server = match self.http.take() {
-            Some(listener) => Some(serve(&running, &settings, listener)?),
+            Some(listener) => {
+                let gateway = crate::http::Gateway::new(
+                    running.client(),
+                    &settings,
+                    #[cfg(feature = "redis")]
+                    ports.clone(),
+                );
+                Some(serve(&running, gateway, &settings, listener)?)
+            }
             None => None,
         };
         #[cfg(feature = "redis")]
         let redis = serve_redis(&running, &settings, self.redis)?;
+        #[cfg(all(feature = "http", feature = "redis"))]
+        ports.fill(&redis);
         Ok(Node::new(
             running,
             settings,
@@ -417,11 +429,12 @@ impl Builder {
 #[cfg(feature = "http")]
 fn serve(
     running: &Running,
+    gateway: crate::http::Gateway,
     settings: &Config,
     listener: TcpListener,
 ) -> Result<crate::http::Server, Error> {
     let client = running.client();
-    let server = crate::http::Server::start(client.clone(), settings, listener);
+    let server = crate::http::Server::start(client.clone(), gateway, settings, listener);
     let until = Instant::now() + HTTP_START_TIMEOUT;
     let server = server.map_err(|error| Error::Start(error.to_string()));
     while server.is_ok() && !client.is_started() {

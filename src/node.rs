@@ -75,7 +75,16 @@ impl Node {
     /// `web::scope("/cache").configure(node.gateway())`. One scope; nothing leaks into the host.
     #[cfg(feature = "http")]
     pub fn gateway(&self) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + 'static {
-        let gateway = crate::http::Gateway::new(self.client(), &self.inner.settings);
+        #[cfg(feature = "redis")]
+        let ports = crate::redis::Ports::default();
+        #[cfg(feature = "redis")]
+        ports.fill(&self.inner.redis);
+        let gateway = crate::http::Gateway::new(
+            self.client(),
+            &self.inner.settings,
+            #[cfg(feature = "redis")]
+            ports,
+        );
         move |config| gateway.configure(config)
     }
 
@@ -91,8 +100,9 @@ impl Node {
         self.inner.redis.iter().map(crate::redis::Server::address).collect()
     }
 
-    /// Leaves politely: not ready any more, requests in flight are finished within
-    /// `drain_timeout`, then everything stops. Idempotent.
+    /// Leaves politely: not ready any more, its slots are given to other members while requests are
+    /// still served, those in flight are finished, each within `drain_timeout`; then everything
+    /// stops. Idempotent.
     pub async fn shutdown(&self) {
         self.stop(true).await;
     }
@@ -131,6 +141,9 @@ impl Node {
 impl Inner {
     fn stop(&self, drain: bool) {
         self.running.announce_stop();
+        if drain {
+            self.running.leave();
+        }
         #[cfg(any(feature = "http", feature = "redis"))]
         let patience = drain
             .then_some(std::time::Duration::from_millis(self.settings.cluster.drain_timeout_ms));

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
-const PURE: [&str; 17] = [
+const PURE: [&str; 18] = [
     "apply",
     "clock",
     "codec",
@@ -18,6 +18,7 @@ const PURE: [&str; 17] = [
     "lru",
     "map",
     "op",
+    "recency",
     "replication",
     "ring",
     "slot",

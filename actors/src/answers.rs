@@ -20,7 +20,9 @@ use crate::shard::direct::{Decisions, Direct, needs_nobody_else};
 pub struct Answers {
     client: Client,
     options: CallOptions,
-    /// Which requests are writes.
+    /// How many requests there are.
+    count: usize,
+    /// Which of them are writes; empty when none is.
     writes: Vec<bool>,
     /// What is known already, if some was asked directly.
     known: Vec<Option<Answer>>,
@@ -46,12 +48,19 @@ struct Routed {
     reply: oneshot::Receiver<Vec<Answer>>,
 }
 
+/// Which of the requests are writes; nothing is kept for a batch of reads.
+fn writes(requests: &[Request]) -> Vec<bool> {
+    let is_write = |request: &Request| request.op.is_write();
+    if requests.iter().any(is_write) { requests.iter().map(is_write).collect() } else { Vec::new() }
+}
+
 impl Answers {
     pub(crate) fn ask(client: &Client, requests: Vec<Request>, options: CallOptions) -> Answers {
         let mut answers = Answers {
             client: client.clone(),
             options,
-            writes: requests.iter().map(|request| request.op.is_write()).collect(),
+            count: requests.len(),
+            writes: writes(&requests),
             known: Vec::new(),
             parts: Vec::new(),
             rest: Vec::new(),
@@ -146,8 +155,8 @@ impl Answers {
             Some(decisions) => decisions,
             None => {
                 let places = places.iter().flatten().copied();
-                let whole = 0..if is_whole { self.writes.len() } else { 0 };
-                let writes = places.chain(whole).map(|place| self.writes[place]);
+                let whole = 0..if is_whole { self.count } else { 0 };
+                let writes = places.chain(whole).map(|place| self.is_write(place));
                 Decisions {
                     answers: writes.map(|write| self.crashed(write)).collect(),
                     rest: Vec::new(),
@@ -155,15 +164,19 @@ impl Answers {
             }
         };
         if is_whole {
-            self.known = self.writes.iter().map(|_| None).collect();
+            self.known = (0..self.count).map(|_| None).collect();
         }
-        let places = places.unwrap_or_else(|| (0..self.writes.len()).collect());
+        let places = places.unwrap_or_else(|| (0..self.count).collect());
         let decided = decisions.answers.len();
         for (&place, answer) in places.iter().zip(decisions.answers) {
             self.known[place] = Some(answer);
         }
         self.rest.extend(places.into_iter().skip(decided).zip(decisions.rest));
         None
+    }
+
+    fn is_write(&self, place: usize) -> bool {
+        self.writes.get(place).is_some_and(|&write| write)
     }
 
     /// A shard that dropped the reply has crashed, or the node has stopped.
@@ -207,12 +220,12 @@ impl Future for Answers {
         let places = routed.places.take();
         // A Router only goes away with its node.
         let Some(places) = places else {
-            let all_gone = || this.writes.iter().map(|&write| gone(write)).collect();
+            let all_gone = || (0..this.count).map(|place| gone(this.is_write(place))).collect();
             return Poll::Ready(reply.unwrap_or_else(all_gone));
         };
         let mut answers = reply.into_iter().flatten();
         for place in places {
-            let answer = answers.next().unwrap_or_else(|| gone(this.writes[place]));
+            let answer = answers.next().unwrap_or_else(|| gone(this.is_write(place)));
             this.known[place] = Some(answer);
         }
         Poll::Ready(this.all_known())
@@ -279,7 +292,7 @@ mod tests {
                 let places = (!whole).then(|| vec![1, 2, 3]);
                 let count = if whole { 3 } else { 4 };
                 let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER);
-                answers.writes = vec![true; count];
+                (answers.count, answers.writes) = (count, vec![true; count]);
                 answers.known = if whole { Vec::new() } else { vec![None; count] };
                 if !whole {
                     answers.known[0] = Some(Ok(Reply::NotFound));
@@ -302,7 +315,7 @@ mod tests {
         with_node(async |client| {
             let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER);
             let (_, reply) = oneshot::channel();
-            answers.writes = vec![true, false];
+            (answers.count, answers.writes) = (2, vec![true, false]);
             answers.known = Vec::new();
             answers.parts = vec![Part { places: None, reply }];
             let crashed = FailureKind::ShardCrashed;

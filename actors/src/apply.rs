@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use crate::clock::HybridClock;
-use crate::lru::{Lru, Removal, View};
+use crate::lru::{Copies, Lru, Removal, View};
 use crate::op::{
     CacheId, Entry, Failure, FailureKind, Ms, Op, Precondition, Put, Reply, Request, Ttl, Version,
     Written,
@@ -26,6 +26,8 @@ pub struct Target<'a> {
     pub lru: &'a mut Lru,
     /// The cache's settings.
     pub spec: &'a CacheSpec,
+    /// Makes copies of values for gets.
+    pub copies: &'a mut Copies,
     /// The source of versions.
     pub versions: &'a mut HybridClock,
     /// The node's clock.
@@ -52,7 +54,9 @@ impl Target<'_> {
         match &request.op {
             Op::Get { .. } => {
                 let view = self.lru.get(request.slot, &request.key, now, removed);
-                Ok((Reply::Entry(view.map(|view| entry(&view, now, since))), None))
+                let copies = &mut *self.copies;
+                let read = view.map(|view| entry_with(copies.value(&view), &view, now, since));
+                Ok((Reply::Entry(read), None))
             }
             Op::Peek => {
                 let view = self.lru.peek(request.slot, &request.key, now);
@@ -318,8 +322,12 @@ fn refused(when: &Precondition, current: Option<Version>) -> Option<Option<Versi
 }
 
 fn entry(view: &View<'_>, now: Ms, since: u64) -> Entry {
+    entry_with(view.value(), view, now, since)
+}
+
+fn entry_with(value: Bytes, view: &View<'_>, now: Ms, since: u64) -> Entry {
     Entry {
-        value: view.value(),
+        value,
         content_type: view.content_type().map(Bytes::copy_from_slice),
         version: view.version(),
         ttl_ms: view.deadline().map(|at| at.saturating_sub(now)),

@@ -220,6 +220,19 @@ impl Client {
         }
     }
 
+    /// Has a node give all its slots to others and leave the cluster, or stay after all: for its
+    /// current start, and until it has left. It is asked for until the cluster has agreed to it.
+    pub fn drain(&self, node: NodeIx, leaving: bool) {
+        if let Some(registry) = self.shared.registry.get() {
+            registry.supervisor.do_send(crate::supervisor::DrainNode { node, leaving });
+        }
+    }
+
+    /// Has this node left the cluster?
+    pub fn has_left(&self) -> bool {
+        self.shared.left.load(Relaxed)
+    }
+
     /// Has the node failed in a way that only a new process mends?
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Relaxed)
@@ -234,15 +247,20 @@ impl Client {
     pub fn readiness(&self) -> Readiness {
         let map = self.shared.map.load();
         let because = |why: &str| Readiness::NotReady(why.into());
+        let me = map.member(self.shared.me);
         if self.is_stopping() {
             because("the node is stopping")
+        } else if self.has_left() {
+            because("the node has left the cluster")
+        } else if me.leaving && me.incarnation == self.shared.incarnation() {
+            because("the node is leaving the cluster")
         } else if self.shared.registry.get().is_none() {
             because("the node is starting")
         } else if self.shared.given_up.load(Relaxed) {
             because("a shard has ended too often")
         } else if map.present().next().is_none() {
             because("no cluster is founded yet")
-        } else if map.member(self.shared.me).incarnation != self.shared.incarnation() {
+        } else if me.incarnation != self.shared.incarnation() {
             because("the node is not a member of the cluster yet")
         } else if !self.has_lease() {
             because("no majority of the cluster answers")

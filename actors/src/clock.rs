@@ -56,6 +56,32 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_jumps_ahead_and_back_is_followed_once() {
+        let mut clock = HybridClock::default();
+        let (before, ahead) = (clock.next(1_000), clock.next(9_000_000));
+        let after = clock.next(1_020);
+        assert!(before < ahead && after.0 == ahead.0 + 1);
+    }
+
+    /// Nodes that take turns as the primary, and see each other's versions as copies do.
+    #[test]
+    fn versions_rise_over_promotions_while_wall_clocks_are_less_than_the_cap_apart() {
+        for apart in [0, 1_000, FORWARD_JUMP_MAX_MS] {
+            let mut clocks = [HybridClock::default(); 2];
+            let mut last = Version(0);
+            for turn in 0..20u64 {
+                // The first node's clock is ahead.
+                let walls = [100_000 + turn + apart, 100_000 + turn];
+                let primary = (turn % 2) as usize;
+                let version = clocks[primary].next(walls[primary]);
+                assert!(version > last, "{apart} ms apart, turn {turn}");
+                clocks[1 - primary].observe(version, walls[1 - primary]);
+                last = version;
+            }
+        }
+    }
+
+    #[test]
     fn a_version_follows_what_was_observed() {
         let mut clock = HybridClock::default();
         clock.observe(Version((1_005 << 16) + 7), 1_000);

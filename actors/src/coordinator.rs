@@ -10,10 +10,10 @@
 //! which it is a copy at once. The slots of which it is primary follow when its last lease must be
 //! over: until then it may still serve them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lease::waited_out;
-use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Standing, plan};
+use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Placed, Standing, plan};
 use crate::op::Ms;
 use crate::slot::Slot;
 
@@ -43,11 +43,12 @@ pub struct Coordinator {
     members: Vec<Seen>,
     asks: BTreeSet<(Slot, u64, Ask)>,
     joins: Vec<(NodeIx, u64)>,
+    /// Starts that want to leave, or to stay after all.
+    leaves: BTreeMap<NodeIx, (u64, bool)>,
     planned_at: Ms,
     /// Have imports ended since the last plan?
     has_room: bool,
-    /// The members that the ring was last asked for, and where it puts the slots.
-    placed: (Vec<(NodeIx, u64)>, Vec<Vec<NodeIx>>),
+    placed: Placed,
     /// Has it been unable to speak since it proposed last?
     was_mute: bool,
 }
@@ -92,9 +93,10 @@ impl Coordinator {
             members,
             asks,
             joins,
+            leaves: BTreeMap::new(),
             planned_at: 0,
             has_room: false,
-            placed: Default::default(),
+            placed: Placed::default(),
             was_mute: false,
         }
     }
@@ -175,6 +177,12 @@ impl Coordinator {
         Verdict::Silence
     }
 
+    /// A start of a node is to leave, or to stay after all. Once it holds nothing it is taken out,
+    /// and staying is too late.
+    pub fn leave(&mut self, node: NodeIx, incarnation: u64, leaving: bool) {
+        self.leaves.insert(node, (incarnation, leaving));
+    }
+
     /// Somebody wants a row to change.
     pub fn ask(&mut self, slot: Slot, stamp: u64, ask: Ask) {
         if self.asks.len() < ASKS_MAX {
@@ -207,6 +215,16 @@ impl Coordinator {
                 changes.push(Change::Admit { node, incarnation });
             }
         }
+        self.leaves.retain(|&node, &mut (incarnation, leaving)| {
+            let member = map.member(node);
+            member.incarnation == incarnation && member.leaving != leaving
+        });
+        changes.extend(self.leaves.iter().map(|(&node, &(incarnation, leaving))| Change::Leave {
+            node,
+            incarnation,
+            leaving,
+        }));
+        changes.extend(left(map, me));
         let members = &self.members;
         let is_gone = |node: NodeIx| members[usize::from(node.0)].is_gone;
         let mut has_room = false;
@@ -226,11 +244,7 @@ impl Coordinator {
         let wait = if self.has_room { PLAN_ON_MS } else { PLAN_EVERY_MS };
         if now >= self.planned_at + wait {
             (self.planned_at, self.has_room) = (now, false);
-            let present = map.present().map(|node| (node, map.member(node).incarnation)).collect();
-            if self.placed.0 != present {
-                self.placed = (present, map.place());
-            }
-            changes.extend(plan(map, &self.placed.1, Pace::default(), is_gone));
+            changes.extend(plan(map, self.placed.of(map), Pace::default(), is_gone));
         }
         changes
     }
@@ -261,6 +275,20 @@ impl Coordinator {
         }
         seen
     }
+}
+
+/// Members that wanted to leave and hold nothing any more. Nobody has to wait for their leases: no
+/// row names them. The coordinator itself is taken out by the next one, and with nobody who stays
+/// nobody is.
+fn left(map: &ClusterMap, me: NodeIx) -> Vec<Change> {
+    let is_leaving = |node: &NodeIx| *node != me && map.member(*node).leaving;
+    let stays = |node: NodeIx| !map.member(node).leaving;
+    if !map.present().any(stays) {
+        return Vec::new();
+    }
+    let holds_nothing = |node: &NodeIx| !map.rows.iter().any(|row| row.names(*node));
+    let left = map.present().filter(is_leaving).filter(holds_nothing);
+    left.map(|node| Change::Remove { node, incarnation: map.member(node).incarnation }).collect()
 }
 
 #[cfg(test)]

@@ -14,9 +14,24 @@ pub enum Holding {
     Primary {
         /// The epoch that made it primary.
         since: u64,
+        /// The stamp of the row under which it began to give the slot away; 0 if it does not.
+        /// It decides nothing from then on: only a row with a higher stamp says whose slot it is.
+        parked: u64,
     },
     /// It follows a primary, or did when it was last told anything.
     Copy(Copy),
+}
+
+impl Holding {
+    /// A primary that decides the slot under this `since`.
+    pub fn primary(since: u64) -> Self {
+        Holding::Primary { since, parked: 0 }
+    }
+
+    /// Is it the primary under this `since`, parked or not?
+    pub fn is_primary(&self, of: u64) -> bool {
+        matches!(*self, Holding::Primary { since, .. } if since == of)
+    }
 }
 
 /// What a row asks of the shard.
@@ -24,7 +39,7 @@ pub enum Holding {
 pub enum Step {
     /// Nothing.
     Stay,
-    /// The same primary as before has other copies.
+    /// The same primary as before has other copies, or has not given the slot away after all.
     Retarget,
     /// The copy becomes the primary; what it held under the one before.
     Promote {
@@ -43,10 +58,10 @@ pub enum Step {
     Lost,
 }
 
-/// What `row` means for a node that holds `held`. `begun` is the newest `since` under which this
+/// What `row` means for a node that holds `held` and, as a primary, has decided `n` writes. `begun` is the newest `since` under which this
 /// start of the node began the slot empty: it does so once per `since`, whatever became of the
 /// shard.
-pub fn on_row(held: &Holding, row: &Row, me: NodeIx, begun: u64) -> Step {
+pub fn on_row(held: &Holding, n: u64, row: &Row, me: NodeIx, begun: u64) -> Step {
     if let Holding::Copy(copy) = held
         && copy.stamp > row.stamp
     {
@@ -55,9 +70,19 @@ pub fn on_row(held: &Holding, row: &Row, me: NodeIx, begun: u64) -> Step {
     }
     if row.primary == me {
         return match *held {
-            Holding::Primary { since } if since == row.since => Step::Retarget,
+            Holding::Primary { since, parked } if since == row.since => {
+                match row.stamp > parked || parked == 0 {
+                    true => Step::Retarget,
+                    false => Step::Stay,
+                }
+            }
             _ if row.empty && begun < row.since => Step::StartEmpty,
             Holding::Copy(Copy { since, n, complete: true, .. }) if !row.empty => {
+                Step::Promote { old_since: since, old_n: n }
+            }
+            // It gave the slot away, and the other lost it before this node heard of either. Had
+            // the other decided anything that counts, it would have told this node before.
+            Holding::Primary { since, parked } if parked != 0 && !row.empty => {
                 Step::Promote { old_since: since, old_n: n }
             }
             _ => Step::Lost,
@@ -65,7 +90,7 @@ pub fn on_row(held: &Holding, row: &Row, me: NodeIx, begun: u64) -> Step {
     }
     let is_in_sync = row.in_sync().contains(&me);
     match *held {
-        Holding::Primary { since } if is_in_sync && since < row.since => Step::StepDown,
+        Holding::Primary { since, .. } if is_in_sync && since < row.since => Step::StepDown,
         Holding::Primary { .. } => Step::Drop,
         Holding::Copy(copy) if is_in_sync && copy.complete => Step::Stay,
         _ if is_in_sync => Step::Lost,
@@ -79,7 +104,7 @@ pub fn on_row(held: &Holding, row: &Row, me: NodeIx, begun: u64) -> Step {
 pub enum Wait {
     /// The lease is out, or the shard's gate is closed.
     Lease,
-    /// Another node is the primary, or nobody yet.
+    /// Another node is the primary, or nobody yet, or the slot is being given away.
     NotOwner,
 }
 
@@ -100,7 +125,9 @@ pub fn may_decide(
         return Err(Wait::Lease);
     }
     match *held {
-        Holding::Primary { since } if row.primary == me && row.since == since => Ok(since),
+        Holding::Primary { since, parked: 0 } if row.primary == me && row.since == since => {
+            Ok(since)
+        }
         _ => Err(Wait::NotOwner),
     }
 }
@@ -115,4 +142,94 @@ pub fn may_follow(row: &Row, me: NodeIx, stamp: u64) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::Lower)
+}
+
+/// May a primary begin to give its slot to `to`? The row has to be the one that is named, so that
+/// the coordinator has the same or drops the request.
+pub fn may_give(held: &Holding, row: &Row, me: NodeIx, stamp: u64, to: NodeIx) -> bool {
+    let is_current = row.primary == me && row.stamp == stamp && row.in_sync().contains(&to);
+    is_current && *held == Holding::primary(row.since)
+}
+
+/// A primary opens a copy at a node whose shard still is the slot's primary itself. If that is
+/// giving the slot away, and the other names exactly what is held here under a newer row than the
+/// map here has, then the other has got it: returns the copy that the shard is from now on. Its
+/// own map may be much later, and until it agrees the other would have to count it as lost.
+pub fn given_away(
+    held: &Holding,
+    n: u64,
+    (since, stamp): (u64, u64),
+    (old_since, old_n): (u64, u64),
+) -> Option<Copy> {
+    match *held {
+        Holding::Primary { since: mine, parked }
+            if parked != 0 && stamp > parked && since > mine && (old_since, old_n) == (mine, n) =>
+        {
+            Some(Copy { since: mine, import: 0, n, complete: true, stamp: parked })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: NodeIx = NodeIx(0);
+    const HEIR: NodeIx = NodeIx(1);
+
+    /// Primary under 5 since the row of stamp 6, which has a copy in sync.
+    fn row() -> Row {
+        let mut row = Row::new(ME, 5, false);
+        assert!(row.import(HEIR) && row.complete(HEIR));
+        row.stamp = 6;
+        row
+    }
+
+    /// The row after that: the slot went to the heir.
+    fn given() -> Row {
+        let mut row = Row::new(HEIR, 7, false);
+        assert!(row.import(ME) && row.complete(ME));
+        row
+    }
+
+    const PARKED: Holding = Holding::Primary { since: 5, parked: 6 };
+
+    #[test]
+    fn a_slot_that_is_given_away_is_decided_by_nobody_until_a_newer_row() {
+        let held = Holding::primary(5);
+        assert!(may_give(&held, &row(), ME, 6, HEIR));
+        assert!(!may_give(&held, &row(), ME, 5, HEIR), "the row has changed");
+        assert!(!may_give(&held, &row(), ME, 6, NodeIx(2)), "not a copy in sync");
+        assert!(!may_give(&PARKED, &row(), ME, 6, HEIR), "once is enough");
+        assert_eq!(may_decide(&held, &row(), ME, 1, 2, true), Ok(5));
+        assert_eq!(may_decide(&PARKED, &row(), ME, 1, 2, true), Err(Wait::NotOwner));
+        assert_eq!(on_row(&PARKED, 3, &row(), ME, 0), Step::Stay, "the same row says nothing");
+        let mut kept = row();
+        kept.stamp = 7;
+        assert_eq!(on_row(&PARKED, 3, &kept, ME, 0), Step::Retarget);
+        assert_eq!(on_row(&PARKED, 3, &given(), ME, 0), Step::StepDown);
+    }
+
+    #[test]
+    fn a_primary_that_gives_its_slot_away_yields_to_who_names_exactly_what_it_holds() {
+        let copy = Copy { since: 5, import: 0, n: 3, complete: true, stamp: 6 };
+        assert_eq!(given_away(&PARKED, 3, (7, 7), (5, 3)), Some(copy));
+        assert_eq!(given_away(&PARKED, 4, (7, 7), (5, 3)), None, "it has another write");
+        assert_eq!(given_away(&PARKED, 3, (7, 7), (4, 3)), None, "of another since");
+        assert_eq!(given_away(&PARKED, 3, (7, 6), (5, 3)), None, "not under a newer row");
+        assert_eq!(given_away(&PARKED, 3, (5, 7), (5, 3)), None, "not a newer primary");
+        assert_eq!(given_away(&Holding::primary(5), 3, (7, 7), (5, 3)), None, "it gives nothing");
+    }
+
+    #[test]
+    fn a_slot_that_was_given_away_and_comes_back_before_that_was_heard_of_goes_on() {
+        let mut back = row();
+        (back.since, back.stamp) = (8, 8);
+        let goes_on = Step::Promote { old_since: 5, old_n: 3 };
+        assert_eq!(on_row(&PARKED, 3, &back, ME, 0), goes_on);
+        assert_eq!(on_row(&Holding::primary(5), 3, &back, ME, 0), Step::Lost, "nothing was given");
+        back.empty = true;
+        assert_eq!(on_row(&PARKED, 3, &back, ME, 0), Step::StartEmpty);
+    }
 }

@@ -24,6 +24,7 @@ pub mod map;
 pub mod node;
 pub mod op;
 pub mod peer;
+pub mod recency;
 pub mod replication;
 pub mod ring;
 pub mod router;

@@ -7,13 +7,15 @@
 //! links to peers, an accept loop for peers, and the worker's shards: shard `s` on worker
 //! `s mod workers`.
 
+mod stop;
+
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Addr, Arbiter, ArbiterHandle, System};
 use arc_swap::ArcSwap;
@@ -22,15 +24,15 @@ use crate::admission::Gate;
 use crate::client::{Client, Inflight};
 use crate::map::{ClusterMap, Member, NodeIx};
 use crate::peer::Params;
-use crate::peer::link::{CloseLink, LinkConfig, PeerLink};
+use crate::peer::link::{LinkConfig, PeerLink};
 use crate::router::Router;
 use crate::router::gates::CopyGates;
-use crate::router::messages::{SetLinks, StopRouter};
+use crate::router::messages::SetLinks;
 use crate::shard::{Shard, ShardConfig, ShardCounters};
 use crate::shared::{Counters, NO_COORDINATOR, PublishedLease, Registry, ShardHandle, Shared};
 use crate::slot::SLOTS;
 use crate::spec::NodeSpec;
-use crate::supervisor::{FIRST_INSTANCE, StopSupervisor, Supervisor};
+use crate::supervisor::{FIRST_INSTANCE, Supervisor};
 use crate::time::NodeClock;
 use crate::wire::cache_hash;
 
@@ -228,53 +230,6 @@ impl Running {
     pub fn announce_stop(&self) {
         self.shared.stopping.store(true, Relaxed);
     }
-
-    /// Stops the node and waits until its threads have ended. With `drain` it first waits, at most
-    /// `drain_timeout`, until no request is under way. Idempotent; blocks, so call it from a thread
-    /// that may.
-    pub fn stop(&self, drain: bool) {
-        self.announce_stop();
-        let parts = self.stop.parts.lock().expect("no holder of this lock panics").take();
-        let Some(parts) = parts else {
-            self.stop.stopped.wait();
-            return;
-        };
-        if drain {
-            let until =
-                Instant::now() + Duration::from_millis(self.shared.cluster.drain_timeout_ms);
-            while self.is_busy() && Instant::now() < until {
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
-        // Not accepting any more, then links, routers with what still waits, Supervisor, threads.
-        parts.accepting.lock().expect("no holder of this lock panics").clear();
-        for link in parts.links.lock().expect("no holder of this lock panics").drain(..) {
-            link.do_send(CloseLink);
-        }
-        if let Some(registry) = self.shared.registry.get() {
-            registry.routers.iter().for_each(|router| router.do_send(StopRouter));
-        }
-        parts.supervisor.do_send(StopSupervisor);
-        // Lets goodbyes and last answers leave before their threads end.
-        thread::sleep(Duration::from_millis(20));
-        for worker in parts.own_workers {
-            worker.stop();
-        }
-        parts.supervisor_arbiter.stop();
-        parts.system.stop();
-        if parts.thread.join().is_err() {
-            tracing::error!(node = %self.shared.id, "the node's thread panicked");
-        }
-        let _ = self.stop.stopped.set(());
-        tracing::info!(node = %self.shared.id, "node stopped");
-    }
-
-    fn is_busy(&self) -> bool {
-        let waiting = self.shared.registry.get().is_some_and(|registry| {
-            registry.shards.iter().any(|shard| shard.load().gate.waiting() > 0)
-        });
-        waiting || self.shared.inflight.used() > 0
-    }
 }
 
 pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
@@ -291,6 +246,7 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
             peer: member.peer.clone(),
             weight: member.weight,
             zone: member.zone.clone(),
+            leaving: false,
         })
         .collect();
     let cache_hashes: Vec<u32> = spec.caches.iter().map(|cache| cache_hash(&cache.name)).collect();
@@ -334,6 +290,7 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         stopping: false.into(),
         coordinator: NO_COORDINATOR.into(),
         failed: false.into(),
+        left: false.into(),
         given_up: false.into(),
     };
     Ok(shared)

@@ -9,6 +9,8 @@
 //! Deterministic from the members' ids, weights and zones; their order does not matter. Points at
 //! the same position are ordered by node id, then by index.
 
+use std::collections::BTreeSet;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::slot::SLOTS;
@@ -50,17 +52,18 @@ pub fn place_slots(
     };
     let mut primary_room = room(1);
     let mut replica_room = room(copies.saturating_sub(1));
+    let zones: BTreeSet<&str> = nodes.iter().map(|node| node.zone.as_str()).collect();
     let mut rows = Vec::with_capacity(usize::from(slots));
+    let mut walk = Walk::new(&points, nodes.len());
     let mut first = 0;
     for slot in 0..slots {
         let position = ((u128::from(slot) << 64) / u128::from(slots)) as u64;
         while first < points.len() && points[first].0 < position {
             first += 1;
         }
-        let clockwise = points[first..].iter().chain(&points[..first]).map(|point| point.1);
-        let order = distinct(clockwise, nodes.len());
+        walk.begin(first);
         let mut row = Vec::with_capacity(copies);
-        if let Some(primary) = pick(&order, &row, &mut primary_room, |_| true) {
+        if let Some(primary) = pick(&mut walk, &row, &mut primary_room, |_| true) {
             row.push(primary);
         }
         while row.len() < copies {
@@ -68,10 +71,16 @@ pub fn place_slots(
                 let zone = &nodes[usize::from(node)].zone;
                 zone.is_empty() || row.iter().all(|&n| nodes[usize::from(n)].zone != *zone)
             };
-            let next = pick(&order, &row, &mut replica_room, elsewhere)
-                .or_else(|| pick_full(&order, &row, elsewhere))
-                .or_else(|| pick(&order, &row, &mut replica_room, |_| true))
-                .or_else(|| pick_full(&order, &row, |_| true));
+            // Nobody is looked for in another zone when each has a copy.
+            let is_elsewhere_left = zones.contains("") || row.len() < zones.len();
+            let apart = is_elsewhere_left.then(|| {
+                pick(&mut walk, &row, &mut replica_room, elsewhere)
+                    .or_else(|| pick_full(&mut walk, &row, elsewhere))
+            });
+            let next = apart
+                .flatten()
+                .or_else(|| pick(&mut walk, &row, &mut replica_room, |_| true))
+                .or_else(|| pick_full(&mut walk, &row, |_| true));
             match next {
                 Some(node) => row.push(node),
                 None => break,
@@ -98,34 +107,76 @@ fn points(nodes: &[RingNode], virtual_nodes: u32) -> Vec<(u64, u16)> {
     points.into_iter().map(|(position, _, _, node)| (position, node)).collect()
 }
 
-/// Each node once, in the order of its first point.
-fn distinct(clockwise: impl Iterator<Item = u16>, nodes: usize) -> Vec<u16> {
-    let mut seen = vec![false; nodes];
-    let mut order = Vec::with_capacity(nodes);
-    for node in clockwise {
-        if !std::mem::replace(&mut seen[usize::from(node)], true) {
-            order.push(node);
-            if order.len() == nodes {
-                break;
+/// The nodes clockwise from a point, each once, found as far as somebody asks: of a thousand nodes
+/// the first few do for nearly every slot.
+struct Walk<'a> {
+    points: &'a [(u64, u16)],
+    next: usize,
+    looked_at: usize,
+    order: Vec<u16>,
+    /// The number of the walk that a node was met on last.
+    met: Vec<u32>,
+    number: u32,
+}
+
+impl<'a> Walk<'a> {
+    fn new(points: &'a [(u64, u16)], nodes: usize) -> Self {
+        let (order, met) = (Vec::with_capacity(nodes), vec![0; nodes]);
+        Walk { points, next: 0, looked_at: 0, order, met, number: 0 }
+    }
+
+    /// Begins at a point, which may be one after the last.
+    fn begin(&mut self, first: usize) {
+        self.order.clear();
+        (self.next, self.looked_at) = (first, 0);
+        self.number += 1;
+    }
+
+    /// The first node that is acceptable.
+    fn find(&mut self, mut accept: impl FnMut(u16) -> bool) -> Option<u16> {
+        let known = self.order.iter().copied().find(|&node| accept(node));
+        known.or_else(|| {
+            while let Some(node) = self.step() {
+                if accept(node) {
+                    return Some(node);
+                }
+            }
+            None
+        })
+    }
+
+    /// The next node that was not met yet.
+    fn step(&mut self) -> Option<u16> {
+        while self.order.len() < self.met.len() && self.looked_at < self.points.len() {
+            let node = self.points[self.next % self.points.len()].1;
+            self.next = (self.next + 1) % self.points.len();
+            self.looked_at += 1;
+            let met = &mut self.met[usize::from(node)];
+            if std::mem::replace(met, self.number) != self.number {
+                self.order.push(node);
+                return Some(node);
             }
         }
+        None
     }
-    order
 }
 
 /// The first acceptable node with room, taking a place in it.
-fn pick(order: &[u16], row: &[u16], room: &mut [u32], accept: impl Fn(u16) -> bool) -> Option<u16> {
-    let node = order
-        .iter()
-        .copied()
-        .find(|&node| !row.contains(&node) && room[usize::from(node)] > 0 && accept(node))?;
+fn pick(
+    walk: &mut Walk<'_>,
+    row: &[u16],
+    room: &mut [u32],
+    accept: impl Fn(u16) -> bool,
+) -> Option<u16> {
+    let node =
+        walk.find(|node| !row.contains(&node) && room[usize::from(node)] > 0 && accept(node))?;
     room[usize::from(node)] -= 1;
     Some(node)
 }
 
 /// The first acceptable node, full or not: keeping copies apart is worth more than balance.
-fn pick_full(order: &[u16], row: &[u16], accept: impl Fn(u16) -> bool) -> Option<u16> {
-    order.iter().copied().find(|&node| !row.contains(&node) && accept(node))
+fn pick_full(walk: &mut Walk<'_>, row: &[u16], accept: impl Fn(u16) -> bool) -> Option<u16> {
+    walk.find(|node| !row.contains(&node) && accept(node))
 }
 
 #[cfg(test)]
@@ -220,6 +271,20 @@ mod tests {
         }
         let two = nodes(&[("a", 1.0, "x"), ("b", 1.0, "x"), ("c", 1.0, "y")]);
         assert!(place(&two, 128, 3).iter().all(|row| row.len() == 3), "zones do not cost copies");
+    }
+
+    #[test]
+    fn a_walk_meets_each_node_once_and_goes_no_further_than_it_has_to() {
+        let points = points(&plain(1_000), 128);
+        let mut walk = Walk::new(&points, 1_000);
+        walk.begin(points.len());
+        let three: Vec<u16> = (0..3).map_while(|_| walk.step()).collect();
+        assert_eq!(walk.order, three);
+        assert!(walk.looked_at < 20, "{} points", walk.looked_at);
+        assert_eq!(walk.find(|node| node == three[1]), Some(three[1]), "it was met before");
+        assert_eq!(walk.find(|_| false), None);
+        walk.order.sort_unstable();
+        assert_eq!(walk.order, (0..1_000).collect::<Vec<u16>>());
     }
 
     proptest! {

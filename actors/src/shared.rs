@@ -68,6 +68,8 @@ pub struct Shared {
     pub(crate) coordinator: AtomicU32,
     /// Has the Supervisor panicked?
     pub failed: AtomicBool,
+    /// Has this node left the cluster, with nothing that only it had?
+    pub left: AtomicBool,
     /// Has a shard ended so often that it is not made again?
     pub given_up: AtomicBool,
     /// The map before any cluster is founded: where the ring would put the slots of all members.
@@ -335,6 +337,10 @@ counters! {
     replication_writes_applied,
     /// Writes received as a copy that had been applied before.
     replication_writes_skipped,
+    /// Uses of keys that copies were told of.
+    touches_sent,
+    /// Uses of keys that primaries told this node of, of entries that it has.
+    touches_applied,
     /// Gauge: bytes kept until copies confirm them.
     replication_unacked_bytes,
     /// Connections to peers that were established.

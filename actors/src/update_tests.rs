@@ -4,7 +4,7 @@
 use super::*;
 use crate::apply::apply_effect;
 use crate::clock::HybridClock;
-use crate::lru::{Lru, LruConfig};
+use crate::lru::{Copies, Lru, LruConfig};
 use crate::op::{CacheId, Op};
 use crate::spec::CacheSpec;
 
@@ -39,6 +39,7 @@ impl Pair {
         let mut target = Target {
             lru: &mut self.primary,
             spec: &self.spec,
+            copies: &mut Copies::default(),
             versions: &mut self.versions,
             now: self.now,
             wall: 5,

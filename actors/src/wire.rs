@@ -195,16 +195,46 @@ pub enum ReplicationItem {
         /// What it did.
         effect: WireEffect,
     },
+    /// Entries that live on the primary alone, for the copy to which it gives the slot. The primary
+    /// decides nothing meanwhile.
+    Hand {
+        /// The slot.
+        slot: Slot,
+        /// The primary's `since`.
+        since: u64,
+        /// Number of the import that the copy came from.
+        import: u64,
+        /// The stamp of the row under which the slot is given away.
+        stamp: u64,
+        /// Some of the entries.
+        entries: Vec<WireEntry>,
+        /// Are these the first? Those of an earlier attempt are dropped.
+        first: bool,
+        /// Are these the last?
+        last: bool,
+    },
+    /// A key was used; lossy, and never acknowledged.
+    Touch {
+        /// The slot.
+        slot: Slot,
+        /// [`cache_hash`] of the cache's name.
+        cache: u32,
+        /// The key.
+        key: Bytes,
+    },
 }
 
 impl ReplicationItem {
-    /// The slot, the primary's `since` and the number of the import, 0 for an Open.
+    /// The slot, the primary's `since` and the number of the import, 0 for an Open. A Touch says
+    /// neither.
     pub fn place(&self) -> (Slot, u64, u64) {
         match *self {
             ReplicationItem::Open { slot, since, .. } => (slot, since, 0),
+            ReplicationItem::Touch { slot, .. } => (slot, 0, 0),
             ReplicationItem::Begin { slot, since, import, .. }
             | ReplicationItem::Chunk { slot, since, import, .. }
-            | ReplicationItem::Write { slot, since, import, .. } => (slot, since, import),
+            | ReplicationItem::Write { slot, since, import, .. }
+            | ReplicationItem::Hand { slot, since, import, .. } => (slot, since, import),
         }
     }
 }
@@ -301,6 +331,15 @@ pub enum AckItem {
         held_n: u64,
         /// Why.
         reason: Refusal,
+    },
+    /// It has all that lived on the primary alone.
+    Handed {
+        /// The slot.
+        slot: Slot,
+        /// The `since` it follows.
+        since: u64,
+        /// The stamp of the row under which the slot is given to it.
+        stamp: u64,
     },
 }
 

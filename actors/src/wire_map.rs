@@ -4,6 +4,7 @@
 use crate::op::{CacheId, Failure, FailureKind, Ms, Request};
 use crate::replication::{Effect, Stored};
 use crate::router::messages::Chunk;
+use crate::shard::messages::ChunkEntry;
 use crate::shared::Shared;
 use crate::slot::SLOTS;
 use crate::wire::{ReplicationItem, WireEffect, WireEntry, WireRequest};
@@ -116,20 +117,21 @@ pub fn entry_from_wire(shared: &Shared, entry: WireEntry, now: Ms) -> Option<Eff
     Some(Effect::Put { cache, key, value, content_type, deadline, version })
 }
 
+/// An entry as it travels.
+pub fn entry_to_wire(shared: &Shared, entry: &ChunkEntry, now: Ms) -> WireEntry {
+    WireEntry {
+        cache: shared.cache_hashes[usize::from(entry.cache.0)],
+        key: entry.key.clone(),
+        value: entry.value.clone(),
+        content_type: entry.content_type.clone(),
+        ttl_ms: entry.deadline.map(|at| at.saturating_sub(now)),
+        version: entry.version,
+    }
+}
+
 /// A chunk of an import as it travels.
 pub fn chunk_to_wire(shared: &Shared, chunk: &Chunk, now: Ms) -> ReplicationItem {
-    let entries = chunk
-        .entries
-        .iter()
-        .map(|entry| WireEntry {
-            cache: shared.cache_hashes[usize::from(entry.cache.0)],
-            key: entry.key.clone(),
-            value: entry.value.clone(),
-            content_type: entry.content_type.clone(),
-            ttl_ms: entry.deadline.map(|at| at.saturating_sub(now)),
-            version: entry.version,
-        })
-        .collect();
+    let entries = chunk.entries.iter().map(|entry| entry_to_wire(shared, entry, now)).collect();
     ReplicationItem::Chunk {
         slot: chunk.slot,
         since: chunk.since,

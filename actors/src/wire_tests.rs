@@ -180,6 +180,7 @@ fn samples() -> Vec<(&'static str, Message)> {
     ]
     .into_iter()
     .chain(control_samples())
+    .chain(giving_samples(slot, since, import))
     .collect()
 }
 
@@ -218,6 +219,20 @@ fn later_samples(
     let (removed, stored, version) = (vec![bytes("r")], vec![entry()], Version(4));
     let effect = WireEffect::Several { cache: 7, removed, stored, version };
     (requests, answers, vec![ReplicationItem::Write { slot, since, import, n: 9, effect }])
+}
+
+/// What giving slots away brought.
+fn giving_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Message); 4] {
+    let (stamp, entries, first, last) = (12, vec![entry()], true, false);
+    let hand = ReplicationItem::Hand { slot, since, import, stamp, entries, first, last };
+    let touch = ReplicationItem::Touch { slot, cache: 7, key: bytes("k") };
+    let leave = Control::Leave { node: NodeIx(2), incarnation: 9, leaving: true };
+    [
+        ("hand", Message::Replicate { items: vec![hand] }),
+        ("handed", Message::Acks { items: vec![AckItem::Handed { slot, since, stamp }] }),
+        ("leave", Message::Control(leave)),
+        ("touch", Message::Replicate { items: vec![touch] }),
+    ]
 }
 
 /// What Supervisors say to each other.

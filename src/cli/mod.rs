@@ -2,9 +2,11 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage.
 
+mod bench;
 mod client;
 mod commands;
 mod demo;
+mod drain;
 mod node;
 mod replay;
 mod status;
@@ -111,6 +113,19 @@ enum Command {
         #[command(flatten)]
         to: To,
     },
+    /// Have a node give all its slots to others and leave the cluster
+    Drain {
+        /// The node's id
+        id: String,
+        /// Have it stay after all
+        #[arg(long)]
+        cancel: bool,
+        /// Do not wait until it has left
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        to: To,
+    },
     /// Replay an access trace: get, and put on a miss
     Replay {
         /// One key a line, optionally ,SIZE after the last comma; - for stdin
@@ -124,6 +139,9 @@ enum Command {
         #[command(flatten)]
         to: To,
     },
+    /// Put load on a node, or on any server that speaks Redis's language, and time the answers
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Options),
 }
 
 /// Which nodes and which cache a client command talks to.
@@ -171,9 +189,11 @@ pub fn run() -> ExitCode {
         Command::Ttl { key, set, to } => commands::ttl(&to, &key, set),
         Command::Locate { key, to } => commands::locate(&to, &key),
         Command::Status { watch, to } => status::run(&to, watch),
+        Command::Drain { id, cancel, no_wait, to } => drain::run(&to, &id, cancel, !no_wait),
         Command::Replay { file, concurrency, clear, to } => {
             replay::run(&to, &file, concurrency.into(), clear)
         }
+        Command::Bench(options) => bench::run(&options),
     };
     match result {
         Ok(code) => code,

@@ -78,6 +78,7 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
                 tracing::error!(node = %id, "the supervisor has failed and only a new process mends that, exiting");
                 return Ok(ExitCode::FAILURE);
             }
+            () = left(&node) => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -94,6 +95,14 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
 async fn failed(node: &Node) {
     let client = node.client();
     while !client.has_failed() {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Waits until the node has left its cluster, because somebody else wanted it to.
+async fn left(node: &Node) {
+    let client = node.client();
+    while !client.has_left() {
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }

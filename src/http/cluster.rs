@@ -1,7 +1,7 @@
 //! Caches, nodes and health, as JSON.
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderValue, IF_NONE_MATCH};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -67,6 +67,7 @@ async fn plain(
             let stats = context.client.cluster_stats().await;
             Ok(response::json(&member(context, &map, node, &stats)))
         }
+        Route::Drain(id) => drain(context, id, request.method() == Method::POST),
         Route::Forget(id) => forget(context, id),
         Route::Map => Ok(map_response(context, request)),
         Route::Live => Ok(response::json(&json!({ "status": "live" }))),
@@ -157,6 +158,21 @@ fn find(map: &ClusterMap, id: &str) -> Result<NodeIx, Problem> {
     known
         .and_then(|id| map.find(&id))
         .ok_or_else(|| Problem::new(Code::NodeNotFound, format!("node '{id}' is not a member")))
+}
+
+/// Has a node give its slots to others and leave, or stay after all.
+fn drain(context: &Context, id: &str, leaving: bool) -> Result<HttpResponse, Problem> {
+    let map = context.client.map();
+    let node = find(&map, id)?;
+    let refused = |detail: String| Err(Problem::new(Code::CannotDrain, detail));
+    if !map.member(node).is_present() {
+        return refused(format!("node '{id}' is no member now, expected one that is"));
+    }
+    if leaving && !map.present().any(|other| other != node && !map.member(other).leaving) {
+        return refused(format!("no other member stays to receive the slots of node '{id}'"));
+    }
+    context.client.drain(node, leaving);
+    Ok(HttpResponse::new(StatusCode::ACCEPTED))
 }
 
 /// Declares the current start of a node dead: it will not come back as what it was.

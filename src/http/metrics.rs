@@ -75,6 +75,12 @@ pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, 
     line(&mut text, "curr_connections", "", "", connections.now.load(Relaxed));
     head(&mut text, "connections_total", "counter", "Connections the HTTP gateway accepted.");
     line(&mut text, "connections", "_total", "", connections.total.load(Relaxed));
+    #[cfg(feature = "redis")]
+    for (name, kind, help, rows) in context.settings.redis.families() {
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        head(&mut text, &format!("{name}{suffix}"), kind, help);
+        rows.iter().for_each(|(labels, n)| line(&mut text, name, suffix, labels, *n));
+    }
     head(&mut text, "uptime_seconds", "gauge", "Seconds since the node started.");
     line(&mut text, "uptime_seconds", "", "", stats.uptime_ms / 1000);
     of_cluster(&mut text, context);

@@ -56,6 +56,9 @@ struct Settings {
     /// Names that a request may be addressed to on loopback without a token.
     hosts: Vec<String>,
     connections: Connections,
+    /// Other ports that `/metrics` tells of.
+    #[cfg(feature = "redis")]
+    redis: crate::redis::Ports,
 }
 
 /// Connections of the node's own HTTP server; unknown for a host's.
@@ -122,7 +125,11 @@ impl Context {
 
 impl Gateway {
     /// The gateway of a running node.
-    pub fn new(client: Client, settings: &Config) -> Self {
+    pub fn new(
+        client: Client,
+        settings: &Config,
+        #[cfg(feature = "redis")] redis: crate::redis::Ports,
+    ) -> Self {
         let hosts = settings
             .nodes
             .iter()
@@ -137,6 +144,8 @@ impl Gateway {
             debug: settings.debug,
             hosts,
             connections: Connections::default(),
+            #[cfg(feature = "redis")]
+            redis,
         };
         Gateway { settings: Arc::new(settings) }
     }

@@ -34,6 +34,8 @@ pub enum Route<'a> {
     Locate(&'a str),
     /// `/v1/cluster/nodes/{id}`
     Node(&'a str),
+    /// `/v1/cluster/nodes/{id}/drain`
+    Drain(&'a str),
     /// `/v1/cluster/nodes/{id}/forget`
     Forget(&'a str),
     /// `/v1/debug/...`, where it is enabled
@@ -103,6 +105,7 @@ impl<'a> Route<'a> {
             ("cluster", Some("map"), None, None, None) => Route::Map,
             ("cluster", Some("locate"), Some(key), None, None) => Route::Locate(key),
             ("cluster", Some("nodes"), Some(id), None, None) => Route::Node(id),
+            ("cluster", Some("nodes"), Some(id), Some("drain"), None) => Route::Drain(id),
             ("cluster", Some("nodes"), Some(id), Some("forget"), None) => Route::Forget(id),
             ("debug", Some("digest"), Some(slot), None, None) => Route::Debug(Debug::Digest(slot)),
             ("debug", Some("entries"), Some(cache), Some(key), None) => {
@@ -130,6 +133,7 @@ impl<'a> Route<'a> {
             Route::Entry(..) => &["GET", "HEAD", "PUT", "DELETE"],
             Route::Ttl(..) => &["GET", "PUT", "DELETE"],
             Route::Incr(..) | Route::Append(..) | Route::Batch(_) | Route::Clear(_) => &["POST"],
+            Route::Drain(_) => &["POST", "DELETE"],
             Route::Forget(_) | Route::Debug(Debug::Panic(_) | Debug::Stall(_)) => &["POST"],
             _ => &["GET", "HEAD"],
         }

@@ -36,14 +36,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves the node's API on this listener.
+    /// Serves the node's API on this listener, as its gateway does.
     ///
     /// # Errors
     /// When the listener cannot be used or the thread cannot be started.
-    pub fn start(client: Client, settings: &Config, listener: TcpListener) -> Result<Self, Error> {
+    pub fn start(
+        client: Client,
+        gateway: Gateway,
+        settings: &Config,
+        listener: TcpListener,
+    ) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::Start(format!("http server: {error}"));
         let address = listener.local_addr().map_err(failed)?;
-        let gateway = Gateway::new(client.clone(), settings);
         let (workers, max_connections) = (settings.workers, settings.max_connections);
         let (tell, told) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()

@@ -29,6 +29,9 @@ use super::session::Session;
 const READ_BYTES: usize = 16 * 1024;
 const SMALL_READ_BYTES: usize = 1024;
 
+/// How long a client that sends much at a time may pause before its buffers are given back.
+const KEPT_FOR: Duration = Duration::from_millis(100);
+
 /// Commands for which a connection keeps room while it waits.
 const KEPT_COMMANDS: usize = 64;
 
@@ -141,11 +144,13 @@ impl Connection {
             End::Protocol(error) => {
                 self.out.clear(0);
                 self.out.error(&format!("ERR Protocol error: {error}"));
+                self.count();
                 self.part().await;
             }
             End::Overloaded => {
                 self.out.clear(0);
                 self.out.error("TRYAGAIN too many requests or bytes in flight");
+                self.count();
                 self.part().await;
             }
             End::Stalled => self.gateway.counts.stalled.add(1),
@@ -180,15 +185,23 @@ impl Connection {
     async fn read(&mut self) -> Result<(), End> {
         let client = self.session.client.clone();
         if self.input.is_empty() && self.room > SMALL_READ_BYTES {
-            // It may be a while until it sends more: large buffers are not kept for that.
-            self.input = BytesMut::new();
-            self.out.clear(SMALL_READ_BYTES);
-            self.commands.forget(KEPT_COMMANDS);
-            self.batch.forget(KEPT_COMMANDS);
-            tokio::select! {
+            let more = tokio::select! {
                 biased;
-                ready = self.stream.readable() => ready?,
+                ready = self.stream.readable() => Some(ready?),
                 () = client.ended() => return Err(End::Asked),
+                () = tokio::time::sleep(KEPT_FOR) => None,
+            };
+            if more.is_none() {
+                // It may be a while until it sends more: large buffers are not kept for that.
+                self.input = BytesMut::new();
+                self.out.clear(SMALL_READ_BYTES);
+                self.commands.forget(KEPT_COMMANDS);
+                self.batch.forget(KEPT_COMMANDS);
+                tokio::select! {
+                    biased;
+                    ready = self.stream.readable() => ready?,
+                    () = client.ended() => return Err(End::Asked),
+                }
             }
         }
         let needs = self.parser.needs().saturating_sub(self.input.len()).max(self.room / 4);
@@ -273,10 +286,11 @@ impl Connection {
     async fn answer(&mut self, bytes: Bytes) -> Result<(), End> {
         let commands = std::mem::take(&mut self.commands);
         let began = Instant::now();
-        self.gateway.counts.commands.add(commands.all.len() as u64);
         let mut at = 0;
         while at < commands.all.len() && !self.session.is_closing {
             self.batch.clear();
+            // Most commands are one request.
+            self.batch.requests.reserve((commands.all.len() - at).min(REQUESTS_MAX));
             while let Some((places, line)) = commands.all.get(at) {
                 let args =
                     Args::new(line.as_ref().unwrap_or(&bytes), &commands.ranges[places.clone()]);
@@ -303,6 +317,7 @@ impl Connection {
             }
             drop(permit);
         }
+        self.count();
         let took = began.elapsed();
         let client = &self.session.client;
         client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
@@ -317,6 +332,14 @@ impl Connection {
         }
         self.commands = commands;
         Ok(())
+    }
+
+    /// Counts what was done since the last time.
+    fn count(&mut self) {
+        let counts = &self.gateway.counts;
+        self.session.run.end(counts);
+        counts.take_errors(&mut self.batch.texts);
+        counts.take_errors(&mut self.out);
     }
 
     /// Asks the shards what the batch needs and writes what they say; what is under way counts

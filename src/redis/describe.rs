@@ -111,7 +111,12 @@ fn describe(command: &Command, out: &mut Replies) {
     command.categories().for_each(|category| out.simple(category));
     out.set(0);
     out.set(0);
-    out.set(0);
+    let parts = table::parts(command.name);
+    match parts.clone().count() {
+        0 => out.set(0),
+        count => out.array(count),
+    }
+    parts.for_each(|part| describe(part, out));
 }
 
 /// Lines of help.

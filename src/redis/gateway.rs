@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
@@ -14,6 +13,7 @@ use lariat_actors::slot::{Slot, slot_of};
 
 use super::args::Refusal;
 use super::clients::Clients;
+use super::counts::Counts;
 use super::parser::Limits;
 use super::slowlog::SlowLog;
 use super::topology::Topology;
@@ -59,41 +59,6 @@ pub struct Gateway {
     /// Where each member serves cluster-aware clients, by id.
     pub addresses: HashMap<String, (String, u16)>,
     topology: ArcSwapOption<Topology>,
-}
-
-/// Counters of one port.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Commands.
-    pub commands: Count,
-    /// Commands that were refused.
-    pub errors: Count,
-    /// Connections accepted.
-    pub connections: Count,
-    /// Connections refused because there were too many.
-    pub rejected: Count,
-    /// Connections closed because the client did not read.
-    pub stalled: Count,
-    /// Bytes read.
-    pub bytes_in: Count,
-    /// Bytes written.
-    pub bytes_out: Count,
-}
-
-/// A number that any thread may add to.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// Adds.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
-    }
-
-    /// The sum.
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
 }
 
 impl Gateway {

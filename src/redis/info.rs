@@ -92,12 +92,12 @@ fn section(gateway: &Gateway, name: &str) -> Vec<(String, String)> {
             };
             let counts = &gateway.counts;
             lines.add("total_connections_received", counts.connections.get());
-            lines.add("total_commands_processed", counts.commands.get());
+            lines.add("total_commands_processed", counts.commands());
             lines.add("total_net_input_bytes", counts.bytes_in.get());
             lines.add("total_net_output_bytes", counts.bytes_out.get());
             lines.add("rejected_connections", counts.rejected.get());
             lines.add("client_output_buffer_limit_disconnections", counts.stalled.get());
-            lines.add("total_error_replies", counts.errors.get());
+            lines.add("total_error_replies", counts.errors());
             lines.add("expired_keys", sum(|c| c.expirations.primary + c.expirations.replica));
             lines.add("evicted_keys", sum(|c| c.evictions.primary + c.evictions.replica));
             lines.add("keyspace_hits", sum(|c| c.hits));

@@ -12,6 +12,7 @@ mod client_command;
 mod clients;
 mod cluster;
 mod connection;
+mod counts;
 mod describe;
 mod expiry;
 mod finish;
@@ -31,5 +32,6 @@ mod table;
 mod topology;
 mod walk;
 
+pub use counts::Ports;
 pub use gateway::Kind;
 pub use server::Server;

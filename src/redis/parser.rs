@@ -330,3 +330,7 @@ fn nibble(digit: u8) -> u8 {
 #[cfg(test)]
 #[path = "parser_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "parser_fuzz.rs"]
+mod fuzz;

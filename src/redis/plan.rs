@@ -87,7 +87,6 @@ impl Planner<'_> {
             self.batch.finish = None;
             self.batch.slow = None;
             self.batch.texts.error(&refusal.0);
-            self.gateway.counts.errors.add(1);
         }
         let is_silent = self.session.is_silent();
         if let Some(slow) = &mut self.batch.slow {
@@ -103,7 +102,10 @@ impl Planner<'_> {
     }
 
     fn dispatch(&mut self, args: Args<'_>) -> Planned {
-        let (place, command) = match table::find(&args[0]) {
+        let found = table::find(&args[0]);
+        let place = if let Known::Command(place, _) = found { Some(place) } else { None };
+        self.session.run.add(place, &self.gateway.counts);
+        let (place, command) = match found {
             Known::Command(place, command) => (place, command),
             Known::Unsupported => {
                 let name = args.text(0).to_uppercase();

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::counts::ERRORS;
+
 /// Values of this many bytes or more are sent from where they are, smaller ones are copied.
 const SHARED_MIN: usize = 16 * 1024;
 
@@ -22,6 +24,9 @@ pub struct Replies {
     /// Values, and before which of the bytes each goes.
     values: Vec<(usize, Bytes)>,
     values_bytes: usize,
+    /// Errors written since they were asked for, by their place in [`ERRORS`].
+    errors: [u32; ERRORS.len()],
+    has_errors: bool,
     /// How to write what differs between versions.
     pub protocol: Protocol,
 }
@@ -39,6 +44,9 @@ impl Replies {
 
     /// `-text`, which begins with a word in capitals. Line ends become spaces.
     pub fn error(&mut self, text: &str) {
+        let kind = ERRORS.iter().position(|(begin, _)| text.starts_with(begin));
+        self.errors[kind.unwrap_or(ERRORS.len() - 1)] += 1;
+        self.has_errors = true;
         self.bytes.push(b'-');
         let plain = |byte: u8| if byte == b'\r' || byte == b'\n' { b' ' } else { byte };
         self.bytes.extend(text.bytes().map(plain));
@@ -145,6 +153,11 @@ impl Replies {
         });
         let last = self.values.last().map_or(0, |(before, _)| *before);
         middle.chain([&self.bytes[last..]])
+    }
+
+    /// The errors written since the last time, those taken back too.
+    pub fn take_errors(&mut self) -> Option<[u32; ERRORS.len()]> {
+        std::mem::take(&mut self.has_errors).then(|| std::mem::take(&mut self.errors))
     }
 
     /// Begins anew; keeps a buffer of at most `keep` bytes.

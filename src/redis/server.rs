@@ -63,6 +63,11 @@ impl Server {
         Ok(Server { shared, stop })
     }
 
+    /// What its connections share.
+    pub(super) fn gateway(&self) -> &Arc<Gateway> {
+        &self.shared.gateway
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.shared.gateway.address

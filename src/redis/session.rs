@@ -8,6 +8,7 @@ use lariat_actors::slot::Slot;
 
 use super::args::{Args, Refusal, SYNTAX, wrong_arguments};
 use super::clients::Client;
+use super::counts::Run;
 use super::gateway::Gateway;
 use super::number::integer;
 use super::plan::{Planned, Planner};
@@ -32,6 +33,8 @@ pub struct Session {
     pub is_closing: bool,
     /// The slot that was written last.
     pub last_written: Option<Slot>,
+    /// Commands that are not counted yet.
+    pub run: Run,
 }
 
 /// CLIENT REPLY.
@@ -59,6 +62,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             is_closing: false,
             last_written: None,
+            run: Run::default(),
         }
     }
 

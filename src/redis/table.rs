@@ -207,6 +207,24 @@ const TABLE: [Command; 65] = [
 
 static COMMANDS: [Command; 65] = TABLE;
 
+/// Those parts of OBJECT and MEMORY that have a key, which clients of clusters send to its node.
+#[rustfmt::skip]
+static PARTS: [Command; 5] = [
+    row("memory|usage", -3, READ, (2, 2, 1), "server", "4.0.0", "bytes of an entry", strings::memory),
+    row("object|encoding", 3, READ | KEYSPACE, (2, 2, 1), "generic", "2.2.3", "how Redis would store a value", strings::object),
+    row("object|freq", 3, READ | KEYSPACE, (2, 2, 1), "generic", "4.0.0", "refused: there is no LFU", strings::object),
+    row("object|idletime", 3, READ | KEYSPACE, (2, 2, 1), "generic", "2.2.3", "refused: times of use are not kept", strings::object),
+    row("object|refcount", 3, READ | KEYSPACE, (2, 2, 1), "generic", "2.2.3", "1 for what is there", strings::object),
+];
+
+/// The parts of a command that clients are told of.
+pub fn parts(command: &str) -> impl Iterator<Item = &'static Command> + Clone {
+    let is_part = move |part: &&Command| {
+        part.name.strip_prefix(command).is_some_and(|rest| rest.starts_with('|'))
+    };
+    PARTS.iter().filter(is_part)
+}
+
 /// The longest name that is looked up.
 const WORD: usize = 16;
 

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use lariat::actors::client::{Client, Readiness};
-use lariat::actors::op::{Applied, FailureKind, Op, Reply};
+use lariat::actors::client::{CallOptions, Client, Readiness};
+use lariat::actors::map::NodeIx;
+use lariat::actors::op::{Applied, FailureKind, Op, Reply, Request};
 use lariat::{Minority, Node};
 
-use crate::support::{Cluster, Shape, call, counter, put_op, run, wait_until};
+use crate::support::{Cluster, Shape, call, counter, put_op, request, run, wait_until};
 
 const GET: Op = Op::Get { any: false };
 
@@ -285,6 +286,51 @@ fn a_node_that_is_cut_off_serves_nothing_and_comes_back_as_somebody_else() {
         assert_eq!(counter(&cut_off, "rejoins"), 1);
         all_there(&cluster, &keys).await;
         cluster.wait_equal_copies().await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn what_is_used_is_still_there_when_a_copy_takes_over() {
+    run(async {
+        let mut cluster = Cluster::start(Shape { shards: 1, ..Shape::default() }).await;
+        let client = cluster.client(0);
+        let small = |key: &str, op: Op| {
+            let cache = client.cache_id("small").unwrap();
+            client.call_one(Request { cache, ..request(&client, key, op) }, CallOptions::default())
+        };
+        let hot: Vec<String> = (0..50).map(|i| format!("hot-{i}")).collect();
+        for key in &hot {
+            small(key, put_op(key)).await.unwrap();
+        }
+        let told = |cluster: &Cluster| -> u64 {
+            let applied = |node: &Node| counter(&node.client(), "touches_applied");
+            cluster.nodes.iter().flatten().map(applied).sum()
+        };
+        // Each node holds 600 entries, and two thirds of what is written pass through it.
+        for round in 0..6 {
+            for i in 0..300 {
+                small(&format!("cold-{round}-{i}"), put_op("cold")).await.unwrap();
+            }
+            let before = told(&cluster);
+            wait_until("copies are told what is used", || async {
+                for key in &hot {
+                    let found = small(key, GET).await.unwrap();
+                    assert!(matches!(found, Reply::Entry(Some(_))), "{key} is used and is gone");
+                }
+                told(&cluster) >= before + hot.len() as u64
+            })
+            .await;
+        }
+        cluster.kill(1).await;
+        wait_until("the copies have taken over", || async {
+            !client.map().member(NodeIx(1)).is_present()
+        })
+        .await;
+        for key in &hot {
+            let found = small(key, GET).await.unwrap();
+            assert!(matches!(found, Reply::Entry(Some(_))), "{key} was used and is gone");
+        }
         cluster.stop().await;
     });
 }

@@ -51,6 +51,8 @@ fn cutting_links_under_load_leaves_no_gap_and_no_doubled_write() {
             .collect();
         for round in 0..6 {
             let (a, b) = [(0, 1), (1, 2), (0, 2)][round % 3];
+            // A node that was taken out meanwhile dials anew: there has to be a link that can be lost.
+            cluster.wait_connected().await;
             let lost = counter(&cluster.client(a), "peer_connections_lost");
             cluster.cut(a, b);
             wait_until("the link is lost", || async {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bench;
 mod cli;
 mod cluster;
 mod debug;
@@ -12,6 +13,7 @@ mod hostile_http;
 mod hostile_peer;
 mod http;
 mod links;
+mod moving;
 mod nodes;
 mod openapi;
 mod pages;

@@ -178,6 +178,8 @@ impl World {
                 call.send(door)
             }
             202 if path.ends_with("forget") => forgotten(call),
+            202 if path.ends_with("drain") => drained(call),
+            409 if path.ends_with("drain") && method == "DELETE" => absent(call),
             202 => call.send(door),
             204 => {
                 put(door, entry, b"1");
@@ -242,6 +244,25 @@ fn forgotten(mut call: Call) -> Answer {
     let cluster = Cluster::start(2, |builder| builder);
     block_on(cluster.nodes[1].stop_now());
     call.target = call.target.replace("node-1", "node-2");
+    let answer = call.send(cluster.http(0));
+    cluster.stop();
+    answer
+}
+
+/// One of two nodes is to leave, or to stay after all.
+fn drained(mut call: Call) -> Answer {
+    let cluster = Cluster::start(2, |builder| builder);
+    call.target = call.target.replace("node-1", "node-2");
+    let answer = call.send(cluster.http(0));
+    cluster.stop();
+    answer
+}
+
+/// A node that has left cannot stay.
+fn absent(mut call: Call) -> Answer {
+    let cluster = Cluster::start(2, |builder| builder);
+    call.target = call.target.replace("node-1", "node-2");
+    block_on(cluster.nodes[1].shutdown());
     let answer = call.send(cluster.http(0));
     cluster.stop();
     answer

@@ -126,7 +126,8 @@ impl Cluster {
             .request_timeout(self.shape.request_timeout)
             .drain_timeout(Duration::from_secs(5))
             .cache("default", CacheConfig::new())
-            .cache("tiny", CacheConfig::new().capacity(16).max_value(1024));
+            .cache("tiny", CacheConfig::new().capacity(16).max_value(1024))
+            .cache("small", CacheConfig::new().capacity(600));
         if let Some(minority) = self.shape.minority {
             builder = builder.minority(minority);
         }
@@ -240,7 +241,7 @@ impl Cluster {
             }
             digests.push(of_node);
         }
-        let map = self.client(0).map();
+        let map = self.nodes.iter().flatten().next().unwrap().client().map();
         let differs = |slot: &u16| {
             let row = map.row(*slot);
             let at = |node: usize| digests[node][usize::from(*slot)];
@@ -251,9 +252,10 @@ impl Cluster {
         all.into_iter().filter(differs).collect()
     }
 
+    /// Stops all nodes, without the slots of one being given to the others.
     pub async fn stop(self) {
         for node in self.nodes.into_iter().flatten() {
-            node.shutdown().await;
+            node.stop_now().await;
         }
     }
 }

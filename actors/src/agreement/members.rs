@@ -83,7 +83,7 @@ impl Agreement {
 
     /// Makes these, and no others, the members: adds who is missing, changes the voters, removes
     /// the rest; up to four entries of the log. A node that is removed is not told. A leader that
-    /// removes itself leads until that is agreed, and stops soon after.
+    /// removes itself leads until that is agreed; the next one does what is left.
     ///
     /// # Errors
     /// See [`ProposeError`]; the steps before the failed one stay. Call it again.
@@ -97,8 +97,12 @@ impl Agreement {
         if !missing.is_empty() {
             self.change(Change::AddNodes(nodes(missing)), true).await?;
         }
+        let stays = voters.contains(&self.inner.me);
         if self.voter_sets() != [voters.clone()] {
             self.change(Change::ReplaceAllVoters(voters), true).await?;
+        }
+        if !stays {
+            return Ok(());
         }
         let rest: BTreeSet<RaftId> = self.members().difference(&wanted).copied().collect();
         if !rest.is_empty() {

@@ -43,7 +43,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::error::{InitializeError, RaftError};
 use openraft::metrics::RaftServerMetrics;
-use openraft::{Config, EmptyNode, Raft, ServerState, SnapshotPolicy, Vote};
+use openraft::{Config, EmptyNode, LogId, Raft, ServerState, SnapshotPolicy, Vote};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -262,7 +262,7 @@ impl Agreement {
         )
         .await
         .map_err(|_| AgreementError::Stopped)?;
-        let heartbeats = tokio::spawn(speak_while_leading(raft.clone()));
+        let heartbeats = tokio::spawn(speak_while_leading(raft.clone(), me));
         Ok(Agreement { inner: Rc::new(Inner { me, raft, shared, log, heartbeats }) })
     }
 
@@ -329,10 +329,14 @@ impl Agreement {
     }
 
     /// Has this node been elected, and heard of no later election? True for ever on a leader that
-    /// is cut off: ask [`Agreement::quorum_clock_ms`] before acting on it.
+    /// is cut off: ask [`Agreement::quorum_clock_ms`] before acting on it. False once it was agreed
+    /// that it has no vote any more: it is silent from then on, and the voters elect another.
     pub fn is_leader(&self) -> bool {
         let view = self.view();
-        view.state == ServerState::Leader && self.inner.shared.given() <= view.vote
+        let applied = self.inner.raft.data_metrics().borrow().last_applied;
+        view.state == ServerState::Leader
+            && self.inner.shared.given() <= view.vote
+            && !has_lost_its_vote(&view, applied, self.inner.me)
     }
 
     /// Does this node lead, and has it applied everything agreed before its election?
@@ -430,13 +434,27 @@ fn config(cluster: &str) -> Config {
     }
 }
 
-async fn speak_while_leading(raft: Raft<Types>) {
+/// Is it agreed that a leader is no voter any more?
+fn has_lost_its_vote(
+    view: &RaftServerMetrics<RaftId, EmptyNode>,
+    applied: Option<LogId<RaftId>>,
+    me: RaftId,
+) -> bool {
+    let configs = view.membership_config.membership().get_joint_config();
+    configs.len() == 1 && !configs[0].contains(&me) && view.membership_config.log_id() <= &applied
+}
+
+async fn speak_while_leading(raft: Raft<Types>, me: RaftId) {
     let view = raft.server_metrics();
     let mut ticks = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let leads = view.borrow().state == ServerState::Leader;
+        let applied = raft.data_metrics().borrow().last_applied;
+        let leads = {
+            let view = view.borrow();
+            view.state == ServerState::Leader && !has_lost_its_vote(&view, applied, me)
+        };
         if leads && raft.trigger().heartbeat().await.is_err() {
             return;
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::*;
 
 /// Longer than anything here takes, shorter than patience.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(super) fn run(test: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(test);

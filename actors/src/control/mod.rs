@@ -15,8 +15,8 @@ use crate::map::{Ask, NodeIx};
 use crate::op::Ms;
 use crate::slot::Slot;
 
-/// A message between Supervisors. The first group travels from the dialling node, the second is
-/// what the accepting one answers.
+/// A message between Supervisors. The first group and `Leave` travel from the dialling node, the
+/// others are what the accepting one answers. New messages come last: the order is the wire's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Control {
     /// A request of the agreement.
@@ -79,6 +79,16 @@ pub enum Control {
         sent: Ms,
         /// Does it agree?
         yes: bool,
+    },
+
+    /// A start of a node is to leave, or to stay after all: for the coordinator.
+    Leave {
+        /// The node.
+        node: NodeIx,
+        /// The start.
+        incarnation: u64,
+        /// Does it leave?
+        leaving: bool,
     },
 }
 

@@ -8,6 +8,7 @@
 //! Pure: time and the seed of the hash are arguments. Every entry that goes without having been
 //! asked to go is reported to the caller as a [`Removal`].
 
+mod copies;
 mod node;
 mod slab;
 mod slots;
@@ -23,6 +24,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 
+pub use copies::Copies;
 pub use node::SHARED_BYTES;
 pub use view::View;
 

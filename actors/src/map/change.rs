@@ -52,6 +52,15 @@ pub enum Change {
         /// What changes.
         ask: Ask,
     },
+    /// A start of a node leaves, or stays after all.
+    Leave {
+        /// The node.
+        node: NodeIx,
+        /// The start.
+        incarnation: u64,
+        /// Does it leave?
+        leaving: bool,
+    },
 }
 
 /// A change to one row.
@@ -95,6 +104,9 @@ impl ClusterMap {
                 Change::Admit { node, incarnation } => next.admit(*node, *incarnation),
                 Change::Remove { node, incarnation } => next.remove(*node, *incarnation),
                 Change::Silence { node, incarnation } => next.silence(*node, *incarnation),
+                Change::Leave { node, incarnation, leaving } => {
+                    next.leave(*node, *incarnation, *leaving);
+                }
                 Change::Row { slot, stamp, ask } => next.row(*slot, *stamp, *ask),
             }
         }
@@ -150,9 +162,17 @@ impl Applying {
         if !member.is_present() || member.incarnation != incarnation {
             return;
         }
-        member.incarnation = 0;
+        (member.incarnation, member.leaving) = (0, false);
         self.ring = None;
         self.forget(node);
+    }
+
+    fn leave(&mut self, node: NodeIx, incarnation: u64, leaving: bool) {
+        let Some(member) = self.map.members.get_mut(usize::from(node.0)) else { return };
+        if member.is_present() && member.incarnation == incarnation {
+            member.leaving = leaving;
+            self.ring = None;
+        }
     }
 
     fn silence(&mut self, node: NodeIx, incarnation: u64) {
@@ -224,7 +244,8 @@ impl Applying {
                 self.summary.promoted += 1;
                 let mut next = row;
                 next.remove(heir);
-                (next.primary, next.since, next.stamp, next.empty) = (heir, epoch, epoch, false);
+                (next.primary, next.since, next.from, next.empty) = (heir, epoch, row.stamp, false);
+                next.stamp = epoch;
                 next
             }
             None => {
@@ -246,7 +267,7 @@ impl Applying {
 fn give(row: &mut Row, to: NodeIx, epoch: u64) -> bool {
     let from = row.primary;
     row.remove(to);
-    (row.primary, row.since, row.empty) = (to, epoch, false);
+    (row.primary, row.since, row.from, row.empty) = (to, epoch, row.stamp, false);
     row.import(from);
     // What the old primary has is what every copy in sync has: it waited for that.
     row.complete(from);

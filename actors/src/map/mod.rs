@@ -11,7 +11,7 @@ pub(crate) mod tests;
 mod voters;
 
 pub use change::{Ask, Change, Summary};
-pub use plan::{Pace, plan};
+pub use plan::{Pace, Placed, gives, plan};
 pub use row::{REPLICAS_MAX, Row};
 pub use voters::{VOTERS_MAX, voters};
 
@@ -62,6 +62,8 @@ pub struct Member {
     pub weight: f64,
     /// Its failure zone.
     pub zone: String,
+    /// Is its start on its way out? It is given nothing and gives away what it has.
+    pub leaving: bool,
 }
 
 impl Member {
@@ -76,6 +78,7 @@ impl Member {
 
     fn start(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
+        self.leaving = false;
         self.known = self.known.max(incarnation);
     }
 }
@@ -126,16 +129,16 @@ impl ClusterMap {
         ClusterMap { cluster_id, epoch: 0, split: false, members, virtual_nodes, copies, rows }
     }
 
-    /// Where the ring puts each slot among the members that are present: the primary, then its
-    /// copies. Empty without members.
+    /// Where the ring puts each slot among the members that stay: the primary, then its copies.
+    /// Empty without members.
     pub fn place(&self) -> Vec<Vec<NodeIx>> {
-        let present: Vec<NodeIx> = self.present().collect();
-        if present.is_empty() {
+        let staying = self.staying();
+        if staying.is_empty() {
             return Vec::new();
         }
         let nodes: Vec<RingNode> =
-            present.iter().map(|&node| self.member(node).on_ring()).collect();
-        let named = |placed: Vec<u16>| placed.iter().map(|&i| present[usize::from(i)]).collect();
+            staying.iter().map(|&node| self.member(node).on_ring()).collect();
+        let named = |placed: Vec<u16>| placed.iter().map(|&i| staying[usize::from(i)]).collect();
         let slots = self.rows.len() as u16;
         let placed = ring::place_slots(&nodes, self.virtual_nodes, self.copies, slots);
         placed.into_iter().map(named).collect()
@@ -145,6 +148,15 @@ impl ClusterMap {
     pub fn present(&self) -> impl Iterator<Item = NodeIx> + '_ {
         let present = self.members.iter().enumerate().filter(|(_, member)| member.is_present());
         present.map(|(node, _)| NodeIx(node as u16))
+    }
+
+    /// The present members that are not leaving; all of them when all are.
+    pub fn staying(&self) -> Vec<NodeIx> {
+        let stays = |node: &NodeIx| !self.member(*node).leaving;
+        match self.present().any(|node| stays(&node)) {
+            true => self.present().filter(stays).collect(),
+            false => self.present().collect(),
+        }
     }
 
     /// Slots with fewer copies in sync than are wanted.

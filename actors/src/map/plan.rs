@@ -1,5 +1,6 @@
 //! What the coordinator changes on its own: copies where the ring wants them, at a bounded pace.
 
+use super::row::REPLICAS_MAX;
 use super::{Ask, Change, ClusterMap, NodeIx};
 use crate::slot::Slot;
 
@@ -16,9 +17,55 @@ impl Default for Pace {
     }
 }
 
+/// Where the ring puts each slot, worked out anew when the members have changed.
+#[derive(Clone, Debug, Default)]
+pub struct Placed {
+    members: Vec<(NodeIx, u64)>,
+    slots: Vec<Vec<NodeIx>>,
+}
+
+impl Placed {
+    /// [`ClusterMap::place`] of this map.
+    pub fn of(&mut self, map: &ClusterMap) -> &[Vec<NodeIx>] {
+        let start = |node: NodeIx| (node, map.member(node).incarnation);
+        let members = map.staying().into_iter().map(start).collect();
+        if self.members != members {
+            (self.members, self.slots) = (members, map.place());
+        }
+        &self.slots
+    }
+}
+
+/// The nodes that should have a copy of a slot beside its primary. A primary that the ring does not
+/// want stays until one that it wants can follow: until then there is one copy more.
+fn copies_of<'a>(wanted: &'a [NodeIx], primary: NodeIx) -> impl Iterator<Item = NodeIx> + 'a {
+    wanted.iter().copied().filter(move |&node| node != primary).take(REPLICAS_MAX)
+}
+
+/// Slots that `me` decides and that the ring wants another node to decide, which has all there is:
+/// each with the stamp of its row and that node, in order from slot `from` on and round. While a
+/// copy of a slot is missing or being filled the slot stays: a new primary would have to begin that
+/// again.
+pub fn gives<'a>(
+    map: &'a ClusterMap,
+    wanted: &'a [Vec<NodeIx>],
+    me: NodeIx,
+    from: Slot,
+) -> impl Iterator<Item = (Slot, u64, NodeIx)> + 'a {
+    let slots = map.rows.len().min(wanted.len());
+    let from = usize::from(from).min(slots);
+    (from..slots).chain(0..from).filter_map(move |slot| {
+        let (row, wanted) = (&map.rows[slot], &wanted[slot]);
+        let first = *wanted.first()?;
+        let is_whole = || copies_of(wanted, me).all(|node| row.in_sync().contains(&node));
+        let goes = row.primary == me && first != me && row.importing().is_empty() && is_whole();
+        goes.then_some((slot as Slot, row.stamp, first))
+    })
+}
+
 /// The next steps from where the slots are to where the ring wants them: missing copies are to be
-/// imported, and a copy that the ring does not want goes once those that it wants are complete.
-/// Empty when nothing is left to do, or when all that is left waits for imports under way. Nodes
+/// imported, and a copy that the ring does not want goes once those that it wants are complete, or
+/// when there is no room for one that is missing. Empty when nothing is left to do, or when all that is left waits for imports under way. Nodes
 /// that are being taken out are neither filled nor filled from. `wanted` is [`ClusterMap::place`].
 pub fn plan(
     map: &ClusterMap,
@@ -36,12 +83,11 @@ pub fn plan(
     let mut changes = Vec::new();
     for (slot, (row, wanted)) in map.rows.iter().zip(wanted).enumerate() {
         let ask = |ask| Change::Row { slot: slot as Slot, stamp: row.stamp, ask };
-        let copies = wanted.len() - 1;
-        let wants = |node: NodeIx| {
-            wanted.iter().filter(|&&n| n != row.primary).take(copies).any(|&n| n == node)
-        };
-        let missing = wanted.iter().copied().find(|&node| wants(node) && !row.names(node));
-        if let Some(node) = missing {
+        let copies = copies_of(wanted, row.primary).count();
+        let wants = |node: NodeIx| copies_of(wanted, row.primary).any(|n| n == node);
+        let missing = copies_of(wanted, row.primary).find(|&node| !row.names(node));
+        let is_full = row.replicas().len() == REPLICAS_MAX;
+        if let Some(node) = missing.filter(|_| !is_full) {
             let busy = |node: NodeIx| load[usize::from(node.0)] >= pace.importing_max;
             let is_usable = |node: NodeIx| !busy(node) && !is_gone(node);
             if is_usable(node) && is_usable(row.primary) {
@@ -49,8 +95,8 @@ pub fn plan(
                 load[usize::from(row.primary.0)] += 1;
                 changes.push(ask(Ask::Import(node)));
             }
-        } else if row.replicas().len() > copies
-            && row.in_sync().iter().filter(|&&node| wants(node)).count() == copies
+        } else if (missing.is_some()
+            || row.in_sync().iter().filter(|&&node| wants(node)).count() == copies)
             && let Some(extra) = row.replicas().find(|&node| !wants(node))
         {
             changes.push(ask(Ask::Out(extra)));

@@ -20,6 +20,8 @@ pub struct Row {
     pub since: u64,
     /// The epoch that last changed this row.
     pub stamp: u64,
+    /// The stamp of the row that it came from when `since` began.
+    pub from: u64,
     /// Was the slot's data lost when `since` began? Only then may the primary start it empty.
     pub empty: bool,
     in_sync: u8,
@@ -31,7 +33,7 @@ impl Row {
     /// A row without copies.
     pub fn new(primary: NodeIx, since: u64, empty: bool) -> Self {
         let copies = [NodeIx(0); REPLICAS_MAX];
-        Row { primary, since, stamp: since, empty, in_sync: 0, count: 0, copies }
+        Row { primary, since, stamp: since, from: 0, empty, in_sync: 0, count: 0, copies }
     }
 
     /// Copies that hold every write the primary has acknowledged.

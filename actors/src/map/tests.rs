@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::slot::SLOTS;
 
 /// A member of which no start has joined.
 pub(crate) fn member(i: usize, zone: &str) -> Member {
@@ -11,6 +12,7 @@ pub(crate) fn member(i: usize, zone: &str) -> Member {
         peer: String::new(),
         weight: 1.0,
         zone: zone.to_string(),
+        leaving: false,
     }
 }
 
@@ -69,7 +71,12 @@ fn check(map: &ClusterMap) {
 fn settle(map: &mut ClusterMap) -> u64 {
     let first = map.epoch;
     loop {
-        let mut changes = plan(map, &map.place(), Pace { importing_max: 1_000 }, |_| false);
+        let wanted = map.place();
+        let mut changes = plan(map, &wanted, Pace { importing_max: 1_000 }, |_| false);
+        for node in map.present() {
+            let give = |(slot, stamp, to)| Change::Row { slot, stamp, ask: Ask::Give(to) };
+            changes.extend(gives(map, &wanted, node, 7).map(give));
+        }
         for (slot, row) in map.rows.iter().enumerate() {
             let done = |&copy| Change::Row {
                 slot: slot as Slot,
@@ -153,6 +160,50 @@ fn a_restarted_node_holds_nothing_until_it_was_filled_again() {
     settle(&mut after);
     assert_eq!(after.under_replicated(), 0);
     assert!(after.slots_of(NodeIx(2)).1 > 4_000, "it has copies again");
+}
+
+#[test]
+fn after_a_death_and_a_return_every_slot_is_where_the_ring_wants_it() {
+    for (nodes, copies) in [(3, 2), (3, 3), (5, 2), (5, 3), (9, 7)] {
+        let mut map = founded(nodes, copies);
+        settle(&mut map);
+        let gone = Change::Remove { node: NodeIx(2), incarnation: 12 };
+        map = map.apply(map.epoch + 1, &[gone]).0;
+        settle(&mut map);
+        let back = Change::Admit { node: NodeIx(2), incarnation: 50 };
+        map = map.apply(map.epoch + 1, &[back]).0;
+        settle(&mut map);
+        for (slot, (row, wanted)) in map.rows.iter().zip(map.place()).enumerate() {
+            let (mut held, mut due) = (row.in_sync().to_vec(), wanted[1..].to_vec());
+            held.sort();
+            due.sort();
+            let at = format!("slot {slot} of {nodes} nodes, {copies} copies");
+            assert_eq!((row.primary, held), (wanted[0], due), "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_slot_goes_to_another_primary_only_when_no_copy_is_missing() {
+    let mut map = founded(5, 3);
+    settle(&mut map);
+    let wanted = map.place();
+    let (slot, _) = map.rows.iter().enumerate().find(|(_, row)| row.primary == NodeIx(1)).unwrap();
+    let row = *map.row(slot as Slot);
+    let (heir, other) = (row.in_sync()[0], row.in_sync()[1]);
+    let mut moved = wanted.clone();
+    moved[slot] = vec![heir, NodeIx(1), other];
+    let goes = |map: &ClusterMap, from| gives(map, &moved, NodeIx(1), from).collect::<Vec<_>>();
+    for from in [0, slot as Slot, slot as Slot + 1, SLOTS] {
+        assert_eq!(goes(&map, from), [(slot as Slot, row.stamp, heir)]);
+    }
+    map.rows[slot].remove(other);
+    assert_eq!(goes(&map, 0), []);
+    map.rows[slot].import(other);
+    assert_eq!(goes(&map, 0), []);
+    map.rows[slot].complete(other);
+    assert_eq!(goes(&map, 0).len(), 1);
+    assert_eq!(gives(&map, &moved, heir, 0).count(), 0, "it is not its primary");
 }
 
 #[test]

@@ -11,20 +11,23 @@ pub const VOTERS_MAX: usize = 5;
 ///
 /// An odd number of them: a fourth voter raises the majority and not the number of nodes that may
 /// fail. Two members both vote, because either may have to go on with all that was agreed. Whoever
-/// votes and is still a member goes on; new ones come from zones without a voter while there are
+/// votes and is still a member goes on; who leaves does so until it holds nothing; new ones come from zones without a voter while there are
 /// any, in the order of the members.
 pub fn voters(map: &ClusterMap, now: &BTreeSet<NodeIx>) -> BTreeSet<NodeIx> {
-    let present: Vec<NodeIx> = map.present().collect();
-    let wanted = match present.len() {
+    let is_out =
+        |node: NodeIx| map.member(node).leaving && !map.rows.iter().any(|row| row.names(node));
+    let stays = map.present().any(|node| !map.member(node).leaving);
+    let staying: Vec<NodeIx> = map.present().filter(|&node| !(stays && is_out(node))).collect();
+    let wanted = match staying.len() {
         count @ 0..=2 => count,
         count => (count - (count + 1) % 2).min(VOTERS_MAX),
     };
     let zone = |node: NodeIx| map.member(node).zone.as_str();
     let mut chosen: Vec<NodeIx> =
-        present.iter().copied().filter(|node| now.contains(node)).take(wanted).collect();
+        staying.iter().copied().filter(|node| now.contains(node)).take(wanted).collect();
     while chosen.len() < wanted {
         let has_zone = |node: NodeIx| chosen.iter().any(|&other| zone(other) == zone(node));
-        let free = || present.iter().copied().filter(|node| !chosen.contains(node));
+        let free = || staying.iter().copied().filter(|node| !chosen.contains(node));
         let Some(next) = free().find(|&node| !has_zone(node)).or_else(|| free().next()) else {
             break;
         };

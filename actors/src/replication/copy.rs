@@ -77,6 +77,15 @@ impl Copy {
         Ok(())
     }
 
+    /// The primary gives the slot away, and to this copy what lived there alone.
+    ///
+    /// # Errors
+    /// [`Refusal::Gap`] when the copy has not got everything else.
+    pub fn hand(&self, since: u64, import: u64) -> Result<(), Refusal> {
+        self.same_import(since, import)?;
+        if self.complete { Ok(()) } else { Err(Refusal::Gap) }
+    }
+
     /// A write: `Ok(true)` means apply it, `Ok(false)` that it was applied before.
     pub fn write(&mut self, since: u64, import: u64, n: u64) -> Result<bool, Refusal> {
         self.same_import(since, import)?;

@@ -18,6 +18,9 @@ use std::collections::VecDeque;
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::Ms;
 
+/// How long requests wait for copies to catch up before a slot that is given away is kept instead.
+const GIVE_PATIENCE_MS: Ms = 250;
+
 /// What a write did, as far as the fan has to know.
 pub trait Weigh: Clone {
     /// Bytes that keeping it for sending again takes.
@@ -81,7 +84,28 @@ pub struct Fan<E, P> {
     imports: u64,
     /// What a promoted primary held before: `since` and last write.
     old: Option<(u64, u64)>,
+    giving: Option<Giving>,
     sides: Vec<Side<E, P>>,
+}
+
+/// The slot on its way to another primary.
+#[derive(Clone, Copy, Debug)]
+struct Giving {
+    to: NodeIx,
+    began_at: Ms,
+    /// What lives on this node alone.
+    own: Own,
+}
+
+/// Where what lives on the primary alone is while the slot is given away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// The new primary has it, or there is none.
+    There,
+    /// It is under way.
+    Sent,
+    /// It did not arrive.
+    Lost,
 }
 
 #[derive(Clone, Debug)]
@@ -112,7 +136,7 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     /// The fan of a primary under `since`; `old` is what it held before if it was promoted, and
     /// `None` if the slot starts empty. [`Fan::adopt`] names the copies.
     pub fn new(since: u64, old: Option<(u64, u64)>) -> Self {
-        Fan { since, stamp: 0, n: 0, imports: 0, old, sides: Vec::new() }
+        Fan { since, stamp: 0, n: 0, imports: 0, old, giving: None, sides: Vec::new() }
     }
 
     /// The `since` it numbers under.
@@ -136,8 +160,8 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     }
 
     /// Copies that the row calls in sync.
-    pub fn in_sync(&self) -> usize {
-        self.sides.iter().filter(|side| side.in_sync).count()
+    pub fn copies_in_sync(&self) -> impl Iterator<Item = NodeIx> + '_ {
+        self.sides.iter().filter(|side| side.in_sync).map(|side| side.node)
     }
 
     /// Bytes kept for sending again.
@@ -150,10 +174,41 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
         self.sides.iter().all(|side| side.in_sync)
     }
 
-    /// Is every copy in sync, and has it acknowledged everything? Then nothing is asked for.
+    /// Is every copy in sync, and has it acknowledged everything? Then nothing is asked for,
+    /// unless the slot is given away.
     pub fn is_quiet(&self) -> bool {
-        let quiet = |side: &Side<E, P>| side.phase == Phase::Live && side.unacked.is_empty();
-        self.is_complete() && self.sides.iter().all(quiet)
+        self.giving.is_none() && self.is_complete() && self.sides.iter().all(Side::is_quiet)
+    }
+
+    /// The shard decides no more requests, so that `to`, a copy in sync, can become the primary.
+    /// From now on [`Fan::asks`] asks for that, until a row with a newer stamp answers.
+    /// [`Fan::handed`] says that what was `own` until now has arrived there.
+    pub fn give(&mut self, to: NodeIx, own: Own, now: Ms) {
+        self.giving = Some(Giving { to, began_at: now, own });
+    }
+
+    /// The node to which the slot is given under the row of this stamp has all that lived here alone.
+    pub fn handed(&mut self, to: NodeIx, stamp: u64) {
+        if let Some(giving) = self.giving.as_mut().filter(|giving| giving.to == to)
+            && self.stamp == stamp
+        {
+            giving.own = Own::There;
+        }
+    }
+
+    /// Number of the import that a copy came from, or 0.
+    pub fn import_of(&self, node: NodeIx) -> u64 {
+        self.sides.iter().find(|side| side.node == node).map_or(0, |side| side.import)
+    }
+
+    /// Is the slot given away?
+    pub fn is_giving(&self) -> bool {
+        self.giving.is_some()
+    }
+
+    /// Has every copy that is waited for acknowledged everything? Then any of them has all there is.
+    fn is_settled(&self) -> bool {
+        self.sides.iter().filter(|side| side.needed).all(Side::is_quiet)
     }
 
     /// Where a copy stands.
@@ -175,6 +230,7 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
             return;
         }
         self.stamp = row.stamp;
+        self.giving = None;
         self.sides.retain_mut(|side| {
             let still = row.in_sync().contains(&side.node);
             // A copy in sync that is importing now was out in between.
@@ -255,6 +311,11 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     /// The link to a node is gone: an import is lost with it, other writes are kept.
     pub fn link_lost(&mut self, node: NodeIx) {
         let Some(at) = self.position(node) else { return };
+        if let Some(giving) = &mut self.giving
+            && (giving.to, giving.own) == (node, Own::Sent)
+        {
+            giving.own = Own::Lost;
+        }
         let side = &mut self.sides[at];
         side.link_up = false;
         if side.phase == Phase::Importing {
@@ -325,16 +386,20 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     /// reason the silence of a copy counts from `lease_since` at the earliest.
     pub fn asks(&self, now: Ms, lease_since: Ms, failure_timeout_ms: Ms) -> Vec<(u64, Ask)> {
         let ask = |side: &Side<E, P>| {
-            let is_quiet = side.unacked.is_empty() && side.phase == Phase::Live;
             let silent_since = side.progress_at.max(lease_since);
-            let is_stuck = !is_quiet && now > silent_since + failure_timeout_ms;
+            let is_stuck = !side.is_quiet() && now > silent_since + failure_timeout_ms;
             if side.phase == Phase::Failed || is_stuck {
                 return Some(Ask::Out(side.node));
             }
             let caught_up = side.imported_at.is_some_and(|n| side.acked >= n);
             (!side.in_sync && caught_up).then_some(Ask::InSync(side.node))
         };
-        self.sides.iter().filter_map(ask).map(|ask| (self.stamp, ask)).collect()
+        let give = self.giving.and_then(|giving| match giving.own {
+            Own::There if self.is_settled() => Some(Ask::Give(giving.to)),
+            Own::Lost => Some(Ask::Keep),
+            _ => (now > giving.began_at + GIVE_PATIENCE_MS).then_some(Ask::Keep),
+        });
+        self.sides.iter().filter_map(ask).chain(give).map(|ask| (self.stamp, ask)).collect()
     }
 
     /// Everything that waits, each once for every copy: this node is the slot's primary no more.
@@ -384,6 +449,11 @@ impl<E: Weigh, P: Copy> Side<E, P> {
             bytes: 0,
             progress_at: now,
         }
+    }
+
+    /// Does it follow, with everything acknowledged?
+    fn is_quiet(&self) -> bool {
+        self.phase == Phase::Live && self.unacked.is_empty()
     }
 
     fn resend(&self, out: &mut Vec<(NodeIx, Out<E>)>) {

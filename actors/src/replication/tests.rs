@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::fan::{Fan, Out, Phase};
+use super::fan::{Fan, Out, Own, Phase};
 use super::*;
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::{CacheId, Version};
@@ -379,4 +379,29 @@ fn a_copy_refuses_gaps_older_imports_and_what_it_never_heard_begin() {
     assert!(copy.complete);
     assert_eq!(copy.write(SINCE, 2, 8), Err(Refusal::Gap));
     assert!(!copy.complete, "a copy with a gap is not complete");
+}
+
+#[test]
+fn a_slot_is_given_away_once_its_copies_have_everything() {
+    let mut world = World::new();
+    world.settle();
+    assert!(world.fan.is_quiet());
+    let asks = |world: &World, now| world.fan.asks(now, 0, 1_000);
+    let stamp = world.fan.stamp();
+    world.write(1, Some(1));
+    world.fan.give(COPY, Own::There, 10);
+    assert!(!world.fan.is_quiet(), "it has to be asked for");
+    assert_eq!(asks(&world, 260), [], "the copy has not confirmed the write");
+    assert_eq!(asks(&world, 261), [(stamp, Ask::Keep)], "requests have waited for long enough");
+    world.deliver();
+    world.answer();
+    assert_eq!(asks(&world, 9_999), [(stamp, Ask::Give(COPY))]);
+    let mut adopt = |stamp| {
+        let mut row = world.row;
+        row.stamp = stamp;
+        world.fan.adopt(&row, 0, |_| true, |_| panic!("nothing waits"), &mut Vec::new());
+        world.fan.is_giving()
+    };
+    assert!(adopt(stamp), "it says nothing");
+    assert!(!adopt(stamp + 1), "it says whose the slot is");
 }

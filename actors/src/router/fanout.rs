@@ -36,18 +36,18 @@ use crate::wire_map::{chunk_to_wire, effect_to_wire};
 /// Everything the Router knows of the copies of its shards' slots.
 #[derive(Debug)]
 pub struct Fans {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     gates: Rc<CopyGates>,
     supervisor: Addr<Supervisor>,
     fans: HashMap<Slot, SlotFan>,
-    links: Links,
+    pub(super) links: Links,
     waiting: Waiting,
     /// Slots whose fans may have to ask for something.
     restless: HashSet<Slot>,
     /// What is asked for at the end of this message.
     asks: Vec<(Slot, u64, Ask)>,
-    window_bytes: u64,
-    window_max: u64,
+    pub(super) window_bytes: u64,
+    pub(super) window_max: u64,
     told_bytes: u64,
     told_imports: u64,
 }
@@ -193,6 +193,10 @@ impl Fans {
                     let at = (since, import, n);
                     self.ack(acked.peer, slot, at, complete, &mut confirmed);
                 }
+                AckItem::Handed { slot, stamp, .. } => {
+                    self.change(slot, |fan, _| fan.handed(acked.peer, stamp));
+                    self.ask_at_once(slot);
+                }
                 AckItem::Nack { slot, since, import, held_since, held_n, reason, .. } => {
                     self.shared.counters.replication_refused.add(1);
                     let is_gap = reason == Refusal::Gap;
@@ -206,7 +210,15 @@ impl Fans {
             }
         }
         self.shared.counters.replication_confirmed.add(confirmed.len() as u64);
-        confirmed.into_iter().for_each(|write: Write| self.waiting.confirm(write.key));
+        // What was confirmed may have waited for longer than the slot was this node's: of a node that
+        // stood still it may be lost already.
+        let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
+        for (slot, write) in confirmed {
+            match has_lease && self.is_serving(slot) {
+                true => self.waiting.confirm(write.key),
+                false => self.waiting.doubt(write),
+            }
+        }
         self.flush();
     }
 
@@ -259,7 +271,7 @@ impl Fans {
         slot: Slot,
         at: (u64, u64, u64),
         complete: bool,
-        confirmed: &mut Vec<Write>,
+        confirmed: &mut Vec<(Slot, Write)>,
     ) {
         let now = self.shared.clock.now();
         let Some(was) = self.fans.get(&slot).and_then(|held| held.fan.phase(peer)) else {
@@ -267,7 +279,7 @@ impl Fans {
             return;
         };
         let counts = self.change(slot, |fan, _| {
-            fan.acked(peer, at, complete, now, |write| confirmed.push(write))
+            fan.acked(peer, at, complete, now, |write| confirmed.push((slot, write)))
         });
         let import = at.1;
         if counts != Some(true) {
@@ -281,7 +293,8 @@ impl Fans {
         {
             self.fetch(peer, slot, import, from);
         }
-        if self.fans.get(&slot).is_some_and(|held| !held.fan.is_complete()) {
+        let wants_more = |fan: &Fan<_, _>| !fan.is_complete() || fan.is_giving();
+        if self.fans.get(&slot).is_some_and(|held| wants_more(&held.fan)) {
             self.ask_at_once(slot);
         }
     }
@@ -300,8 +313,8 @@ impl Fans {
         }
         // The row that lost the copy may be older than one that took the slot from this node: only
         // a lease says that it is not.
-        let may_say_yes = self.shared.lease.is_valid(self.shared.clock.now())
-            && self.fans.get(&slot).is_some_and(|held| held.serving.load(Acquire));
+        let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
+        let may_say_yes = has_lease && self.is_serving(slot);
         for write in released {
             match may_say_yes {
                 true => self.waiting.confirm(write.key),
@@ -317,8 +330,28 @@ impl Fans {
         fan.into_waiting().for_each(|write| self.waiting.doubt(write));
     }
 
+    /// Is the gate open of the instance that decided the slot's writes?
+    fn is_serving(&self, slot: Slot) -> bool {
+        self.fans.get(&slot).is_some_and(|held| held.serving.load(Acquire))
+    }
+
+    /// The copies of a slot that its row calls in sync, if it is decided here.
+    pub(super) fn copies_in_sync(&self, slot: Slot) -> Vec<NodeIx> {
+        self.fans.get(&slot).map_or(Vec::new(), |held| held.fan.copies_in_sync().collect())
+    }
+
+    /// The `since` under which a slot's writes are numbered here.
+    pub(super) fn since_of(&self, slot: Slot) -> Option<u64> {
+        self.fans.get(&slot).map(|held| held.fan.since())
+    }
+
+    /// The stamp of the row that a slot's fan follows, and the import that a copy came from.
+    pub(super) fn place_of(&self, slot: Slot, copy: NodeIx) -> Option<(u64, u64)> {
+        self.fans.get(&slot).map(|held| (held.fan.stamp(), held.fan.import_of(copy)))
+    }
+
     /// Changes a fan, and sends or fetches what it wants.
-    fn change<R>(
+    pub(super) fn change<R>(
         &mut self,
         slot: Slot,
         change: impl FnOnce(&mut Fan<Effect, Write>, &mut Vec<(NodeIx, Out<Effect>)>) -> R,
@@ -415,7 +448,7 @@ impl Fans {
     }
 
     /// Asks as soon as there is something to ask for, once under each row.
-    fn ask_at_once(&mut self, slot: Slot) {
+    pub(super) fn ask_at_once(&mut self, slot: Slot) {
         if self.fans.get(&slot).is_some_and(|held| held.asked != held.fan.stamp()) {
             self.ask(slot);
         }
@@ -438,7 +471,7 @@ impl Fans {
     }
 
     /// Hands what has piled up to the links and to the Supervisor, one message each.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.links.flush();
         if !self.asks.is_empty() {
             self.supervisor.do_send(AskRows { asks: std::mem::take(&mut self.asks) });

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::map::{NodeIx, Row};
 use crate::op::{Acks, Answer, Ms, Request};
 use crate::peer::inbound::Inbound;
+use crate::recency::Used;
 use crate::replication::Effect;
 use crate::shard::messages::{ChunkEntry, ChunkPosition, PartAnswer, ReplyTo};
 use crate::slot::Slot;
@@ -164,6 +165,36 @@ pub enum RowChange {
     /// The shard does not decide the slot. What waits under a `since` that the row does not name
     /// any more stays unknown.
     Ends,
+}
+
+/// A shard has stopped deciding these slots, after the last write that it handed over: each is to
+/// be given to a copy in sync.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Giving {
+    /// Each of them.
+    pub slots: Vec<GivenSlot>,
+}
+
+/// Keys that a shard has seen used lately, for their copies.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Recent {
+    /// The keys.
+    pub used: Vec<Used>,
+}
+
+/// A slot on its way to another primary.
+#[derive(Clone, Debug)]
+pub struct GivenSlot {
+    /// The slot.
+    pub slot: Slot,
+    /// The `since` under which it was decided.
+    pub since: u64,
+    /// The new primary.
+    pub to: NodeIx,
+    /// Entries that live on this node alone.
+    pub own: Vec<ChunkEntry>,
 }
 
 /// A map was agreed or a lease renewed: what waits for either may go on.

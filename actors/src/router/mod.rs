@@ -13,8 +13,10 @@ mod factory;
 mod fanout;
 pub mod gates;
 mod gather;
+mod giving;
 mod links;
 pub mod messages;
+mod recent;
 mod replicate;
 mod ticket;
 mod waiting;
@@ -446,6 +448,20 @@ impl Handler<MapChanged> for Router {
     type Result = ();
     fn handle(&mut self, _changed: MapChanged, ctx: &mut Context<Self>) {
         self.unpark(ctx);
+    }
+}
+
+impl Handler<Recent> for Router {
+    type Result = ();
+    fn handle(&mut self, recent: Recent, _ctx: &mut Context<Self>) {
+        self.fans.touch(recent.used);
+    }
+}
+
+impl Handler<Giving> for Router {
+    type Result = ();
+    fn handle(&mut self, giving: Giving, _ctx: &mut Context<Self>) {
+        self.fans.give(giving.slots);
     }
 }
 

@@ -8,6 +8,7 @@ use super::slots::role_of;
 use super::{CacheShard, SLICE, Shard, count_removal};
 use crate::holding::Holding;
 use crate::op::Ms;
+use crate::router::messages::Recent;
 use crate::slot::Slot;
 
 /// How long an instance goes on after its gate was closed.
@@ -33,6 +34,10 @@ impl Shard {
         }
         self.ask_for_lost(&turn);
         drop(turn);
+        let used = self.recency.take();
+        if !used.is_empty() {
+            self.router.do_send(Recent { used });
+        }
         self.reclaim(ctx);
     }
 

@@ -65,13 +65,21 @@ impl Shard {
                 Decided::AfterCopies(Ok(reply), write)
             }
             Some(_) => Decided::Applied(Ok(reply), since),
-            None => Decided::Answer(Ok(reply)),
+            None => {
+                if is_use(&request.op, &reply)
+                    && !row.in_sync().is_empty()
+                    && self.shared.is_replicated(request.cache)
+                {
+                    self.recency.note(request.slot, request.cache, &request.key, now);
+                }
+                Decided::Answer(Ok(reply))
+            }
         }
     }
 
     /// After applying: may this node still serve the slot under the same `since`?
     pub(super) fn still_holds(&self, after: &Turn, slot: Slot, since: u64) -> bool {
-        let (held, row) = (Holding::Primary { since }, after.map.row(slot));
+        let (held, row) = (Holding::primary(since), after.map.row(slot));
         let (now, until) = (after.now, after.lease_until);
         may_decide(&held, row, self.shared.me, now, until, after.is_open).is_ok()
     }
@@ -118,7 +126,8 @@ impl Shard {
         let before = (lru.len(), lru.bytes());
         let mut gone = (0, 0);
         let spec = &self.shared.caches[cache_index];
-        let mut target = Target { lru, spec, versions: &mut self.versions, now, wall, since };
+        let (copies, versions) = (&mut self.copies, &mut self.versions);
+        let mut target = Target { lru, spec, copies, versions, now, wall, since };
         let outcome = target.apply(request, &mut |removal| {
             gone.0 += 1;
             gone.1 += removal.bytes;
@@ -135,6 +144,13 @@ impl Shard {
         }
         outcome
     }
+}
+
+/// Did a read find what it makes the most recently used?
+fn is_use(op: &Op, reply: &Reply) -> bool {
+    let found = matches!(reply, Reply::Entry(Some(_)) | Reply::Part(Some(_)));
+    let touches = matches!(op, Op::Get { .. } | Op::Range { touch: true, .. });
+    found && touches
 }
 
 fn count_reply(stats: &mut CacheStats, op: &Op, reply: &Reply, role: Role) {

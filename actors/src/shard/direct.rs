@@ -73,6 +73,7 @@ impl Handler<Direct> for Shard {
         let mut requests = direct.requests;
         let (mut answers, mut applied) = (Vec::with_capacity(requests.len()), Vec::new());
         let mut reply_bytes = 0;
+        self.copies.begin(requests.len());
         for (place, request) in requests.iter().enumerate() {
             if place.is_multiple_of(WARMED) {
                 self.warm(&requests[place..]);
@@ -87,6 +88,9 @@ impl Handler<Direct> for Shard {
             let answer = match self.decide(&turn, request) {
                 Decided::Answer(answer) => answer,
                 Decided::Applied(answer, since) => {
+                    if applied.is_empty() {
+                        applied.reserve(requests.len() - place);
+                    }
                     applied.push((answers.len(), request.slot, since));
                     answer
                 }
@@ -108,6 +112,7 @@ impl Handler<Direct> for Shard {
             };
             answers.push(answer);
         }
+        self.copies.end();
         drop(turn);
         let after = self.look();
         for (at, slot, since) in applied {
@@ -116,9 +121,9 @@ impl Handler<Direct> for Shard {
             }
         }
         drop(after);
+        self.publish();
         let rest = requests.split_off(answers.len());
         // A caller that hung up wants no answers.
         let _ = direct.reply.send(Decisions { answers, rest });
-        self.publish();
     }
 }

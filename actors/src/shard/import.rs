@@ -4,7 +4,6 @@ use actix::{Context, Handler};
 
 use super::messages::{ChunkEntry, ChunkPosition, FetchChunk};
 use super::{CacheShard, Shard};
-use crate::holding::Holding;
 use crate::op::{CacheId, Ms};
 use crate::router::messages::Chunk;
 use crate::slot::Slot;
@@ -16,12 +15,13 @@ const CHUNK_ENTRIES: usize = 128;
 const CHUNK_BYTES: usize = 256 * 1024;
 
 impl Shard {
-    /// Reads the next chunk of a slot: entries of the caches that live on copies.
-    fn chunk_at(
+    /// Reads the next chunk of a slot: entries of the caches that live on copies, or of the others.
+    pub(super) fn chunk_at(
         &self,
         slot: Slot,
         from: ChunkPosition,
         now: Ms,
+        replicated: bool,
     ) -> (Vec<ChunkEntry>, Option<ChunkPosition>) {
         let mut entries = Vec::new();
         let mut position = from;
@@ -29,7 +29,7 @@ impl Shard {
         while let Some(CacheShard { lru, .. }) = self.caches.get(usize::from(position.cache)) {
             let cache = CacheId(position.cache);
             // One entry a step, so that a chunk of large values is closed in time.
-            let next = match self.shared.is_replicated(cache) {
+            let next = match self.shared.is_replicated(cache) == replicated {
                 false => None,
                 true => lru.scan(slot, position.at, 1, 64, now, |view| {
                     bytes += view.key().len() + view.value_slice().len();
@@ -60,11 +60,11 @@ impl Handler<FetchChunk> for Shard {
     fn handle(&mut self, fetch: FetchChunk, _ctx: &mut Context<Self>) {
         let state = self.slots.get(fetch.slot);
         let (n, since) = (state.n, fetch.since);
-        if state.holding != (Holding::Primary { since }) {
+        if !state.holding.is_primary(since) {
             return;
         }
         let now = self.shared.clock.now();
-        let (entries, next) = self.chunk_at(fetch.slot, fetch.from, now);
+        let (entries, next) = self.chunk_at(fetch.slot, fetch.from, now, true);
         self.router.do_send(Chunk {
             copy: fetch.copy,
             slot: fetch.slot,

@@ -14,7 +14,7 @@ impl Shard {
         let state = self.slots.get(slot);
         match state.holding {
             Holding::None => HeldAs::Nothing,
-            Holding::Primary { since } => HeldAs::Primary { since, n: state.n },
+            Holding::Primary { since, .. } => HeldAs::Primary { since, n: state.n },
             Holding::Copy(copy) => {
                 HeldAs::Copy { since: copy.since, n: copy.n, complete: copy.complete }
             }

@@ -124,6 +124,15 @@ pub struct ChunkEntry {
 #[rtype(result = "()")]
 pub struct RowsChanged;
 
+/// Slots that this shard decides go to copies in sync: it decides nothing of them any more until a
+/// newer row says whose they are. Those whose row has changed stay.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Give {
+    /// The slots, with the stamps of their rows and their new primaries.
+    pub slots: Vec<(Slot, u64, NodeIx)>,
+}
+
 /// This node is another start: what was held is dropped. Sent after
 /// [`crate::shared::Shared::set_incarnation`].
 #[derive(Clone, Copy, Debug, Message)]

@@ -17,6 +17,7 @@ mod chores;
 mod counters;
 mod decide;
 pub mod direct;
+mod giving;
 mod import;
 mod inspect;
 pub mod messages;
@@ -39,8 +40,9 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler};
 pub use counters::ShardCounters;
 
 use crate::clock::HybridClock;
-use crate::lru::{Cause, Lru, LruConfig, Removal};
+use crate::lru::{Cause, Copies, Lru, LruConfig, Removal};
 use crate::op::{Answer, FailureKind, Ms, Reply};
+use crate::recency::Recency;
 use crate::router::Router;
 use crate::router::gates::CopyGates;
 use crate::router::messages::{Call, CallReply, Fanout, FanoutOrigin};
@@ -71,8 +73,10 @@ pub struct Shard {
     gates: Rc<CopyGates>,
     supervisor: Addr<Supervisor>,
     caches: Vec<CacheShard>,
+    copies: Copies,
     slots: Slots,
     versions: HybridClock,
+    recency: Recency,
     adopted: Adopted,
     /// Slots of which the map says that they are held here, and that are not.
     lost: BTreeSet<Slot>,
@@ -133,6 +137,7 @@ impl Shard {
             adopted: Adopted::nothing(shared.incarnation()),
             slots: Slots::new(index, shards),
             versions: HybridClock::default(),
+            recency: Recency::default(),
             lost: BTreeSet::new(),
             chores: VecDeque::new(),
             closed_at: None,
@@ -144,9 +149,11 @@ impl Shard {
             gates,
             supervisor,
             caches,
+            copies: Copies::default(),
         }
     }
 
+    /// Publishes the counters: before an answer leaves, so that whoever got it finds it counted.
     fn publish(&self) {
         let counters = &self.shared.shard_counters[self.index];
         for (index, cache) in self.caches.iter().enumerate() {
@@ -204,6 +211,7 @@ impl Handler<Single> for Shard {
         let turn = self.enter();
         let decided = self.decide(&turn, &single.request);
         drop(turn);
+        self.publish();
         match decided {
             // A caller that hung up wants no answer.
             Decided::Answer(answer) => drop(single.reply.send(answer)),
@@ -224,7 +232,6 @@ impl Handler<Single> for Shard {
                 reply: CallReply::One(single.reply),
             }),
         }
-        self.publish();
     }
 }
 
@@ -263,6 +270,7 @@ impl Handler<Batch> for Shard {
             answers.push((item.index, answer));
         }
         drop(turn);
+        self.publish();
         if !(applied.is_empty() && writes.is_empty()) {
             let after = self.look();
             for (answer, slot, since) in applied {
@@ -280,6 +288,5 @@ impl Handler<Batch> for Shard {
             let origin = FanoutOrigin::Part(batch.reply, answers);
             self.router.do_send(Fanout { origin, writes });
         }
-        self.publish();
     }
 }

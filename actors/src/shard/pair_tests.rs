@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 
 use super::bench::*;
-use super::messages::HeldAs;
+use super::messages::{Give, HeldAs};
 use super::*;
 use crate::map::{Change, ClusterMap, NodeIx};
 use crate::op::{Ms, Op};
@@ -129,5 +129,32 @@ fn a_copy_in_sync_that_equals_the_promoted_primary_goes_on_without_an_import() {
         assert_eq!(pair.b.shared.counters.imports_begun.get(), begun);
         let any = request(CACHE, &key, Op::Get { any: true });
         assert!(is_hit(&ask(&pair.a, any).await), "a copy in sync may answer");
+    });
+}
+
+#[test]
+fn a_slot_that_is_given_away_may_be_taken_over_before_its_old_primary_hears_of_it() {
+    run(async {
+        let pair = Pair::start();
+        pair.bring_copies_in_sync(6).await;
+        let (key, slot) = (pair.a.key(), slot_of(pair.a.key().as_bytes()));
+        assert!(ask(&pair.a, put(&key)).await.is_ok());
+        let begun = pair.b.shared.counters.imports_begun.get();
+        let stamp = pair.a.row(&key).stamp;
+        pair.a.shard.do_send(Give { slots: vec![(slot, stamp, OTHER)] });
+        let parked = pair.a.send(get(&key), 10_000);
+        // Only the new primary hears of the map.
+        let give = |map: &mut ClusterMap| {
+            let ask = crate::map::Ask::Give(OTHER);
+            *map = map.apply(7, &[Change::Row { slot, stamp, ask }]).0;
+        };
+        pair.b.change(7, give);
+        assert!(ask(&pair.b, put(&key)).await.is_ok(), "the old primary confirms it");
+        let copy = HeldAs::Copy { since: 7, n: 1, complete: true };
+        assert_eq!(pair.a.held(&key).await, copy);
+        pair.a.change(7, give);
+        assert!(is_hit(&parked.await.unwrap()), "what waited was answered by the new primary");
+        assert_eq!(pair.a.held(&key).await, copy);
+        assert_eq!(pair.b.shared.counters.imports_begun.get(), begun);
     });
 }

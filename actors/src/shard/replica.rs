@@ -9,7 +9,7 @@ use actix::{Context, Handler};
 use super::messages::Replicate;
 use super::{CacheShard, Shard};
 use crate::apply::{apply_effect, cache_of};
-use crate::holding::{Holding, may_follow};
+use crate::holding::{Holding, given_away, may_follow};
 use crate::map::Row;
 use crate::op::Ms;
 use crate::peer::inbound::SendAcks;
@@ -22,14 +22,20 @@ impl Shard {
     /// Takes one step of replication; returns what the sender is told, if anything.
     pub(super) fn follow(&mut self, row: &Row, item: ReplicationItem, now: Ms) -> Option<AckItem> {
         let (slot, since, import) = item.place();
-        let held = match self.slots.get(slot).holding {
+        let state = *self.slots.get(slot);
+        let held = match state.holding {
             Holding::None => Copy::default(),
             Holding::Copy(copy) => copy,
-            Holding::Primary { .. } => {
+            Holding::Primary { .. } => match taken_over(&state.holding, state.n, &item) {
+                Some(copy) => {
+                    self.wipe_own(slot);
+                    self.hold(slot, Holding::Copy(copy));
+                    copy
+                }
                 // This node has not heard yet that it is the primary no more, or the sender has
                 // not heard that it is.
-                return Some(refusal(&item, &Copy::default(), Refusal::Lower));
-            }
+                None => return Some(refusal(&item, &Copy::default(), Refusal::Lower)),
+            },
         };
         let mut copy = held;
         let mut fresh = None;
@@ -43,6 +49,8 @@ impl Shard {
                 .and_then(|()| copy.begin(since, import, *n0))
                 .map(|()| copy.stamp = *stamp),
             ReplicationItem::Chunk { after, last, .. } => copy.chunk(since, import, *after, *last),
+            ReplicationItem::Hand { .. } => copy.hand(since, import),
+            ReplicationItem::Touch { .. } => return None,
             ReplicationItem::Write { n, .. } => {
                 copy.write(since, import, *n).map(|is_new| fresh = Some(is_new))
             }
@@ -55,12 +63,23 @@ impl Shard {
             return Some(refusal(&item, &copy, reason));
         }
         match item {
-            ReplicationItem::Open { .. } => {}
+            ReplicationItem::Open { .. } | ReplicationItem::Touch { .. } => {}
             ReplicationItem::Begin { .. } => {
                 self.wipe(slot);
                 return None;
             }
             ReplicationItem::Chunk { entries: chunk, .. } => entries = chunk,
+            ReplicationItem::Hand { stamp, entries, first, last, .. } => {
+                if first {
+                    self.wipe_own(slot);
+                }
+                self.apply_entries(slot, entries, now);
+                if !last {
+                    return None;
+                }
+                self.slots.get_mut(slot).handed = stamp;
+                return Some(AckItem::Handed { slot, since, stamp });
+            }
             ReplicationItem::Write { effect, .. } => {
                 self.apply_write(slot, effect, fresh == Some(true), now);
             }
@@ -68,6 +87,18 @@ impl Shard {
         self.apply_entries(slot, entries, now);
         let (n, complete) = (copy.n, copy.complete);
         Some(AckItem::Ack { slot, since, import, n, complete })
+    }
+
+    /// The primary has seen a key used.
+    fn touch_copy(&mut self, slot: Slot, cache: u32, key: &[u8]) {
+        let Holding::Copy(_) = self.slots.get(slot).holding else { return };
+        if let Some(cache) = self.shared.cache_of_hash(cache)
+            && self.shared.is_replicated(cache)
+            && let Some(CacheShard { lru, .. }) = self.caches.get_mut(usize::from(cache.0))
+            && lru.touch(slot, key)
+        {
+            self.shared.counters.touches_applied.add(1);
+        }
     }
 
     fn apply_write(&mut self, slot: Slot, effect: WireEffect, is_new: bool, now: Ms) {
@@ -91,6 +122,7 @@ impl Shard {
 
     fn apply_as_copy(&mut self, slot: Slot, effect: &Effect, now: Ms) {
         if let Effect::Put { version, .. }
+        | Effect::Delete { version, .. }
         | Effect::Deadline { version, .. }
         | Effect::Several { version, .. } = effect
         {
@@ -114,6 +146,16 @@ impl Shard {
         if matches!(effect, Effect::Clear { .. }) {
             stats.cleared.add(role, before.0 as u64 - lru.len() as u64);
         }
+    }
+}
+
+/// The copy that a primary becomes because the node to which it gives the slot opens it.
+fn taken_over(held: &Holding, n: u64, item: &ReplicationItem) -> Option<Copy> {
+    match *item {
+        ReplicationItem::Open { since, stamp, old_since, old_n, .. } => {
+            given_away(held, n, (since, stamp), (old_since, old_n))
+        }
+        _ => None,
     }
 }
 
@@ -141,6 +183,10 @@ impl Handler<Replicate> for Shard {
         let mut items = Vec::with_capacity(message.items.len());
         for item in message.items {
             let (slot, ..) = item.place();
+            if let ReplicationItem::Touch { cache, key, .. } = &item {
+                self.touch_copy(slot, *cache, key);
+                continue;
+            }
             items.extend(self.follow(turn.map.row(slot), item, turn.now));
         }
         message.reply.do_send(SendAcks { items });

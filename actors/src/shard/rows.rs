@@ -111,27 +111,36 @@ impl Shard {
     fn take_row(&mut self, slot: Slot, row: &Row) -> RowChange {
         let state = *self.slots.get(slot);
         let begun = &self.shared.begun[usize::from(slot)];
-        let step = on_row(&state.holding, row, self.shared.me, begun.load(Relaxed));
+        let step = on_row(&state.holding, state.n, row, self.shared.me, begun.load(Relaxed));
         self.lost.remove(&slot);
         match step {
             Step::Stay => RowChange::Ends,
-            Step::Retarget => RowChange::Retarget,
+            Step::Retarget => {
+                // Whoever was to get it has not: it is decided here as before.
+                self.slots.get_mut(slot).holding = Holding::primary(row.since);
+                RowChange::Retarget
+            }
             Step::Promote { old_since, old_n } => {
-                self.hold(slot, Holding::Primary { since: row.since });
+                if state.handed != row.from {
+                    // Whoever decided the slot since may have had other entries.
+                    self.wipe_own(slot);
+                }
+                self.hold(slot, Holding::primary(row.since));
                 self.shared.counters.slots_promoted.add(1);
                 RowChange::Begins { old: Some((old_since, old_n)) }
             }
             Step::StartEmpty => {
                 begun.store(row.since, Relaxed);
                 self.wipe(slot);
-                self.hold(slot, Holding::Primary { since: row.since });
+                self.hold(slot, Holding::primary(row.since));
                 self.shared.counters.slots_started_empty.add(1);
                 RowChange::Begins { old: None }
             }
             Step::StepDown => {
-                let Holding::Primary { since } = state.holding else { return RowChange::Ends };
+                let Holding::Primary { since, .. } = state.holding else { return RowChange::Ends };
                 let (n, stamp) = (state.n, row.stamp);
                 let copy = Copy { since, import: 0, n, complete: true, stamp };
+                self.wipe_own(slot);
                 self.hold(slot, Holding::Copy(copy));
                 RowChange::Ends
             }
@@ -151,6 +160,9 @@ impl Shard {
         let is_empty = self.caches.iter().all(|cache| cache.lru.slot_len(slot) == 0);
         let state = self.slots.get_mut(slot);
         (state.holding, state.n) = (holding, 0);
+        if holding == Holding::None {
+            state.handed = 0;
+        }
         if is_empty {
             state.counted = role_of(&holding);
         } else {
@@ -169,7 +181,8 @@ impl Shard {
         let (slots, begun) = (&self.slots, &self.shared.begun);
         self.lost.retain(|&slot| {
             let begun = begun[usize::from(slot)].load(Relaxed);
-            on_row(&slots.get(slot).holding, turn.map.row(slot), me, begun) == Step::Lost
+            let state = slots.get(slot);
+            on_row(&state.holding, state.n, turn.map.row(slot), me, begun) == Step::Lost
         });
         let ask = |&slot: &Slot| (slot, turn.map.row(slot).stamp, Ask::Lost(me));
         let asks: Vec<_> = self.lost.iter().map(ask).collect();

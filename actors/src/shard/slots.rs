@@ -11,6 +11,8 @@ pub struct SlotState {
     pub holding: Holding,
     /// As its primary: the number of the last write that was handed to the Router.
     pub n: u64,
+    /// As a copy: the stamp of the row under which its primary gave it what lived there alone.
+    pub handed: u64,
     /// The role under which its entries are counted. It follows the holding a little later,
     /// because counting them anew takes a visit to each.
     pub counted: Role,
@@ -28,7 +30,7 @@ impl Slots {
     /// The slots of shard `index` of `shards`, none of them held.
     pub fn new(index: usize, shards: usize) -> Self {
         let count = (index..usize::from(SLOTS)).step_by(shards).count();
-        let nothing = SlotState { holding: Holding::None, n: 0, counted: Role::Replica };
+        let nothing = SlotState { holding: Holding::None, n: 0, handed: 0, counted: Role::Replica };
         Slots { index, shards, states: vec![nothing; count] }
     }
 

@@ -8,7 +8,9 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler};
 use tokio::sync::mpsc;
 
 use super::era::Era;
+use super::leaving::Wishes;
 use super::machine::Applied;
+use super::moving::Moving;
 use super::peers::Peer;
 use super::{AskRows, Supervisor, TICK_MS};
 use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
@@ -32,6 +34,10 @@ pub(super) struct Governing {
     pub listening_since: Ms,
     pub asked_status_at: Ms,
     pub said_at: Ms,
+    pub moving: Moving,
+    pub wishes: Wishes,
+    /// Is this start of the node on its way out, by the newest map that named it?
+    pub is_leaving: bool,
 }
 
 impl Governing {
@@ -45,6 +51,9 @@ impl Governing {
             listening_since: now,
             asked_status_at: 0,
             said_at: now,
+            moving: Moving::default(),
+            wishes: Wishes::new(),
+            is_leaving: false,
         }
     }
 
@@ -73,6 +82,16 @@ impl Governing {
         }
     }
 
+    /// Tells a peer that can be reached again which starts were declared dead: it may have missed it.
+    pub fn tell_forgotten(&self, to: NodeIx) {
+        for (node, peer) in self.peers.iter().enumerate() {
+            if peer.forgotten > 0 && peer.forgotten >= peer.seen {
+                let (node, incarnation) = (NodeIx(node as u16), peer.forgotten);
+                self.send(to, Control::Forget { node, incarnation });
+            }
+        }
+    }
+
     pub fn peer(&mut self, node: NodeIx) -> &mut Peer {
         &mut self.peers[usize::from(node.0)]
     }
@@ -87,7 +106,9 @@ impl Supervisor {
         if now >= governing.asked_status_at + STATUS_EVERY_MS {
             governing.asked_status_at = now;
             governing.send_all(&Control::Status);
+            self.tell_wishes(&map);
         }
+        let Some(governing) = &mut self.governing else { return };
         // Packets may be lost while no socket is closed: what is sent later would wait behind them.
         let patience = governing.times.failure_timeout_ms + self.lag.longest();
         for (peer, line) in governing.peers.iter_mut().zip(&governing.lines) {
@@ -101,6 +122,7 @@ impl Supervisor {
         for (node, member) in map.members.iter().enumerate() {
             let node = NodeIx(node as u16);
             let state = match node == me {
+                true if member.leaving => crate::client::MemberState::Leaving,
                 true if member.incarnation == start => crate::client::MemberState::Up,
                 true => crate::client::MemberState::Joining,
                 false => governing.peers[usize::from(node.0)].state(
@@ -134,6 +156,7 @@ impl Supervisor {
             self.beat(now);
             self.elect(now, ctx);
             self.ask_whether_gone(now, &map);
+            self.give_slots(now, &map);
         } else {
             self.seek(now, &map, ctx);
         }
@@ -385,11 +408,13 @@ impl Handler<Applied> for Supervisor {
         let now = self.shared.clock.now();
         let map = self.shared.map.load_full();
         super::report::tell(&self.shared, &map, &applied, &mut self.is_short);
-        if map.standing(self.shared.me, applied.incarnation) == Standing::Gone {
-            self.become_another_start("the cluster has taken this node out", 0, ctx);
+        let me = self.shared.me;
+        if map.standing(me, applied.incarnation) == Standing::Gone {
+            self.be_gone("the cluster has taken this node out", ctx);
             return;
         }
-        if let Some(Governing { era: Some(era), .. }) = &mut self.governing {
+        if let Some(Governing { era: Some(era), is_leaving, .. }) = &mut self.governing {
+            *is_leaving = map.member(me).leaving;
             era.lease.applied(map.epoch, now);
             if applied.changes.is_empty() {
                 era.continues = None;

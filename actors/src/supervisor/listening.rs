@@ -188,11 +188,7 @@ impl Supervisor {
                 self.publish_lease(now);
             }
             Control::Gone => {
-                self.become_another_start(
-                    "the cluster has replaced this start of the node",
-                    0,
-                    ctx,
-                );
+                self.be_gone("the cluster has replaced this start of the node", ctx);
             }
             Control::Standing(standing) => {
                 governing.peer(peer).standing = Some(standing);
@@ -292,6 +288,14 @@ impl Supervisor {
                 reply.send(Control::Agreed { sent, yes });
             }
             Control::Forget { node, incarnation } => self.forget(node, incarnation),
+            Control::Leave { node, incarnation, leaving } => {
+                if let Some(era) = &mut governing.era
+                    && let Some(coordinator) = &mut era.coordinator
+                    && usize::from(node.0) < map.members.len()
+                {
+                    coordinator.leave(node, incarnation, leaving);
+                }
+            }
             _ => {
                 tracing::debug!(node = %self.shared.id, "a message that only an accepting node may send")
             }
@@ -345,6 +349,7 @@ impl Handler<LineNews> for Supervisor {
                 (peer.up, peer.refused, peer.heard_at) = (Some(incarnation), false, now);
                 (peer.standing, peer.agreed) = (None, None);
                 governing.send(news.peer, Control::Status);
+                governing.tell_forgotten(news.peer);
                 self.seen(news.peer, incarnation);
             }
             Event::Heard(message) if is_current => self.heard(news.peer, message, ctx),

@@ -15,9 +15,13 @@ mod era;
 mod governing;
 mod lag;
 #[cfg(feature = "agreement")]
+mod leaving;
+#[cfg(feature = "agreement")]
 mod listening;
 #[cfg(feature = "agreement")]
 mod machine;
+#[cfg(feature = "agreement")]
+mod moving;
 #[cfg(feature = "agreement")]
 mod peers;
 #[cfg(feature = "agreement")]
@@ -146,6 +150,17 @@ pub struct PeerSeen {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct ForgetNode(pub NodeIx);
+
+/// The current start of a node is to leave the cluster, giving away all it has, or to stay after
+/// all.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct DrainNode {
+    /// The node.
+    pub node: NodeIx,
+    /// Does it leave?
+    pub leaving: bool,
+}
 
 /// The node stops.
 #[derive(Clone, Copy, Debug, Message)]
@@ -319,5 +334,10 @@ mod alone {
     impl Handler<ForgetNode> for Supervisor {
         type Result = ();
         fn handle(&mut self, _forget: ForgetNode, _ctx: &mut Context<Self>) {}
+    }
+
+    impl Handler<DrainNode> for Supervisor {
+        type Result = ();
+        fn handle(&mut self, _drain: DrainNode, _ctx: &mut Context<Self>) {}
     }
 }

@@ -48,7 +48,12 @@ impl Peer {
     pub fn state(&self, member: &Member, now: Ms, lease_ms: Ms) -> MemberState {
         let is_silent = now.saturating_sub(self.heard_at) > lease_ms;
         match (member.is_present(), self.up) {
-            (true, Some(start)) if start == member.incarnation && !is_silent => MemberState::Up,
+            (true, Some(start)) if start == member.incarnation && !is_silent => {
+                match member.leaving {
+                    true => MemberState::Leaving,
+                    false => MemberState::Up,
+                }
+            }
             (true, _) => MemberState::Suspect,
             (false, Some(_)) if !is_silent => MemberState::Joining,
             (false, _) => MemberState::Down,
@@ -69,6 +74,7 @@ mod tests {
             peer: String::new(),
             weight: 1.0,
             zone: String::new(),
+            leaving: false,
         }
     }
 

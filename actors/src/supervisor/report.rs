@@ -2,7 +2,7 @@
 
 use super::machine::Applied;
 use crate::client::MemberState;
-use crate::map::{Change, ClusterMap, NodeIx};
+use crate::map::{Change, ClusterMap, NodeIx, Summary};
 use crate::shared::Shared;
 
 /// Logs and counts what agreed changes did.
@@ -21,10 +21,23 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
             }
             Change::Remove { node: member, incarnation } => {
                 shared.counters.members_removed.add(1);
-                tracing::warn!(%node, epoch, member = name(member), incarnation, "a node is gone, its slots go to their copies");
+                match applied.summary == Summary::default() {
+                    true => {
+                        tracing::info!(%node, epoch, member = name(member), incarnation, "a node that held nothing is no member any more")
+                    }
+                    false => {
+                        tracing::warn!(%node, epoch, member = name(member), incarnation, "a node is gone, its slots go to their copies")
+                    }
+                }
             }
             Change::Silence { node: member, .. } => {
                 tracing::warn!(%node, epoch, member = name(member), "a node is silent, nobody waits for its copies any more");
+            }
+            Change::Leave { node: member, leaving: true, .. } => {
+                tracing::info!(%node, epoch, member = name(member), "a node leaves, its slots go to others");
+            }
+            Change::Leave { node: member, leaving: false, .. } => {
+                tracing::info!(%node, epoch, member = name(member), "a node stays after all");
             }
             Change::Row { .. } => {}
         }

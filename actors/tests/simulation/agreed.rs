@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use lariat_actors::map::{Change, ClusterMap, NodeIx, Summary};
+use lariat_actors::map::{Ask, Change, ClusterMap, NodeIx, Summary};
 
 /// Most voters.
 const VOTERS_MAX: usize = 5;
@@ -14,6 +14,8 @@ const VOTERS_MAX: usize = 5;
 pub struct Agreed {
     /// The map after each entry; the epoch is the index.
     maps: Vec<Arc<ClusterMap>>,
+    /// The slots whose rows each entry changed.
+    changed: Vec<Vec<u16>>,
     /// Who leads: node, start, term.
     pub leader: Option<(NodeIx, u64, u64)>,
     pub term: u64,
@@ -21,7 +23,8 @@ pub struct Agreed {
 
 impl Agreed {
     pub fn new(map: ClusterMap) -> Self {
-        Agreed { maps: vec![Arc::new(map)], leader: None, term: 0 }
+        let changed = vec![(0..map.rows.len() as u16).collect()];
+        Agreed { maps: vec![Arc::new(map)], changed, leader: None, term: 0 }
     }
 
     pub fn last(&self) -> u64 {
@@ -36,8 +39,35 @@ impl Agreed {
         self.map(self.last())
     }
 
+    /// The slots whose rows differ after one epoch and another, and maybe others.
+    pub fn changed(&self, after: u64, until: u64) -> impl Iterator<Item = u16> + '_ {
+        // Who has no map yet may have held anything.
+        let first = if after == 0 { 0 } else { after + 1 };
+        self.changed[first as usize..=until as usize].iter().flatten().copied()
+    }
+
+    /// For [`super::report::Bug::PromotedThoughNotInSync`]: a slot without a copy in sync goes to one
+    /// that is being filled.
+    pub fn unfit_heirs(&self, changes: &[Change]) -> Vec<Change> {
+        let removed = |node| {
+            changes
+                .iter()
+                .any(|change| matches!(change, Change::Remove { node: n, .. } if *n == node))
+        };
+        let rows = self.latest().rows.iter().enumerate();
+        let orphans = rows.filter(|(_, row)| removed(row.primary) && row.in_sync().is_empty());
+        let heirs = orphans.filter_map(|(slot, row)| {
+            let ask = Ask::InSync(*row.importing().first()?);
+            Some(Change::Row { slot: slot as u16, stamp: row.stamp, ask })
+        });
+        heirs.collect()
+    }
+
     pub fn append(&mut self, changes: &[Change]) -> Summary {
         let (map, summary) = self.latest().apply(self.last() + 1, changes);
+        let rows = map.rows.iter().zip(&self.latest().rows).enumerate();
+        let changed = rows.filter(|(_, (new, old))| new != old).map(|(slot, _)| slot as u16);
+        self.changed.push(changed.collect());
         self.maps.push(Arc::new(map));
         summary
     }

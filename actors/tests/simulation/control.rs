@@ -26,6 +26,7 @@ impl World {
         if self.network.is_cut(from, to) || self.random.percent(self.faults.loss_percent) {
             return;
         }
+        self.meter.cost.control += 1;
         let copies = 1 + u64::from(self.random.percent(self.faults.loss_percent));
         for _ in 0..copies {
             let late = self.random.percent(self.faults.late_percent);
@@ -106,6 +107,9 @@ impl World {
         let Some(leading) = &mut me.leading else { return };
         let term = leading.term;
         let mut changes = Vec::new();
+        leading.coordinator.note_quorum(quorum);
+        leading.speaks_since =
+            leading.coordinator.may_speak(quorum).then(|| leading.speaks_since.unwrap_or(clock));
         if !leading.is_proposing {
             changes = leading.coordinator.propose(clock, quorum, 0, &map);
             leading.is_proposing = !changes.is_empty();
@@ -142,12 +146,17 @@ impl World {
             && self.agreed.leader == Some((node, incarnation, term))
             && self.quorum_ms(node) < Ms::MAX;
         if may {
-            let summary = self.agreed.append(changes);
+            let unfit = self.has_bug(Bug::PromotedThoughNotInSync);
+            let heirs = if unfit { self.agreed.unfit_heirs(changes) } else { Vec::new() };
+            let summary = self.agreed.append(&[&heirs, changes].concat());
             self.report.promoted += u64::from(summary.promoted);
             let removes = |change: &&Change| matches!(change, Change::Remove { .. });
             self.report.removed += changes.iter().filter(removes).count() as u64;
             let epoch = self.agreed.last();
+            self.report.given +=
+                changes.iter().filter(|change| self.is_given(change)).count() as u64;
             self.say(|| format!("epoch {epoch} by {node:?}: {changes:?}"));
+            self.meter.agreed(changes, self.agreed.latest(), self.now);
             self.check_in_sync(changes)?;
             self.adopt(node, epoch);
         }
@@ -216,10 +225,10 @@ impl World {
             (other.term, other.heard_leader_at, other.election_wait) = (term, heard_at, spread);
         }
         let coordinator = Coordinator::new(candidate, self.times, clock, &latest);
-        let (is_proposing, led_at) = (false, 0);
+        let (is_proposing, led_at, speaks_since) = (false, 0, None);
         let me = self.node(candidate);
         me.leader = Some(candidate);
-        me.leading = Some(Leading { term, coordinator, acked, is_proposing, led_at });
+        me.leading = Some(Leading { term, coordinator, acked, is_proposing, led_at, speaks_since });
         for other in (0..self.shape.nodes).map(NodeIx).filter(|&other| other != candidate) {
             let awake = self.node(other).is_alive && self.node(other).paused_until <= self.now;
             if awake && self.quorum_ms(other) < self.times.lease_ms {
@@ -333,8 +342,9 @@ impl World {
             return;
         }
         let (map, clock) = (self.agreed.map(epoch).clone(), self.clock(node));
-        let me = self.node(node);
+        let me = &mut self.nodes[usize::from(node.0)];
         me.map = map;
+        self.agreed.changed(me.epoch, epoch).for_each(|slot| me.note(slot));
         me.epoch = epoch;
         me.lease.applied(epoch, clock);
         if me.map.standing(node, me.incarnation) == Standing::Gone {

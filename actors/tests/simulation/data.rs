@@ -5,6 +5,7 @@ use lariat_actors::map::{Ask, NodeIx};
 use lariat_actors::replication::Copy;
 use lariat_actors::replication::fan::{Fan, Out};
 
+use super::giving::taken_over;
 use super::network::{Follow, Message};
 use super::node::{Effect, Kind, Op, Pending, Waiting, apply};
 use super::report::Bug;
@@ -26,26 +27,39 @@ impl World {
         let Some(pending) = self.node(node).pending.get(&id).copied() else { return Ok(()) };
         let primary = self.node(node).map.row(pending.op.slot).primary;
         if primary == node {
-            return self.decide(node, pending.op, None);
+            let epoch = self.node(node).epoch;
+            return self.decide(node, pending.op, None, epoch);
         }
-        if self.network.connection(node, primary).id != 0 {
+        if self.network.is_open(node, primary) {
             let pending = self.node(node).pending.get_mut(&id).unwrap();
             (pending.is_sent, pending.at) = (true, Some(primary));
             let op = pending.op;
-            self.send_over(node, node, primary, Message::Do(op));
+            let epoch = self.node(node).epoch;
+            self.send_over(node, node, primary, Message::Do { op, epoch });
         }
         Ok(())
     }
 
-    pub fn decide(&mut self, node: NodeIx, op: Op, from: Option<NodeIx>) -> Result<(), String> {
+    /// Decides a request, which a node with the map of `epoch` sent here.
+    pub fn decide(
+        &mut self,
+        node: NodeIx,
+        op: Op,
+        from: Option<NodeIx>,
+        epoch: u64,
+    ) -> Result<(), String> {
         let (clock, until) = (self.clock(node), self.lease_until(node));
         let at = usize::from(op.slot);
         self.next_wait += 1;
         let key = self.next_wait;
+        let serves_anyway = self.has_bug(Bug::ServesWhileGiving);
         let me = self.node(node);
         let map = me.map.clone();
         let row = map.row(op.slot);
         let slot = &mut me.slots[at];
+        if serves_anyway && slot.holding.is_primary(row.since) {
+            slot.holding = Holding::primary(row.since);
+        }
         let Ok(since) = may_decide(&slot.holding, row, node, clock, until, true) else {
             if let Some(from) = from {
                 self.send_over(from, node, from, Message::Done { op: op.id, answer: None });
@@ -65,16 +79,26 @@ impl World {
         let effect = Effect { key: op.key, value };
         apply(&mut slot.data, &effect);
         let mut out = Vec::new();
-        let open = fan.needed();
+        let mut open = fan.needed();
         let n = fan.write(&effect, Some(key), clock, &mut out);
         let data = slot.data.clone();
         if let (None, Some(pending)) = (from, me.pending.get_mut(&op.id)) {
             (pending.is_sent, pending.at) = (true, Some(node));
         }
+        if self.has_bug(Bug::CallersMapForFanOut) {
+            let theirs = *self.agreed.map(epoch).row(op.slot);
+            out.retain(|(to, _)| theirs.names(*to));
+            open = open.min(theirs.in_sync().len());
+        }
+        if self.has_bug(Bug::NoWaitForProposedCopy)
+            && self.node(node).is_newer_than_proposal(op.slot)
+        {
+            open = open.min(row.in_sync().len());
+        }
         self.emit(node, op.slot, out);
         self.oracle.serve(op.slot, since, n, &data)?;
         if open == 0 {
-            self.oracle.acknowledge(op.slot, (since, n));
+            self.acknowledge(op.slot, (since, n))?;
             self.answer(node, op.id, from, true);
         } else {
             let waiting = Waiting { op: op.id, slot: op.slot, since, n, open, from };
@@ -84,15 +108,34 @@ impl World {
     }
 
     /// One of the copies that a write waits for has it, or is a copy no more.
-    pub fn confirm(&mut self, node: NodeIx, key: u64) {
-        let Some(waiting) = self.node(node).waiting.get_mut(&key) else { return };
+    pub fn confirm(&mut self, node: NodeIx, key: u64) -> Result<(), String> {
+        let Some(waiting) = self.node(node).waiting.get_mut(&key) else { return Ok(()) };
         waiting.open -= 1;
         if waiting.open == 0 {
             let done = *waiting;
             self.node(node).waiting.remove(&key);
-            self.oracle.acknowledge(done.slot, (done.since, done.n));
+            self.acknowledge(done.slot, (done.since, done.n))?;
             self.answer(node, done.op, done.from, true);
         }
+        Ok(())
+    }
+
+    /// A write is answered 'yes': what the newest map calls in sync has it, unless it has lost all.
+    fn acknowledge(&mut self, slot: u16, (since, n): (u64, u64)) -> Result<(), String> {
+        self.oracle.acknowledge(slot, (since, n))?;
+        let row = *self.agreed.latest().row(slot);
+        for &node in row.in_sync().iter().filter(|_| row.since == since) {
+            let is_member = self.node(node).is_member();
+            if let Holding::Copy(copy) = self.node(node).slots[usize::from(slot)].holding
+                && is_member
+                && (copy.since, copy.n) < (since, n)
+            {
+                return Err(format!(
+                    "slot {slot}: ({since}, {n}) is acknowledged and {node:?}, in sync, has {copy:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Tells whoever asked: done, or maybe.
@@ -173,7 +216,7 @@ impl World {
         let held = &mut me.slots[usize::from(slot)];
         let Some(fan) = &mut held.fan else { return };
         if fan.since() != since
-            || held.holding != (Holding::Primary { since })
+            || !held.holding.is_primary(since)
             || !fan.wants_chunk(to, import, clock)
         {
             return;
@@ -212,12 +255,18 @@ impl World {
         let mut copy = match held.holding {
             Holding::None => Copy::default(),
             Holding::Copy(copy) => copy,
-            Holding::Primary { .. } => {
+            Holding::Primary { .. } => match taken_over(held, (since, stamp), &what) {
+                Some(copy) => {
+                    held.holding = Holding::Copy(copy);
+                    copy
+                }
                 // It has not heard yet that it is the primary no more.
-                let import = 0;
-                self.send_over(from, to, from, Message::Nack { slot, since, import });
-                return Ok(());
-            }
+                None => {
+                    let import = 0;
+                    self.send_over(from, to, from, Message::Nack { slot, since, import });
+                    return Ok(());
+                }
+            },
         };
         let mut wipes = false;
         let (import, verdict) = match what {
@@ -267,7 +316,9 @@ impl World {
         };
         if copy != Copy::default() {
             held.holding = Holding::Copy(copy);
+            me.note(slot);
         }
+        let held = &me.slots[usize::from(slot)];
         let data = held.data.clone();
         let latest = self.agreed.latest().row(slot);
         if wipes && latest.since == since && latest.in_sync().contains(&to) {
@@ -301,25 +352,37 @@ impl World {
             return Ok(());
         }
         let map = self.node(node).map.clone();
-        for (index, row) in map.rows.iter().enumerate() {
-            let slot = index as u16;
+        let resumes = self.has_bug(Bug::ResumesOnAnyMap);
+        let promotes_anything = self.has_bug(Bug::PromotedThoughNotInSync);
+        for slot in self.node(node).near() {
+            let (index, row) = (usize::from(slot), map.row(slot));
             let me = self.node(node);
+            if resumes && let Holding::Primary { parked, .. } = &mut me.slots[index].holding {
+                *parked = 0;
+            }
             let begun = me.begun[index];
             let held = &mut me.slots[index];
             let mut dropped = None;
-            match on_row(&held.holding, row, node, begun) {
+            let n = held.fan.as_ref().map_or(0, Fan::n);
+            let mut step = on_row(&held.holding, n, row, node, begun);
+            if let (Step::Lost, Holding::Copy(copy), true, true) =
+                (step, held.holding, row.primary == node, promotes_anything)
+            {
+                step = Step::Promote { old_since: copy.since, old_n: copy.n };
+            }
+            match step {
                 Step::Stay | Step::Lost => continue,
-                Step::Retarget => {}
+                Step::Retarget => held.holding = Holding::primary(row.since),
                 Step::Promote { old_since, old_n } => {
                     let old = (old_since, old_n);
                     let data = held.data.clone();
-                    held.holding = Holding::Primary { since: row.since };
+                    held.holding = Holding::primary(row.since);
                     dropped = held.fan.replace(Fan::new(row.since, Some(old)));
                     self.oracle.promote(slot, row.since, old, &data)?;
                 }
                 Step::StartEmpty => {
                     held.data.clear();
-                    held.holding = Holding::Primary { since: row.since };
+                    held.holding = Holding::primary(row.since);
                     dropped = held.fan.replace(Fan::new(row.since, None));
                     me.begun[index] = row.since;
                     self.oracle.start_empty(slot, row.since)?;
@@ -340,12 +403,10 @@ impl World {
             for key in dropped.into_iter().flat_map(Fan::into_waiting) {
                 self.unknown(node, key);
             }
-            let links: Vec<bool> = (0..self.shape.nodes)
-                .map(|peer| self.network.connection(node, NodeIx(peer)).id != 0)
-                .collect();
+            self.node(node).note(slot);
             let (mut released, mut out) = (Vec::new(), Vec::new());
-            if let Some(fan) = &mut self.node(node).slots[index].fan {
-                let is_up = |peer: NodeIx| links[usize::from(peer.0)];
+            if let Some(fan) = &mut self.nodes[usize::from(node.0)].slots[index].fan {
+                let is_up = |peer: NodeIx| self.network.is_open(node, peer);
                 fan.adopt(row, clock, is_up, |key| released.push(key), &mut out);
             }
             // The row that lost the copy may be older than one that took the slot from this node: only
@@ -353,7 +414,7 @@ impl World {
             let may_say_yes = clock < self.lease_until(node);
             for key in released {
                 match may_say_yes {
-                    true => self.confirm(node, key),
+                    true => self.confirm(node, key)?,
                     false => self.unknown(node, key),
                 }
             }
@@ -363,7 +424,7 @@ impl World {
     }
 
     /// The slot was taken from this node while a write waited.
-    fn unknown(&mut self, node: NodeIx, key: u64) {
+    pub fn unknown(&mut self, node: NodeIx, key: u64) {
         if let Some(waiting) = self.node(node).waiting.remove(&key) {
             self.answer(node, waiting.op, waiting.from, false);
         }
@@ -378,24 +439,31 @@ impl World {
             me.pending.values().filter(|p| !p.is_sent).map(|p| p.op.id).collect();
         let mut asks = Vec::new();
         let map = me.map.clone();
-        for (index, row) in map.rows.iter().enumerate() {
+        self.give_at_random(node);
+        let me = self.node(node);
+        for slot in me.near() {
+            let (index, row) = (usize::from(slot), map.row(slot));
             let held = &me.slots[index];
-            let slot = index as u16;
             let is_member = me.is_member();
-            if is_member && on_row(&held.holding, row, node, me.begun[index]) == Step::Lost {
+            let n = held.fan.as_ref().map_or(0, Fan::n);
+            let step = on_row(&held.holding, n, row, node, me.begun[index]);
+            if is_member && step == Step::Lost {
                 asks.push((slot, row.stamp, Ask::Lost(node)));
             }
             // A primary without a lease may be the one that is cut off: it blames nobody.
             if let (Some(fan), Holding::Primary { .. }, true) = (&held.fan, held.holding, has_lease)
             {
                 asks.extend(
-                    fan.asks(clock, me.lease.since(), timeout)
+                    fan.asks(clock, me.lease_since(clock), timeout)
                         .into_iter()
                         .map(|(stamp, ask)| (slot, stamp, ask)),
                 );
             }
         }
         for (slot, stamp, ask) in asks {
+            if matches!(ask, Ask::InSync(_)) {
+                self.node(node).proposed(slot, stamp);
+            }
             self.ask_coordinator(node, slot, stamp, ask);
         }
         parked.into_iter().try_for_each(|id| self.route(node, id))
@@ -410,7 +478,7 @@ impl World {
             held.data.clear();
             let was_primary = matches!(held.holding, Holding::Primary { .. });
             held.holding = match keeps && was_primary && row.primary == node {
-                true => Holding::Primary { since: row.since },
+                true => Holding::primary(row.since),
                 false => Holding::None,
             };
         }

@@ -1,16 +1,25 @@
 //! What goes wrong in a run, and when.
 
+use lariat_actors::map::NodeIx;
+
+use super::agreed::{majority, voters};
 use super::random::Random;
+use super::report::Bug;
+use super::world::{Event, World};
 
 /// How often each fault happens in a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
     /// A process dies and starts again a little later.
     pub kills: u64,
+    /// The process that leads dies and starts again a little later.
+    pub leader_kills: u64,
     /// Two die at the same moment, besides.
     pub double_kills: u64,
     /// A process stands still and wakes up.
     pub pauses: u64,
+    /// A node's clock jumps ahead, by 10 ms to 5 s.
+    pub jumps: u64,
     /// Packets between two sides of the cluster are lost, one way or both.
     pub partitions: u64,
     /// Do partitions leave bridges: nodes that still reach both sides? A coordinator on one takes
@@ -24,6 +33,8 @@ pub struct Faults {
     pub loss_percent: u64,
     /// Control messages that are late by up to a second, in per cent.
     pub late_percent: u64,
+    /// How often a primary gives a slot to a copy, in tenths of a per cent of its looks at it.
+    pub gives_permille: u64,
     /// Do clocks run at different speeds, up to 2 % apart?
     pub drift: bool,
     /// Must the cluster be fully replicated before the next fault begins?
@@ -34,14 +45,17 @@ impl Faults {
     pub const fn none() -> Self {
         Faults {
             kills: 0,
+            leader_kills: 0,
             double_kills: 0,
             pauses: 0,
+            jumps: 0,
             partitions: 0,
             bridges: false,
             breaks: 0,
             shard_crashes: 0,
             loss_percent: 0,
             late_percent: 0,
+            gives_permille: 0,
             drift: false,
             one_at_a_time: true,
         }
@@ -52,8 +66,10 @@ impl Faults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Kill,
+    LeaderKill,
     DoubleKill,
     Pause,
+    Jump,
     Partition,
     Break,
     ShardCrash,
@@ -63,8 +79,10 @@ pub enum Fault {
 pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
     let kinds = [
         (Fault::Kill, faults.kills),
+        (Fault::LeaderKill, faults.leader_kills),
         (Fault::DoubleKill, faults.double_kills),
         (Fault::Pause, faults.pauses),
+        (Fault::Jump, faults.jumps),
         (Fault::Partition, faults.partitions),
         (Fault::Break, faults.breaks),
         (Fault::ShardCrash, faults.shard_crashes),
@@ -75,4 +93,103 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
         all.swap(i, random.below(i as u64 + 1) as usize);
     }
     all
+}
+
+impl World {
+    /// The process ends: its connections break, its clients learn nothing.
+    pub fn kill(&mut self, node: NodeIx) {
+        self.say(|| format!("{node:?} dies"));
+        let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
+        self.report.maybe += maybe;
+        let incarnation = self.node(node).incarnation;
+        self.meter.killed(node, incarnation, self.now);
+        self.node(node).is_alive = false;
+        self.node(node).paused_until = 0;
+        for peer in 0..self.shape.nodes {
+            self.break_connections(node, NodeIx(peer), 3);
+        }
+    }
+
+    pub fn next_fault(&mut self) {
+        if self.is_over() || self.plan.is_empty() {
+            return;
+        }
+        let latest = self.agreed.latest().clone();
+        let is_whole = latest.under_replicated() == 0
+            && latest.present().count() == usize::from(self.shape.nodes)
+            && self.nodes.iter().all(|node| node.is_alive && node.is_member());
+        if self.faults.one_at_a_time && !is_whole {
+            self.after(50, Event::NextFault);
+            return;
+        }
+        let mut node = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
+        let other = NodeIx((node.0 + 1) % self.shape.nodes);
+        let fault = self.plan.remove(0);
+        if let (Fault::LeaderKill, Some((leader, _, _))) = (fault, self.agreed.leader) {
+            node = leader;
+        }
+        self.say(|| format!("fault: {fault:?} at {node:?}"));
+        let mut lasts = self.random.between(10, 2_500);
+        // The agreement needs a majority of its voters.
+        let voters = voters(&latest);
+        let mut alive = voters.clone();
+        alive.retain(|&voter| {
+            let node = &self.nodes[usize::from(voter.0)];
+            node.is_alive && node.incarnation == latest.member(voter).incarnation
+        });
+        let survives = |dead: &[NodeIx]| {
+            let left = alive.iter().filter(|voter| !dead.contains(voter)).count();
+            left >= majority(voters.len())
+        };
+        match fault {
+            Fault::DoubleKill if survives(&[node, other]) => {
+                self.kill(node);
+                self.kill(other);
+                self.after(lasts, Event::Restart { node });
+                self.after(lasts / 2, Event::Restart { node: other });
+            }
+            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill if survives(&[node]) => {
+                self.kill(node);
+                self.after(lasts, Event::Restart { node });
+            }
+            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill => {}
+            Fault::Pause => {
+                lasts = self.random.between(10, 4_000);
+                self.node(node).paused_until = self.now + lasts;
+                if self.has_bug(Bug::ClockStandsStillWithTheProcess) {
+                    self.node(node).clock_offset -= lasts;
+                }
+            }
+            Fault::Jump => {
+                // As many short ones as long ones: what matters is how it compares to a lease.
+                let most = [50, 300, 1_000, 5_000][self.random.below(4) as usize];
+                self.node(node).clock_offset += self.random.between(10, most);
+            }
+            Fault::Partition => {
+                let both = self.random.percent(60);
+                for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
+                    if !self.faults.bridges || self.random.percent(75) {
+                        self.network.cut(node, peer, true);
+                        self.network.cut(peer, node, both);
+                        self.break_connections(node, peer, 1_500);
+                    }
+                }
+                self.after(lasts, Event::Heal);
+            }
+            Fault::Break => {
+                // An import under way suffers most.
+                let importing = latest
+                    .rows
+                    .iter()
+                    .find_map(|row| Some((row.primary, row.importing().first().copied()?)));
+                let (a, b) = importing.unwrap_or((node, other));
+                self.break_connections(a, b, 50);
+            }
+            Fault::ShardCrash => self.crash_shard(node),
+        }
+        // The map says that all is well until a failure timeout after it is not.
+        let least = if self.faults.one_at_a_time { self.times.failure_timeout_ms + 500 } else { 1 };
+        let next = self.random.between(least, least + 1_500);
+        self.after(lasts + next, Event::NextFault);
+    }
 }

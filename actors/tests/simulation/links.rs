@@ -11,9 +11,8 @@ use super::world::{Event, World};
 impl World {
     /// Dials every node without a connection, now and then.
     pub fn dial(&mut self, node: NodeIx) {
-        for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
-            let is_open = self.network.connection(node, peer).id != 0;
-            if is_open || !self.random.percent(40) || !self.network.connects(node, peer) {
+        for peer in self.network.closed(node) {
+            if !self.random.percent(40) || !self.network.connects(node, peer) {
                 continue;
             }
             if !self.node(peer).is_alive {
@@ -32,7 +31,7 @@ impl World {
             let start = self.node(peer).incarnation;
             let same =
                 std::mem::replace(&mut self.node(node).linked[usize::from(peer.0)], start) == start;
-            for slot in 0..self.shape.slots {
+            for slot in self.node(node).near() {
                 let mut out = Vec::new();
                 if let Some(fan) = &mut self.node(node).slots[usize::from(slot)].fan {
                     fan.link_up(peer, same, &mut out);
@@ -55,15 +54,13 @@ impl World {
     }
 
     pub fn connection_lost(&mut self, dialler: NodeIx, acceptor: NodeIx, id: u64) {
-        let connection = self.network.connection(dialler, acceptor);
-        if connection.id != id {
+        if !self.network.close(dialler, acceptor, id) {
             return;
         }
-        connection.id = 0;
         let retries_writes = self.has_bug(Bug::PutTriedAgainAfterMaybe);
         let me = self.node(dialler);
-        for slot in &mut me.slots {
-            if let Some(fan) = &mut slot.fan {
+        for slot in me.near() {
+            if let Some(fan) = &mut me.slots[usize::from(slot)].fan {
                 fan.link_lost(acceptor);
             }
         }
@@ -88,6 +85,7 @@ impl World {
         if self.network.is_cut(from, to) {
             self.break_connections(from, to, 1_000);
         }
+        self.meter.cost.data += 1;
         let slow = if self.random.percent(3) { 40 } else { 3 };
         let arrives = self.now + self.random.between(1, slow);
         let direction = usize::from(from != dialler);
@@ -134,7 +132,7 @@ impl World {
     /// Takes a message that came over a connection.
     pub fn receive(&mut self, from: NodeIx, to: NodeIx, message: Message) -> Result<(), String> {
         match message {
-            Message::Do(op) => self.decide(to, op, Some(from)),
+            Message::Do { op, epoch } => self.decide(to, op, Some(from), epoch),
             Message::Done { op, answer } => {
                 self.done(to, op, answer);
                 Ok(())
@@ -149,8 +147,16 @@ impl World {
                     let at = (since, import, n);
                     fan.acked(from, at, complete, clock, |key| confirmed.push(key));
                 }
-                confirmed.into_iter().for_each(|key| self.confirm(to, key));
-                Ok(())
+                // What waited for longer than the lease, or than the shard lived, may be lost already.
+                let held = &self.node(to).slots[usize::from(slot)].holding;
+                let may_say_yes = held.is_primary(since) && clock < self.lease_until(to);
+                confirmed.into_iter().try_for_each(|key| match may_say_yes {
+                    true => self.confirm(to, key),
+                    false => {
+                        self.unknown(to, key);
+                        Ok(())
+                    }
+                })
             }
             Message::Nack { slot, since, import } => {
                 if let Some(fan) = &mut self.node(to).slots[usize::from(slot)].fan {

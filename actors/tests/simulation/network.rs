@@ -1,5 +1,7 @@
 //! What nodes say to each other, and the connections that carry it.
 
+use std::collections::BTreeSet;
+
 use lariat_actors::map::{Ask, NodeIx};
 use lariat_actors::op::Ms;
 
@@ -46,7 +48,11 @@ pub enum Message {
         ask: Ask,
     },
     // Over connections:
-    Do(Op),
+    /// With the epoch of the sender's map.
+    Do {
+        op: Op,
+        epoch: u64,
+    },
     /// The sender of `Do` learns what became of it; `None`: not the owner.
     Done {
         op: u64,
@@ -96,6 +102,8 @@ pub struct Connection {
 pub struct Network {
     nodes: usize,
     connections: Vec<Connection>,
+    /// By dialler: to whom it has no connection.
+    closed: Vec<BTreeSet<NodeIx>>,
     /// Are packets from one node to another lost?
     cut: Vec<bool>,
     next_id: u64,
@@ -103,8 +111,11 @@ pub struct Network {
 
 impl Network {
     pub fn new(nodes: usize) -> Self {
+        let all = 0..nodes as u16;
+        let others = |me: u16| all.clone().filter(|&node| node != me).map(NodeIx).collect();
         Network {
             nodes,
+            closed: all.clone().map(others).collect(),
             connections: vec![Connection::default(); nodes * nodes],
             cut: vec![false; nodes * nodes],
             next_id: 1,
@@ -118,6 +129,15 @@ impl Network {
     pub fn connection(&mut self, dialler: NodeIx, acceptor: NodeIx) -> &mut Connection {
         let at = self.at(dialler, acceptor);
         &mut self.connections[at]
+    }
+
+    pub fn is_open(&self, dialler: NodeIx, acceptor: NodeIx) -> bool {
+        self.connections[self.at(dialler, acceptor)].id != 0
+    }
+
+    /// To whom a node has no connection.
+    pub fn closed(&self, dialler: NodeIx) -> Vec<NodeIx> {
+        self.closed[usize::from(dialler.0)].iter().copied().collect()
     }
 
     pub fn is_cut(&self, from: NodeIx, to: NodeIx) -> bool {
@@ -142,5 +162,17 @@ impl Network {
         let id = self.next_id;
         self.next_id += 1;
         *self.connection(dialler, acceptor) = Connection { id, ..Connection::default() };
+        self.closed[usize::from(dialler.0)].remove(&acceptor);
+    }
+
+    /// The connection with this number is gone; returns whether it was there.
+    pub fn close(&mut self, dialler: NodeIx, acceptor: NodeIx, id: u64) -> bool {
+        let connection = self.connection(dialler, acceptor);
+        let was_there = connection.id == id;
+        if was_there {
+            connection.id = 0;
+            self.closed[usize::from(dialler.0)].insert(acceptor);
+        }
+        was_there
     }
 }

@@ -1,6 +1,6 @@
 //! One node: its clock, its lease, what it holds, and whether it leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lariat_actors::coordinator::Coordinator;
@@ -76,6 +76,8 @@ pub struct Slot {
     pub holding: Holding,
     pub data: Data,
     pub fan: Option<Fan<Effect, u64>>,
+    /// The stamp under which a copy was proposed as in sync first, and the epoch it had then.
+    pub proposed: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -86,6 +88,8 @@ pub struct Leading {
     pub acked: Vec<Option<Ms>>,
     pub is_proposing: bool,
     pub led_at: Ms,
+    /// Since when it could speak without a break.
+    pub speaks_since: Option<Ms>,
 }
 
 #[derive(Debug)]
@@ -109,6 +113,8 @@ pub struct Node {
     pub election_wait: Ms,
     pub slots: Vec<Slot>,
     pub begun: Vec<u64>,
+    /// The slots of which it holds anything or the map says that it should.
+    near: BTreeSet<u16>,
     /// The start of each node that the last connection was to.
     pub linked: Vec<u64>,
     pub pending: BTreeMap<u64, Pending>,
@@ -136,6 +142,7 @@ impl Node {
             election_wait: 0,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             begun: vec![0; slots],
+            near: BTreeSet::new(),
             linked: vec![0; nodes],
             pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -148,8 +155,48 @@ impl Node {
         (now + self.clock_offset).saturating_add_signed(drift)
     }
 
+    /// Since when it may serve without a break, if it may at `clock`.
+    pub fn lease_since(&self, clock: Ms) -> Ms {
+        match &self.leading {
+            Some(leading) => leading.speaks_since.unwrap_or(clock),
+            None => self.lease.since(),
+        }
+    }
+
     pub fn is_member(&self) -> bool {
         self.map.member(self.ix).incarnation == self.incarnation
+    }
+
+    /// The slots of which it holds anything or the map says that it should, in order: a row means
+    /// nothing for any other.
+    pub fn near(&self) -> Vec<u16> {
+        self.near.iter().copied().collect()
+    }
+
+    /// It holds something of a slot, or a new row of it has come.
+    pub fn note(&mut self, slot: u16) {
+        let at = usize::from(slot);
+        let holds = self.slots[at].holding != Holding::None || self.slots[at].fan.is_some();
+        match holds || self.map.rows[at].names(self.ix) {
+            true => self.near.insert(slot),
+            false => self.near.remove(&slot),
+        };
+    }
+
+    /// A copy is proposed as in sync while the row has this stamp.
+    pub fn proposed(&mut self, slot: u16, stamp: u64) {
+        let epoch = self.epoch;
+        let proposed = &mut self.slots[usize::from(slot)].proposed;
+        if proposed.0 != stamp {
+            *proposed = (stamp, epoch);
+        }
+    }
+
+    /// Has a map come since a copy was proposed as in sync, and does the row not say yet what
+    /// became of that?
+    pub fn is_newer_than_proposal(&self, slot: u16) -> bool {
+        let (stamp, epoch) = self.slots[usize::from(slot)].proposed;
+        stamp == self.map.row(slot).stamp && epoch < self.epoch
     }
 
     /// Everything in memory is gone; the process is another one.

@@ -4,7 +4,7 @@
 //! number, or starts empty. An acknowledged write is where it was decided; it is alive for a
 //! `since` if the way back from there passes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::Data;
 
@@ -13,7 +13,7 @@ type Where = (u64, u64);
 #[derive(Debug, Default)]
 pub struct Oracle {
     slots: BTreeMap<u16, Slot>,
-    refused: Vec<u64>,
+    refused: BTreeSet<u64>,
     pub acknowledged: u64,
     pub lost: u64,
     pub lost_slots: u64,
@@ -26,10 +26,20 @@ struct Slot {
     states: BTreeMap<Where, Data>,
     /// What each `since` continues; `None` when it started empty.
     parents: BTreeMap<u64, Option<Where>>,
-    acknowledged: Vec<Where>,
+    /// By `since`: the last of the acknowledged writes, and how many there are. Where the last is
+    /// alive, those before it are.
+    acknowledged: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Slot {
+    /// An acknowledged write that is no part of the chain that stands at `here`. Those under a later
+    /// `since` say nothing of it: a late reader of the map may still be promoted, and serves nothing.
+    fn dead(&self, here: Where) -> Option<Where> {
+        let before = self.acknowledged.range(..=here.0);
+        let mut last = before.map(|(since, (n, _))| (*since, *n));
+        last.find(|&there| !self.is_alive(here, there))
+    }
+
     /// Is what was decided at `there` part of the chain that stands at `here`?
     fn is_alive(&self, here: Where, there: Where) -> bool {
         let mut at = here;
@@ -57,8 +67,8 @@ impl Oracle {
             return Err(format!("slot {slot} began empty twice under {since}"));
         }
         state.states.insert((since, 0), Data::default());
-        let lost = state.acknowledged.len() as u64;
-        state.acknowledged.clear();
+        let all = std::mem::take(&mut state.acknowledged);
+        let lost: u64 = all.values().map(|(_, count)| count).sum();
         self.lost += lost;
         self.lost_slots += u64::from(lost > 0);
         Ok(())
@@ -83,9 +93,7 @@ impl Oracle {
             return Err(format!("slot {slot} has two primaries under {since}"));
         }
         state.states.insert((since, 0), data.clone());
-        if let Some(dead) =
-            state.acknowledged.iter().find(|&&there| !state.is_alive((since, 0), there))
-        {
+        if let Some(dead) = state.dead((since, 0)) {
             return Err(format!(
                 "slot {slot}: acknowledged write {dead:?} is lost under {since}, which continues {old:?}"
             ));
@@ -105,8 +113,7 @@ impl Oracle {
         {
             return Err(format!("slot {slot}: two states at ({since}, {n})"));
         }
-        let dead = state.acknowledged.iter().find(|&&there| !state.is_alive((since, n), there));
-        if let Some(dead) = dead {
+        if let Some(dead) = state.dead((since, n)) {
             return Err(format!(
                 "slot {slot}: served at ({since}, {n}) without acknowledged write {dead:?}"
             ));
@@ -132,13 +139,19 @@ impl Oracle {
         }
     }
 
-    pub fn acknowledge(&mut self, slot: u16, there: Where) {
+    pub fn acknowledge(&mut self, slot: u16, there: Where) -> Result<(), String> {
         self.acknowledged += 1;
-        self.slot(slot).acknowledged.push(there);
+        let state = self.slot(slot);
+        if state.parents.range(there.0 + 1..).any(|(_, parent)| parent.is_none()) {
+            return Err(format!("slot {slot}: {there:?} is acknowledged after the slot was lost"));
+        }
+        let (last, count) = state.acknowledged.entry(there.0).or_default();
+        (*last, *count) = ((*last).max(there.1), *count + 1);
+        Ok(())
     }
 
     pub fn refuse(&mut self, id: u64) -> Result<(), String> {
-        self.refused.push(id);
+        self.refused.insert(id);
         let applied = |state: &Slot| {
             state.states.values().any(|data| data.values().flatten().any(|i| *i == id))
         };

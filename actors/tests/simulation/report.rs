@@ -1,5 +1,7 @@
 //! What is planted in a run, and what it came to.
 
+use super::cost::Cost;
+
 /// A mistake that is planted on purpose, to see it caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -12,10 +14,17 @@ pub enum Bug {
     LateImportAccepted,
     NoWaitForTheLease,
     VotesAtOnce,
+    ServesWhileGiving,
+    GivesBeforeItIsSettled,
+    ResumesOnAnyMap,
+    CallersMapForFanOut,
+    PromotedThoughNotInSync,
+    NoWaitForProposedCopy,
+    ClockStandsStillWithTheProcess,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 16] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -25,6 +34,13 @@ impl Bug {
         Bug::LateImportAccepted,
         Bug::NoWaitForTheLease,
         Bug::VotesAtOnce,
+        Bug::ServesWhileGiving,
+        Bug::GivesBeforeItIsSettled,
+        Bug::ResumesOnAnyMap,
+        Bug::CallersMapForFanOut,
+        Bug::PromotedThoughNotInSync,
+        Bug::NoWaitForProposedCopy,
+        Bug::ClockStandsStillWithTheProcess,
     ];
 }
 
@@ -38,8 +54,12 @@ pub struct Report {
     pub lost_slots: u64,
     pub removed: u64,
     pub promoted: u64,
+    /// Slots that primaries wanted to give away, and those that were.
+    pub gives: u64,
+    pub given: u64,
     pub elections: u64,
     pub epochs: u64,
+    pub cost: Cost,
 }
 
 impl Report {
@@ -51,7 +71,10 @@ impl Report {
         self.lost_slots += other.lost_slots;
         self.removed += other.removed;
         self.promoted += other.promoted;
+        self.gives += other.gives;
+        self.given += other.given;
         self.elections += other.elections;
         self.epochs += other.epochs;
+        self.cost.add(&other.cost);
     }
 }

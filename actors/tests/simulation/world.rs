@@ -7,11 +7,13 @@ use lariat_actors::coordinator::Times;
 use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
 use lariat_actors::op::Ms;
 
-use super::agreed::{Agreed, majority, voters};
+use super::agreed::Agreed;
+use super::cost::Meter;
 use super::faults::{Fault, Faults, schedule};
 use super::network::{Message, Network};
 use super::node::{Kind, Node, Op};
 use super::oracle::Oracle;
+use super::queue::Queue;
 use super::random::Random;
 use super::report::{Bug, Report};
 
@@ -22,13 +24,22 @@ pub struct Shape {
     pub copies: usize,
     pub slots: u16,
     pub length_ms: Ms,
+    /// How long it is left alone after that, to become whole again.
+    pub settle_ms: Ms,
     /// Time between two requests of all clients together.
     pub request_every_ms: Ms,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Shape { nodes: 3, copies: 2, slots: 8, length_ms: 12_000, request_every_ms: 8 }
+        Shape {
+            nodes: 3,
+            copies: 2,
+            slots: 8,
+            length_ms: 12_000,
+            settle_ms: 8_000,
+            request_every_ms: 8,
+        }
     }
 }
 
@@ -82,6 +93,8 @@ pub enum Event {
         node: NodeIx,
         incarnation: u64,
     },
+    /// The first map is in use, and the first fault is still to come.
+    Quiet,
     NextFault,
     Heal,
     Restart {
@@ -108,16 +121,16 @@ pub struct World {
     pub oracle: Oracle,
     pub random: Random,
     pub report: Report,
+    pub meter: Meter,
     pub tell: bool,
-    queue: BTreeMap<(Ms, u64), Event>,
-    next_event: u64,
+    queue: Queue<Event>,
     next_op: u64,
     next_incarnation: u64,
     pub next_wait: u64,
     /// Of connections that broke, by dialler, number and sender: does what was received still come,
     /// and when?
     pub late: BTreeMap<(NodeIx, u64, NodeIx), (bool, Ms)>,
-    plan: Vec<Fault>,
+    pub plan: Vec<Fault>,
 }
 
 impl World {
@@ -131,6 +144,7 @@ impl World {
             peer: String::new(),
             weight: 1.0,
             zone: String::new(),
+            leaving: false,
         };
         let members: Vec<Member> = (0..shape.nodes).map(member).collect();
         let mut unfounded = ClusterMap::from_members(0, members, 16, shape.copies);
@@ -144,7 +158,7 @@ impl World {
             .map(|i| {
                 let mut node =
                     Node::new(NodeIx(i), 1 + u64::from(i), unfounded.clone(), times.lease_ms);
-                node.clock_offset = random.between(5_000, 1_000_000);
+                node.clock_offset = random.between(50_000, 1_000_000);
                 if faults.drift {
                     node.clock_permille = random.between(0, 20) as i64 - 10;
                 }
@@ -165,9 +179,9 @@ impl World {
             oracle: Oracle::default(),
             random,
             report: Report::default(),
+            meter: Meter::default(),
             tell,
-            queue: BTreeMap::new(),
-            next_event: 0,
+            queue: Queue::new(),
             next_op: 1,
             next_incarnation: 1 + u64::from(shape.nodes),
             next_wait: 1,
@@ -181,6 +195,7 @@ impl World {
             world.after(after, Event::Tick { node: NodeIx(node) });
         }
         world.after(1_000, Event::Request);
+        world.after(1_000, Event::Quiet);
         world.after(1_500, Event::NextFault);
         world
     }
@@ -192,8 +207,7 @@ impl World {
     }
 
     pub fn after(&mut self, delay: Ms, event: Event) {
-        self.next_event += 1;
-        self.queue.insert((self.now + delay, self.next_event), event);
+        self.queue.after(delay, event);
     }
 
     pub fn node(&mut self, node: NodeIx) -> &mut Node {
@@ -212,11 +226,9 @@ impl World {
     /// Runs to the end; everything is healed for the last part, in which the cluster has to become
     /// whole again.
     pub fn run(&mut self) -> Result<Report, String> {
-        let end = self.shape.length_ms + 8_000;
-        while let Some(((at, _), event)) = self.queue.pop_first() {
-            if at > end {
-                break;
-            }
+        let end = self.shape.length_ms + self.shape.settle_ms;
+        while let Some(event) = self.queue.next_until(end) {
+            let at = self.queue.now();
             self.now = at;
             let told = self.tell.then(|| format!("{event:?}"));
             self.handle(event).map_err(|why| {
@@ -229,11 +241,11 @@ impl World {
         self.check_whole()?;
         self.report.acknowledged = self.oracle.acknowledged;
         (self.report.lost, self.report.lost_slots) = (self.oracle.lost, self.oracle.lost_slots);
-        self.report.epochs = self.agreed.last();
+        (self.report.epochs, self.report.cost) = (self.agreed.last(), self.meter.cost);
         Ok(self.report)
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.now > self.shape.length_ms
     }
 
@@ -296,7 +308,12 @@ impl World {
                     Ok(())
                 }
             }
+            Event::Quiet => {
+                self.meter.quiet_begins(self.now);
+                Ok(())
+            }
             Event::NextFault => {
+                self.meter.quiet_ends(self.now);
                 self.next_fault();
                 Ok(())
             }
@@ -354,90 +371,6 @@ impl World {
         let (incarnation, unfounded) = (self.next_incarnation, self.unfounded.clone());
         let lease = self.times.lease_ms;
         self.node(node).restart(incarnation, unfounded, lease);
-    }
-
-    /// The process ends: its connections break, its clients learn nothing.
-    pub fn kill(&mut self, node: NodeIx) {
-        self.say(|| format!("{node:?} dies"));
-        let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
-        self.report.maybe += maybe;
-        self.node(node).is_alive = false;
-        self.node(node).paused_until = 0;
-        for peer in 0..self.shape.nodes {
-            self.break_connections(node, NodeIx(peer), 3);
-        }
-    }
-
-    fn next_fault(&mut self) {
-        if self.is_over() || self.plan.is_empty() {
-            return;
-        }
-        let latest = self.agreed.latest().clone();
-        let is_whole = latest.under_replicated() == 0
-            && latest.present().count() == usize::from(self.shape.nodes)
-            && self.nodes.iter().all(|node| node.is_alive && node.is_member());
-        if self.faults.one_at_a_time && !is_whole {
-            self.after(50, Event::NextFault);
-            return;
-        }
-        let node = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
-        let other = NodeIx((node.0 + 1) % self.shape.nodes);
-        let fault = self.plan.remove(0);
-        self.say(|| format!("fault: {fault:?} at {node:?}"));
-        let mut lasts = self.random.between(10, 2_500);
-        // The agreement needs a majority of its voters.
-        let voters = voters(&latest);
-        let mut alive = voters.clone();
-        alive.retain(|&voter| {
-            let node = &self.nodes[usize::from(voter.0)];
-            node.is_alive && node.incarnation == latest.member(voter).incarnation
-        });
-        let survives = |dead: &[NodeIx]| {
-            let left = alive.iter().filter(|voter| !dead.contains(voter)).count();
-            left >= majority(voters.len())
-        };
-        match fault {
-            Fault::DoubleKill if survives(&[node, other]) => {
-                self.kill(node);
-                self.kill(other);
-                self.after(lasts, Event::Restart { node });
-                self.after(lasts / 2, Event::Restart { node: other });
-            }
-            Fault::Kill | Fault::DoubleKill if survives(&[node]) => {
-                self.kill(node);
-                self.after(lasts, Event::Restart { node });
-            }
-            Fault::Kill | Fault::DoubleKill => {}
-            Fault::Pause => {
-                lasts = self.random.between(10, 4_000);
-                self.node(node).paused_until = self.now + lasts;
-            }
-            Fault::Partition => {
-                let both = self.random.percent(60);
-                for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
-                    if !self.faults.bridges || self.random.percent(75) {
-                        self.network.cut(node, peer, true);
-                        self.network.cut(peer, node, both);
-                        self.break_connections(node, peer, 1_500);
-                    }
-                }
-                self.after(lasts, Event::Heal);
-            }
-            Fault::Break => {
-                // An import under way suffers most.
-                let importing = latest
-                    .rows
-                    .iter()
-                    .find_map(|row| Some((row.primary, row.importing().first().copied()?)));
-                let (a, b) = importing.unwrap_or((node, other));
-                self.break_connections(a, b, 50);
-            }
-            Fault::ShardCrash => self.crash_shard(node),
-        }
-        // The map says that all is well until a failure timeout after it is not.
-        let least = if self.faults.one_at_a_time { self.times.failure_timeout_ms + 500 } else { 1 };
-        let next = self.random.between(least, least + 1_500);
-        self.after(lasts + next, Event::NextFault);
     }
 
     /// In the end every node is a member, every slot has its copies, and all copies are equal.

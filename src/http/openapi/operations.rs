@@ -66,6 +66,7 @@ const ENTRY_HEADERS: &[&str] =
 const WRITE_HEADERS: &[&str] = &["ETag", "Lariat-Node", "Lariat-Epoch"];
 const READ: &[Method] = &[Method::Get, Method::Head];
 const POST: &[Method] = &[Method::Post];
+const DELETE: &[Method] = &[Method::Delete];
 const GUARDED: &[u16] = &[400, 401, 403];
 
 /// Every operation of the gateway.
@@ -378,6 +379,32 @@ pub const OPERATIONS: &[Operation] = &[
         body: None,
         replies: &[ok(Body::Json("Node"))],
         errors: &[400, 401, 403, 404],
+    },
+    Operation {
+        path: "/v1/cluster/nodes/{id}/drain",
+        methods: POST,
+        id: "drain_node",
+        tag: "cluster",
+        summary: "Have a node give all its slots to others and leave the cluster",
+        parameters: &[path("id", "The id of a node")],
+        body: None,
+        replies: &[reply(
+            202,
+            "Asked for; the node's slots are counted in `/v1/cluster/nodes/{id}`",
+            None,
+        )],
+        errors: &[400, 401, 403, 404, 409],
+    },
+    Operation {
+        path: "/v1/cluster/nodes/{id}/drain",
+        methods: DELETE,
+        id: "keep_node",
+        tag: "cluster",
+        summary: "Have a node that is leaving stay after all, until it has left",
+        parameters: &[path("id", "The id of a node")],
+        body: None,
+        replies: &[reply(202, "Asked for; slots come back as the ring wants them", None)],
+        errors: &[400, 401, 403, 404, 409],
     },
     Operation {
         path: "/v1/cluster/nodes/{id}/forget",

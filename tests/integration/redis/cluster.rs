@@ -11,14 +11,14 @@ use super::resp::{Resp, command};
 use crate::support::{SECRET, counter, run, wait_until};
 
 /// Three nodes with two copies of each entry, and both ports on each.
-struct Three {
-    nodes: Vec<Node>,
-    single: Vec<SocketAddr>,
-    cluster: Vec<SocketAddr>,
+pub struct Three {
+    pub nodes: Vec<Node>,
+    pub single: Vec<SocketAddr>,
+    pub cluster: Vec<SocketAddr>,
 }
 
 impl Three {
-    async fn start() -> Three {
+    pub async fn start() -> Three {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let peers: Vec<TcpListener> = (0..3).map(|_| bind()).collect();
         let ports: Vec<(TcpListener, TcpListener)> = (0..3).map(|_| (bind(), bind())).collect();
@@ -79,9 +79,9 @@ impl Three {
         (0..).map(|i| format!("key{i}")).find(|key| self.primary_of(key) == node).unwrap()
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         for node in self.nodes {
-            node.shutdown().await;
+            node.stop_now().await;
         }
     }
 }

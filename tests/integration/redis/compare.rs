@@ -14,14 +14,14 @@ use super::resp::Resp;
 use crate::support::{PATIENCE, run};
 
 /// A redis-server of its own, ended with the test.
-struct RedisServer {
+pub struct RedisServer {
     process: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl RedisServer {
     /// `None` where redis-server is not installed.
-    fn start() -> Option<RedisServer> {
+    pub fn start() -> Option<RedisServer> {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             // Somebody else may take the port before redis-server does: then another is tried.

@@ -1,6 +1,10 @@
 //! The Redis ports: the same replies as redis-server, hostile input, clusters.
 
+mod clients;
 mod cluster;
-mod compare;
+pub mod compare;
 mod connections;
+mod hostile;
+mod metrics;
 mod resp;
+mod rust_client;

@@ -46,6 +46,19 @@ impl Resp {
         String::from_utf8_lossy(&self.ask(&words)).into_owned()
     }
 
+    /// Do exactly these bytes come next?
+    pub fn reads_exactly(&mut self, expected: &[u8]) {
+        let mut read = vec![0; expected.len()];
+        let mut come = 0;
+        while come < read.len() {
+            match self.stream.read(&mut read[come..]).unwrap() {
+                0 => break,
+                more => come += more,
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&read[..come]), String::from_utf8_lossy(expected));
+    }
+
     /// Does the connection end, after nothing but what is given?
     pub fn ends_after(&mut self, expected: &[u8]) {
         let mut rest = Vec::new();

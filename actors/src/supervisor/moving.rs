@@ -1,0 +1,56 @@
+//! Slots that this node decides and that the ring wants elsewhere are given there.
+
+use super::Supervisor;
+use super::governing::Governing;
+use crate::map::{ClusterMap, Placed, Standing, gives};
+use crate::op::Ms;
+use crate::shard::messages::Give;
+use crate::slot::Slot;
+
+/// Slots that are given away in one go; requests for them wait meanwhile.
+const GIVE_MAX: usize = 256;
+
+/// Between two goes.
+const GIVE_EVERY_MS: Ms = 20;
+
+/// Between two looks while there was nothing to give under this map.
+const LOOK_EVERY_MS: Ms = 1_000;
+
+/// What was last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Moving {
+    placed: Placed,
+    looked_at: Ms,
+    /// Epoch of the map under which there was nothing to give.
+    nothing_at: Option<u64>,
+    /// The slot to go on from, so that slots that cannot go hold up nobody.
+    next: Slot,
+}
+
+impl Supervisor {
+    /// Gives away what another node should decide, a bounded number of slots at a time. What is
+    /// under way already is named again; the shard knows it.
+    pub(super) fn give_slots(&mut self, now: Ms, map: &ClusterMap) {
+        let (me, start) = (self.shared.me, self.shared.incarnation());
+        let Some(Governing { moving, .. }) = &mut self.governing else { return };
+        let is_idle = moving.nothing_at == Some(map.epoch);
+        let wait = if is_idle { LOOK_EVERY_MS } else { GIVE_EVERY_MS };
+        let is_due = now >= moving.looked_at + wait;
+        let is_member = map.standing(me, start) == Standing::Member;
+        if !is_due || !is_member || !self.shared.lease.is_valid(now) {
+            return;
+        }
+        (moving.looked_at, moving.nothing_at) = (now, Some(map.epoch));
+        let mut by_shard = vec![Vec::new(); self.shared.shards];
+        for give in gives(map, moving.placed.of(map), me, moving.next).take(GIVE_MAX) {
+            (moving.next, moving.nothing_at) = (give.0 + 1, None);
+            by_shard[self.shared.shard_of(give.0)].push(give);
+        }
+        let Some(registry) = self.shared.registry.get() else { return };
+        for (shard, slots) in registry.shards.iter().zip(by_shard) {
+            if !slots.is_empty() {
+                shard.load().addr.do_send(Give { slots });
+            }
+        }
+    }
+}
