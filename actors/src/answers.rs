@@ -181,7 +181,7 @@ impl Answers {
 
     /// A shard that dropped the reply has crashed, or the node has stopped.
     fn crashed(&self, write: bool) -> Answer {
-        if self.client.shared.stopping.load(Relaxed) {
+        if self.client.shared.ending.load(Relaxed) {
             return gone(write);
         }
         let kind = FailureKind::ShardCrashed;

@@ -93,7 +93,7 @@ impl Future for OneAnswer {
             One::Later(reply) => Pin::new(reply).poll(cx).map(|reply| {
                 reply.unwrap_or_else(|_| {
                     // The sender was dropped unanswered: with its shard, or with the node.
-                    if self.shared.stopping.load(Relaxed) {
+                    if self.shared.ending.load(Relaxed) {
                         gone(self.write)
                     } else if self.write {
                         Err(FailureKind::ShardCrashed.maybe())
@@ -252,7 +252,10 @@ impl Client {
             because("the node is stopping")
         } else if self.has_left() {
             because("the node has left the cluster")
-        } else if me.leaving && me.incarnation == self.shared.incarnation() {
+        } else if me.leaving
+            && me.incarnation == self.shared.incarnation()
+            && !map.staying().contains(&self.shared.me)
+        {
             because("the node is leaving the cluster")
         } else if self.shared.registry.get().is_none() {
             because("the node is starting")

@@ -45,6 +45,8 @@ pub struct Coordinator {
     joins: Vec<(NodeIx, u64)>,
     /// Starts that want to leave, or to stay after all.
     leaves: BTreeMap<NodeIx, (u64, bool)>,
+    /// Who votes on changes now.
+    voters: BTreeSet<NodeIx>,
     planned_at: Ms,
     /// Have imports ended since the last plan?
     has_room: bool,
@@ -94,6 +96,7 @@ impl Coordinator {
             asks,
             joins,
             leaves: BTreeMap::new(),
+            voters: BTreeSet::new(),
             planned_at: 0,
             has_room: false,
             placed: Placed::default(),
@@ -137,6 +140,11 @@ impl Coordinator {
     /// not called.
     pub fn note_quorum(&mut self, quorum_ms: Ms) {
         self.was_mute |= !self.may_speak(quorum_ms);
+    }
+
+    /// Tells it who votes on changes now: whoever leaves does so only without a vote.
+    pub fn note_voters(&mut self, voters: BTreeSet<NodeIx>) {
+        self.voters = voters;
     }
 
     /// May it answer, propose, and serve its own slots?
@@ -224,7 +232,7 @@ impl Coordinator {
             incarnation,
             leaving,
         }));
-        changes.extend(left(map, me));
+        changes.extend(left(map, me, &self.voters));
         let members = &self.members;
         let is_gone = |node: NodeIx| members[usize::from(node.0)].is_gone;
         let mut has_room = false;
@@ -232,6 +240,8 @@ impl Coordinator {
             let row = map.row(slot);
             // A primary that is cut off finds all its copies silent, and they will be needed.
             let blames = matches!(ask, Ask::Out(_)) && is_gone(row.primary);
+            // Whoever is given a slot has to be there.
+            let blames = blames || matches!(ask, Ask::Give(to) if is_gone(to));
             has_room |= row.stamp != stamp && matches!(ask, Ask::InSync(_));
             row.stamp == stamp && !blames
         });
@@ -277,11 +287,12 @@ impl Coordinator {
     }
 }
 
-/// Members that wanted to leave and hold nothing any more. Nobody has to wait for their leases: no
-/// row names them. The coordinator itself is taken out by the next one, and with nobody who stays
-/// nobody is.
-fn left(map: &ClusterMap, me: NodeIx) -> Vec<Change> {
-    let is_leaving = |node: &NodeIx| *node != me && map.member(*node).leaving;
+/// Members that wanted to leave, hold nothing and do not vote any more. Nobody has to wait for their
+/// leases: no row names them. The coordinator itself is taken out by the next one, and with nobody
+/// who stays nobody is.
+fn left(map: &ClusterMap, me: NodeIx, voters: &BTreeSet<NodeIx>) -> Vec<Change> {
+    let is_leaving =
+        |node: &NodeIx| *node != me && map.member(*node).leaving && !voters.contains(node);
     let stays = |node: NodeIx| !map.member(node).leaving;
     if !map.present().any(stays) {
         return Vec::new();
@@ -420,5 +431,52 @@ mod tests {
         }
         map = map.apply(2, &[change]).0;
         assert_eq!(coordinator.propose(1_102, 0, 0, &map), []);
+    }
+
+    #[test]
+    fn a_member_leaves_when_it_holds_nothing_and_votes_no_more() {
+        let (mut coordinator, mut map) = start();
+        let (node, incarnation) = (NodeIx(2), 10);
+        coordinator.leave(node, incarnation, true);
+        let leave = Change::Leave { node, incarnation, leaving: true };
+        for now in [1_100, 1_101] {
+            assert_eq!(coordinator.propose(now, 0, 0, &map), std::slice::from_ref(&leave));
+        }
+        map = map.apply(2, &[leave]).0;
+        assert_eq!(coordinator.propose(1_102, 0, 0, &map), [], "it holds slots");
+        for row in &mut map.rows {
+            row.remove(node);
+            if row.primary == node {
+                row.primary = NodeIx(0);
+            }
+        }
+        coordinator.note_voters([NodeIx(0), node].into());
+        assert_eq!(coordinator.propose(1_103, 0, 0, &map), [], "nothing is agreed without it");
+        coordinator.note_voters([NodeIx(0)].into());
+        let remove = Change::Remove { node, incarnation };
+        assert_eq!(coordinator.propose(1_104, 0, 0, &map), [remove]);
+    }
+
+    #[test]
+    fn the_last_that_stays_cannot_leave() {
+        let (_, mut map) = start();
+        for node in [NodeIx(1), NodeIx(2), NodeIx(0)] {
+            let leave = Change::Leave { node, incarnation: 10, leaving: true };
+            map = map.apply(map.epoch + 1, &[leave]).0;
+        }
+        assert_eq!(map.staying(), [NodeIx(0)]);
+    }
+
+    #[test]
+    fn nothing_is_given_to_a_member_that_is_being_taken_out() {
+        let (mut coordinator, mut map) = start();
+        let slot = map.rows.iter().position(|row| row.primary == NodeIx(0)).unwrap() as Slot;
+        let to = map.row(slot).importing()[0];
+        map.rows[usize::from(slot)].complete(to);
+        coordinator.ask(slot, map.row(slot).stamp, Ask::Give(to));
+        assert_eq!(coordinator.propose(1_100, 0, 0, &map).len(), 1);
+        coordinator.refused(to, 10, 1_101);
+        let changes = coordinator.propose(1_101, 0, 0, &map);
+        assert_eq!(changes, [Change::Silence { node: to, incarnation: 10 }]);
     }
 }

@@ -288,6 +288,7 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         member_states,
         inflight: Inflight::new(spec.max_inflight_bytes),
         stopping: false.into(),
+        ending: false.into(),
         coordinator: NO_COORDINATOR.into(),
         failed: false.into(),
         left: false.into(),

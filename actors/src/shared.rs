@@ -62,8 +62,10 @@ pub struct Shared {
     pub member_states: Vec<AtomicU8>,
     /// The budget of bytes under way.
     pub inflight: Arc<Inflight>,
-    /// Has the node begun to stop?
+    /// Has the node begun to stop? It serves until it is [`Shared::ending`].
     pub stopping: AtomicBool,
+    /// Are its actors about to end?
+    pub ending: AtomicBool,
     /// See [`Shared::coordinator`].
     pub(crate) coordinator: AtomicU32,
     /// Has the Supervisor panicked?

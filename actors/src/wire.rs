@@ -225,6 +225,26 @@ pub enum ReplicationItem {
 }
 
 impl ReplicationItem {
+    /// About the bytes that it takes in a frame.
+    pub fn weight(&self) -> usize {
+        let entries = |entries: &[WireEntry]| entries.iter().map(WireEntry::weight).sum::<usize>();
+        let payload = match self {
+            ReplicationItem::Open { .. } | ReplicationItem::Begin { .. } => 0,
+            ReplicationItem::Chunk { entries: of, .. }
+            | ReplicationItem::Hand { entries: of, .. } => entries(of),
+            ReplicationItem::Touch { key, .. } => key.len(),
+            ReplicationItem::Write { effect, .. } => match effect {
+                WireEffect::Put(entry) => entry.weight(),
+                WireEffect::Several { removed, stored, .. } => {
+                    removed.iter().map(Bytes::len).sum::<usize>() + entries(stored)
+                }
+                WireEffect::Delete { key, .. } | WireEffect::Deadline { key, .. } => key.len(),
+                WireEffect::Clear { .. } => 0,
+            },
+        };
+        payload + OVERHEAD
+    }
+
     /// The slot, the primary's `since` and the number of the import, 0 for an Open. A Touch says
     /// neither.
     pub fn place(&self) -> (Slot, u64, u64) {
@@ -236,6 +256,16 @@ impl ReplicationItem {
             | ReplicationItem::Write { slot, since, import, .. }
             | ReplicationItem::Hand { slot, since, import, .. } => (slot, since, import),
         }
+    }
+}
+
+/// What an item or an entry takes in a frame besides its key and value, at most.
+const OVERHEAD: usize = 64;
+
+impl WireEntry {
+    fn weight(&self) -> usize {
+        let kind = self.content_type.as_ref().map_or(0, Bytes::len);
+        self.key.len() + self.value.len() + kind + OVERHEAD
     }
 }
 
@@ -332,7 +362,7 @@ pub enum AckItem {
         /// Why.
         reason: Refusal,
     },
-    /// It has all that lived on the primary alone.
+    /// It has what was handed to it until now of what lived on the primary alone.
     Handed {
         /// The slot.
         slot: Slot,

@@ -171,6 +171,10 @@ fn drain(context: &Context, id: &str, leaving: bool) -> Result<HttpResponse, Pro
     if leaving && !map.present().any(|other| other != node && !map.member(other).leaving) {
         return refused(format!("no other member stays to receive the slots of node '{id}'"));
     }
+    if context.client.has_left() {
+        let detail = "the node that was asked has left the cluster, expected one that is a member";
+        return Err(Problem::new(Code::NotReady, detail));
+    }
     context.client.drain(node, leaving);
     Ok(HttpResponse::new(StatusCode::ACCEPTED))
 }

@@ -168,6 +168,10 @@ impl Applying {
     }
 
     fn leave(&mut self, node: NodeIx, incarnation: u64, leaving: bool) {
+        // The last that stays stays: there is nobody to give anything to.
+        if leaving && self.map.staying() == [node] {
+            return;
+        }
         let Some(member) = self.map.members.get_mut(usize::from(node.0)) else { return };
         if member.is_present() && member.incarnation == incarnation {
             member.leaving = leaving;

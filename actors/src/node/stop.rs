@@ -1,5 +1,6 @@
 //! How a node ends: it gives its slots to others, finishes what is under way, and stops its threads.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,12 @@ use crate::map::{NodeIx, Standing};
 use crate::peer::link::CloseLink;
 use crate::router::messages::StopRouter;
 use crate::supervisor::StopSupervisor;
+
+/// Between two wishes to leave, if the map knows of none.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Between two looks at whether the cluster has agreed.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Running {
     /// Gives all slots to others and leaves the cluster; requests are served and forwarded meanwhile.
@@ -22,12 +29,22 @@ impl Running {
         if map.members.len() == 1 || !is_member {
             return;
         }
-        self.client.drain(me, true);
         let until = Instant::now() + Duration::from_millis(self.shared.cluster.drain_timeout_ms);
+        let mut ask_at = Instant::now();
         while !self.client.has_left() {
+            let map = self.shared.map.load();
+            if map.standing(me, self.shared.incarnation()) != Standing::Member {
+                // It became another start, which holds nothing.
+                return;
+            }
+            if !map.member(me).leaving && Instant::now() >= ask_at {
+                // Also again: whoever wants it to stay cannot, its process ends.
+                self.client.drain(me, true);
+                ask_at = Instant::now() + ASK_AGAIN;
+            }
             let why = match self.has_receiver() {
                 true if Instant::now() < until => {
-                    thread::sleep(Duration::from_millis(5));
+                    thread::sleep(LOOK_EVERY);
                     continue;
                 }
                 true => "drain_timeout is over",
@@ -70,6 +87,7 @@ impl Running {
                 thread::sleep(Duration::from_millis(5));
             }
         }
+        self.shared.ending.store(true, Relaxed);
         // Not accepting any more, then links, routers with what still waits, Supervisor, threads.
         parts.accepting.lock().expect("no holder of this lock panics").clear();
         for link in parts.links.lock().expect("no holder of this lock panics").drain(..) {

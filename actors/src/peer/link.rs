@@ -24,6 +24,9 @@ use crate::shared::Shared;
 use crate::wire::{Message as Wire, PeerAnswer, ReplicationItem};
 use crate::wire_map::request_to_wire;
 
+/// Bytes of keys and values after which a frame of replication is closed: far below what a peer takes.
+const ITEMS_BYTES: usize = 1 << 20;
+
 /// The link of one worker to one peer.
 #[derive(Debug)]
 pub struct PeerLink {
@@ -359,7 +362,17 @@ impl Handler<Forward> for PeerLink {
 impl Handler<SendItems> for PeerLink {
     type Result = ();
     fn handle(&mut self, message: SendItems, ctx: &mut Context<Self>) {
-        self.send(&Wire::Replicate { items: message.items }, ctx);
+        let mut rest = message.items.into_iter().peekable();
+        while rest.peek().is_some() {
+            let mut bytes = 0;
+            let items = std::iter::from_fn(|| {
+                let item = rest.next_if(|_| bytes < ITEMS_BYTES)?;
+                bytes += item.weight();
+                Some(item)
+            });
+            let items = items.collect();
+            self.send(&Wire::Replicate { items }, ctx);
+        }
     }
 }
 

@@ -13,13 +13,13 @@
 //! `E` is what a write did, `P` names what waits for a confirmation. Effects are return values:
 //! what to send is pushed to `out` in the order in which it has to leave.
 
+mod giving;
+
 use std::collections::VecDeque;
 
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::Ms;
-
-/// How long requests wait for copies to catch up before a slot that is given away is kept instead.
-const GIVE_PATIENCE_MS: Ms = 250;
+use giving::Giving;
 
 /// What a write did, as far as the fan has to know.
 pub trait Weigh: Clone {
@@ -86,26 +86,6 @@ pub struct Fan<E, P> {
     old: Option<(u64, u64)>,
     giving: Option<Giving>,
     sides: Vec<Side<E, P>>,
-}
-
-/// The slot on its way to another primary.
-#[derive(Clone, Copy, Debug)]
-struct Giving {
-    to: NodeIx,
-    began_at: Ms,
-    /// What lives on this node alone.
-    own: Own,
-}
-
-/// Where what lives on the primary alone is while the slot is given away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Own {
-    /// The new primary has it, or there is none.
-    There,
-    /// It is under way.
-    Sent,
-    /// It did not arrive.
-    Lost,
 }
 
 #[derive(Clone, Debug)]
@@ -178,37 +158,6 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     /// unless the slot is given away.
     pub fn is_quiet(&self) -> bool {
         self.giving.is_none() && self.is_complete() && self.sides.iter().all(Side::is_quiet)
-    }
-
-    /// The shard decides no more requests, so that `to`, a copy in sync, can become the primary.
-    /// From now on [`Fan::asks`] asks for that, until a row with a newer stamp answers.
-    /// [`Fan::handed`] says that what was `own` until now has arrived there.
-    pub fn give(&mut self, to: NodeIx, own: Own, now: Ms) {
-        self.giving = Some(Giving { to, began_at: now, own });
-    }
-
-    /// The node to which the slot is given under the row of this stamp has all that lived here alone.
-    pub fn handed(&mut self, to: NodeIx, stamp: u64) {
-        if let Some(giving) = self.giving.as_mut().filter(|giving| giving.to == to)
-            && self.stamp == stamp
-        {
-            giving.own = Own::There;
-        }
-    }
-
-    /// Number of the import that a copy came from, or 0.
-    pub fn import_of(&self, node: NodeIx) -> u64 {
-        self.sides.iter().find(|side| side.node == node).map_or(0, |side| side.import)
-    }
-
-    /// Is the slot given away?
-    pub fn is_giving(&self) -> bool {
-        self.giving.is_some()
-    }
-
-    /// Has every copy that is waited for acknowledged everything? Then any of them has all there is.
-    fn is_settled(&self) -> bool {
-        self.sides.iter().filter(|side| side.needed).all(Side::is_quiet)
     }
 
     /// Where a copy stands.
@@ -311,11 +260,7 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
     /// The link to a node is gone: an import is lost with it, other writes are kept.
     pub fn link_lost(&mut self, node: NodeIx) {
         let Some(at) = self.position(node) else { return };
-        if let Some(giving) = &mut self.giving
-            && (giving.to, giving.own) == (node, Own::Sent)
-        {
-            giving.own = Own::Lost;
-        }
+        self.hand_lost(node);
         let side = &mut self.sides[at];
         side.link_up = false;
         if side.phase == Phase::Importing {
@@ -394,11 +339,7 @@ impl<E: Weigh, P: Copy> Fan<E, P> {
             let caught_up = side.imported_at.is_some_and(|n| side.acked >= n);
             (!side.in_sync && caught_up).then_some(Ask::InSync(side.node))
         };
-        let give = self.giving.and_then(|giving| match giving.own {
-            Own::There if self.is_settled() => Some(Ask::Give(giving.to)),
-            Own::Lost => Some(Ask::Keep),
-            _ => (now > giving.began_at + GIVE_PATIENCE_MS).then_some(Ask::Keep),
-        });
+        let give = self.ask_to_give(now);
         self.sides.iter().filter_map(ask).chain(give).map(|ask| (self.stamp, ask)).collect()
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::fan::{Fan, Out, Own, Phase};
+use super::fan::{Fan, Out, Phase};
 use super::*;
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::{CacheId, Version};
@@ -389,12 +389,15 @@ fn a_slot_is_given_away_once_its_copies_have_everything() {
     let asks = |world: &World, now| world.fan.asks(now, 0, 1_000);
     let stamp = world.fan.stamp();
     world.write(1, Some(1));
-    world.fan.give(COPY, Own::There, 10);
+    world.fan.give(COPY, 10);
     assert!(!world.fan.is_quiet(), "it has to be asked for");
     assert_eq!(asks(&world, 260), [], "the copy has not confirmed the write");
     assert_eq!(asks(&world, 261), [(stamp, Ask::Keep)], "requests have waited for long enough");
     world.deliver();
     world.answer();
+    assert_eq!(asks(&world, 260), [], "the copy has not said that it is there");
+    assert!(!world.fan.handed(COPY, stamp + 1, true, 260), "not under this row");
+    assert!(world.fan.handed(COPY, stamp, false, 260) && world.fan.handed(COPY, stamp, true, 270));
     assert_eq!(asks(&world, 9_999), [(stamp, Ask::Give(COPY))]);
     let mut adopt = |stamp| {
         let mut row = world.row;
@@ -404,4 +407,17 @@ fn a_slot_is_given_away_once_its_copies_have_everything() {
     };
     assert!(adopt(stamp), "it says nothing");
     assert!(!adopt(stamp + 1), "it says whose the slot is");
+}
+
+#[test]
+fn a_slot_is_offered_only_while_its_copies_follow_closely() {
+    let mut world = World::new();
+    assert!(!world.fan.could_give(COPY, 0), "it is being filled");
+    world.settle();
+    assert!(world.fan.could_give(COPY, 9_999), "it has everything");
+    assert!(!world.fan.could_give(NodeIx(7), 9_999), "it is no copy");
+    world.write(1, Some(1));
+    assert!(world.fan.could_give(COPY, 20) && !world.fan.could_give(COPY, 21), "it lags behind");
+    world.cut();
+    assert!(!world.fan.could_give(COPY, 0), "it cannot be reached");
 }

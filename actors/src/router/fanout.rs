@@ -39,7 +39,7 @@ pub struct Fans {
     pub(super) shared: Arc<Shared>,
     gates: Rc<CopyGates>,
     supervisor: Addr<Supervisor>,
-    fans: HashMap<Slot, SlotFan>,
+    pub(super) fans: HashMap<Slot, SlotFan>,
     pub(super) links: Links,
     waiting: Waiting,
     /// Slots whose fans may have to ask for something.
@@ -54,8 +54,8 @@ pub struct Fans {
 
 /// The fan of one slot.
 #[derive(Debug)]
-struct SlotFan {
-    fan: Fan<Effect, Write>,
+pub(super) struct SlotFan {
+    pub fan: Fan<Effect, Write>,
     /// The gate of the shard's instance that began it.
     serving: Arc<AtomicBool>,
     is_restless: bool,
@@ -193,10 +193,7 @@ impl Fans {
                     let at = (since, import, n);
                     self.ack(acked.peer, slot, at, complete, &mut confirmed);
                 }
-                AckItem::Handed { slot, stamp, .. } => {
-                    self.change(slot, |fan, _| fan.handed(acked.peer, stamp));
-                    self.ask_at_once(slot);
-                }
+                AckItem::Handed { slot, stamp, .. } => self.handed(acked.peer, slot, stamp),
                 AckItem::Nack { slot, since, import, held_since, held_n, reason, .. } => {
                     self.shared.counters.replication_refused.add(1);
                     let is_gap = reason == Refusal::Gap;
@@ -340,16 +337,6 @@ impl Fans {
         self.fans.get(&slot).map_or(Vec::new(), |held| held.fan.copies_in_sync().collect())
     }
 
-    /// The `since` under which a slot's writes are numbered here.
-    pub(super) fn since_of(&self, slot: Slot) -> Option<u64> {
-        self.fans.get(&slot).map(|held| held.fan.since())
-    }
-
-    /// The stamp of the row that a slot's fan follows, and the import that a copy came from.
-    pub(super) fn place_of(&self, slot: Slot, copy: NodeIx) -> Option<(u64, u64)> {
-        self.fans.get(&slot).map(|held| (held.fan.stamp(), held.fan.import_of(copy)))
-    }
-
     /// Changes a fan, and sends or fetches what it wants.
     pub(super) fn change<R>(
         &mut self,
@@ -467,6 +454,7 @@ impl Fans {
         if !asks.is_empty() {
             held.asked = held.fan.stamp();
         }
+        self.back_off(slot, &asks);
         self.asks.extend(asks.into_iter().map(|(stamp, ask)| (slot, stamp, ask)));
     }
 

@@ -5,7 +5,9 @@ use std::collections::{HashMap, VecDeque};
 
 use actix::Addr;
 
+use super::messages::GivenSlot;
 use crate::map::NodeIx;
+use crate::op::Ms;
 use crate::peer::link::{PeerLink, SendItems};
 use crate::shard::messages::ChunkPosition;
 use crate::slot::Slot;
@@ -25,6 +27,10 @@ pub struct Link {
     pub active: HashMap<Slot, Import>,
     /// Imports that wait for their turn, with their numbers.
     pub queued: VecDeque<(Slot, u64)>,
+    /// Chunks of slots that are given there and have not arrived yet, and where each goes on.
+    pub handing: HashMap<Slot, (GivenSlot, Option<ChunkPosition>)>,
+    /// When slots may be given there.
+    pub gives_from: Ms,
     /// What has to be sent.
     pub items: Vec<ReplicationItem>,
 }
@@ -49,6 +55,8 @@ impl Links {
             incarnation: 0,
             active: HashMap::new(),
             queued: VecDeque::new(),
+            handing: HashMap::new(),
+            gives_from: 0,
             items: Vec::new(),
         };
         Links(links.into_iter().map(|addr| addr.map(link)).collect())
@@ -84,6 +92,7 @@ impl Links {
     pub fn forget_slot(&mut self, slot: Slot) {
         for link in self.all_mut() {
             link.active.remove(&slot);
+            link.handing.remove(&slot);
             if link.queued.iter().any(|(queued, _)| *queued == slot) {
                 link.queued.retain(|(queued, _)| *queued != slot);
             }
@@ -104,6 +113,7 @@ impl Link {
         self.up = false;
         self.active.clear();
         self.queued.clear();
+        self.handing.clear();
         self.items.clear();
     }
 }

@@ -185,16 +185,39 @@ pub struct Recent {
 }
 
 /// A slot on its way to another primary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct GivenSlot {
     /// The slot.
     pub slot: Slot,
     /// The `since` under which it was decided.
     pub since: u64,
+    /// The stamp of the row under which it is given away.
+    pub stamp: u64,
     /// The new primary.
     pub to: NodeIx,
-    /// Entries that live on this node alone.
-    pub own: Vec<ChunkEntry>,
+}
+
+/// Slots that the ring wants elsewhere, with the stamps of their rows and their new primaries: a
+/// Router has the shard give away those that it could give at once.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Offer {
+    /// The slots.
+    pub slots: Vec<(Slot, u64, NodeIx)>,
+}
+
+/// Some of the entries of a parked slot that live on this node alone.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct OwnChunk {
+    /// The slot.
+    pub given: GivenSlot,
+    /// Are these the first?
+    pub first: bool,
+    /// The entries.
+    pub entries: Vec<ChunkEntry>,
+    /// Where the next go on; `None` after the last.
+    pub next: Option<ChunkPosition>,
 }
 
 /// A map was agreed or a lease renewed: what waits for either may go on.

@@ -428,8 +428,8 @@ impl Handler<PartDone> for Router {
 impl Handler<PartLost> for Router {
     type Result = ();
     fn handle(&mut self, lost: PartLost, _ctx: &mut Context<Self>) {
-        let stopping = self.shared.stopping.load(Relaxed);
-        let kind = if stopping { FailureKind::Stopped } else { FailureKind::ShardCrashed };
+        let ending = self.shared.ending.load(Relaxed);
+        let kind = if ending { FailureKind::Stopped } else { FailureKind::ShardCrashed };
         if let Some(ticket) = self.ticket(lost.ticket) {
             ticket.fail_part(lost.part, kind);
         }
@@ -448,20 +448,6 @@ impl Handler<MapChanged> for Router {
     type Result = ();
     fn handle(&mut self, _changed: MapChanged, ctx: &mut Context<Self>) {
         self.unpark(ctx);
-    }
-}
-
-impl Handler<Recent> for Router {
-    type Result = ();
-    fn handle(&mut self, recent: Recent, _ctx: &mut Context<Self>) {
-        self.fans.touch(recent.used);
-    }
-}
-
-impl Handler<Giving> for Router {
-    type Result = ();
-    fn handle(&mut self, giving: Giving, _ctx: &mut Context<Self>) {
-        self.fans.give(giving.slots);
     }
 }
 

@@ -1,6 +1,10 @@
 //! Uses of keys on their way to the copies: what is dropped first when there is too much to send.
 
+use actix::{Context, Handler};
+
+use super::Router;
 use super::fanout::Fans;
+use super::messages::Recent;
 use crate::recency::Used;
 use crate::wire::ReplicationItem;
 
@@ -25,5 +29,12 @@ impl Fans {
         }
         self.shared.counters.touches_sent.add(sent);
         self.flush();
+    }
+}
+
+impl Handler<Recent> for Router {
+    type Result = ();
+    fn handle(&mut self, recent: Recent, _ctx: &mut Context<Self>) {
+        self.fans.touch(recent.used);
     }
 }

@@ -3,30 +3,17 @@
 
 use actix::{Context, Handler};
 
-use super::messages::{ChunkEntry, ChunkPosition, Give};
+use super::messages::{ChunkPosition, FetchOwn, Give};
 use super::{CacheShard, Shard};
 use crate::holding::{Holding, may_give};
 use crate::op::CacheId;
-use crate::router::messages::{GivenSlot, Giving};
+use crate::router::messages::{GivenSlot, Giving, OwnChunk};
 use crate::slot::Slot;
 
-/// Bytes of keys and values that live here alone and are given away in one go, besides those of one
-/// slot at least; requests for their slots wait meanwhile.
-const OWN_BYTES: usize = 4 << 20;
+/// Slots of one shard that may be parked at a time.
+const PARKED_MAX: usize = 128;
 
 impl Shard {
-    /// The entries of a slot that live here alone.
-    fn own_entries(&self, slot: Slot, now: crate::op::Ms) -> Vec<ChunkEntry> {
-        let mut all = Vec::new();
-        let mut from = Some(ChunkPosition::default());
-        while let Some(at) = from {
-            let (entries, next) = self.chunk_at(slot, at, now, false);
-            all.extend(entries);
-            from = next;
-        }
-        all
-    }
-
     /// Drops the entries of a slot that live on primaries alone: this node is none, or they were not
     /// given to it.
     pub(super) fn wipe_own(&mut self, slot: Slot) {
@@ -39,6 +26,14 @@ impl Shard {
             }
         }
     }
+
+    /// Slots of this shard that are parked now.
+    fn parked(&mut self) -> usize {
+        let slots = &self.slots;
+        let is_parked = |slot: &Slot| matches!(slots.get(*slot).holding, Holding::Primary { parked, .. } if parked != 0);
+        self.parked.retain(is_parked);
+        self.parked.len()
+    }
 }
 
 impl Handler<Give> for Shard {
@@ -48,24 +43,33 @@ impl Handler<Give> for Shard {
         if !turn.is_open {
             return;
         }
-        let mut slots = Vec::with_capacity(give.slots.len());
-        let mut bytes = 0;
+        let room = PARKED_MAX.saturating_sub(self.parked());
+        let mut slots = Vec::new();
         for (slot, stamp, to) in give.slots {
             let (row, held) = (turn.map.row(slot), self.slots.get(slot).holding);
-            if !may_give(&held, row, self.shared.me, stamp, to) {
-                continue;
-            }
-            let own = self.own_entries(slot, turn.now);
-            bytes += own.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
-            let since = row.since;
-            self.slots.get_mut(slot).holding = Holding::Primary { since, parked: stamp };
-            slots.push(GivenSlot { slot, since, to, own });
-            if bytes > OWN_BYTES {
-                break;
+            if slots.len() < room && may_give(&held, row, self.shared.me, stamp, to) {
+                let since = row.since;
+                self.slots.get_mut(slot).holding = Holding::Primary { since, parked: stamp };
+                self.parked.push(slot);
+                slots.push(GivenSlot { slot, since, stamp, to });
             }
         }
         if !slots.is_empty() {
             self.router.do_send(Giving { slots });
         }
+    }
+}
+
+impl Handler<FetchOwn> for Shard {
+    type Result = ();
+    fn handle(&mut self, fetch: FetchOwn, _ctx: &mut Context<Self>) {
+        let GivenSlot { slot, since, stamp, .. } = fetch.given;
+        if self.slots.get(slot).holding != (Holding::Primary { since, parked: stamp }) {
+            return;
+        }
+        let now = self.shared.clock.now();
+        let (entries, next) = self.chunk_at(slot, fetch.from, now, false);
+        let first = fetch.from == ChunkPosition::default();
+        self.router.do_send(OwnChunk { given: fetch.given, first, entries, next });
     }
 }

@@ -133,6 +133,16 @@ pub struct Give {
     pub slots: Vec<(Slot, u64, NodeIx)>,
 }
 
+/// Asks for the next entries of a parked slot that live on this node alone.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct FetchOwn {
+    /// The slot.
+    pub given: crate::router::messages::GivenSlot,
+    /// Where to go on.
+    pub from: ChunkPosition,
+}
+
 /// This node is another start: what was held is dropped. Sent after
 /// [`crate::shared::Shared::set_incarnation`].
 #[derive(Clone, Copy, Debug, Message)]

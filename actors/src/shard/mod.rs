@@ -82,6 +82,8 @@ pub struct Shard {
     lost: BTreeSet<Slot>,
     /// Slots to be wiped or counted anew, when there is time.
     chores: VecDeque<Slot>,
+    /// Slots that were parked, those included that are not any more until there is need to know.
+    parked: Vec<Slot>,
     /// When its gate was seen closed.
     closed_at: Option<Ms>,
 }
@@ -140,6 +142,7 @@ impl Shard {
             recency: Recency::default(),
             lost: BTreeSet::new(),
             chores: VecDeque::new(),
+            parked: Vec::new(),
             closed_at: None,
             shared,
             index,

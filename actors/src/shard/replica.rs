@@ -74,10 +74,7 @@ impl Shard {
                     self.wipe_own(slot);
                 }
                 self.apply_entries(slot, entries, now);
-                if !last {
-                    return None;
-                }
-                self.slots.get_mut(slot).handed = stamp;
+                self.slots.get_mut(slot).handed = if last { stamp } else { 0 };
                 return Some(AckItem::Handed { slot, since, stamp });
             }
             ReplicationItem::Write { effect, .. } => {

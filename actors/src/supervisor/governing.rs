@@ -3,6 +3,8 @@
 //! The rules are [`crate::lease`], [`crate::coordinator`], [`crate::founding`], [`crate::map`] and
 //! [`crate::agreement`]; here they are given the time and their effects are carried out.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use actix::fut::WrapFuture;
 use actix::{ActorFutureExt, AsyncContext, Context, Handler};
 use tokio::sync::mpsc;
@@ -208,6 +210,8 @@ impl Supervisor {
             Coordinator::new(me, times, now, map)
         });
         coordinator.note_quorum(quorum);
+        let voters = era.agreement.voters();
+        coordinator.note_voters(voters.iter().map(|id| NodeIx(id.node)).collect());
         for (node, peer) in governing.peers.iter().enumerate() {
             let member = map.member(NodeIx(node as u16));
             // A port may refuse while the process goes on; then its own connection is open.
@@ -388,7 +392,8 @@ impl Supervisor {
             let leader = governing.era.as_ref()?.agreement.leader()?;
             Some((NodeIx(leader.node), leader.incarnation))
         });
-        let has_map = map.present().next().is_some();
+        // What a node that has left knows of the cluster is not news.
+        let has_map = map.present().next().is_some() && !self.shared.left.load(Relaxed);
         Stands {
             cluster_id: if has_map { map.cluster_id } else { 0 },
             epoch: map.epoch,

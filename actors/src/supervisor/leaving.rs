@@ -10,24 +10,37 @@ use super::governing::Governing;
 use super::{DrainNode, Supervisor};
 use crate::control::Control;
 use crate::map::{ClusterMap, NodeIx, Standing};
+use crate::op::Ms;
 
-/// What was asked for here: the node's start, and whether it leaves.
-pub(super) type Wishes = BTreeMap<NodeIx, (u64, bool)>;
+/// How long a wish is told for at least: one to the contrary may be on its way to the map.
+const TELL_MS: Ms = 1_000;
+
+/// What was asked for here, by node.
+pub(super) type Wishes = BTreeMap<NodeIx, Wish>;
+
+/// A node is to leave, or to stay after all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    incarnation: u64,
+    leaving: bool,
+    asked_at: Ms,
+}
 
 impl Supervisor {
     /// Names the coordinator what was asked for here and is not agreed yet. A wish for a start that
     /// is no member any more has come true or too late.
     pub(super) fn tell_wishes(&mut self, map: &ClusterMap) {
-        let me = self.shared.me;
+        let (me, now) = (self.shared.me, self.shared.clock.now());
         let Some(governing) = &mut self.governing else { return };
-        governing.wishes.retain(|&node, &mut (incarnation, leaving)| {
-            let is_member = map.standing(node, incarnation) == Standing::Member;
-            is_member && map.member(node).leaving != leaving
+        governing.wishes.retain(|&node, wish| {
+            let is_member = map.standing(node, wish.incarnation) == Standing::Member;
+            let is_agreed = map.member(node).leaving == wish.leaving;
+            is_member && (!is_agreed || now < wish.asked_at + TELL_MS)
         });
         let Some(Governing { era: Some(era), wishes, .. }) = &mut self.governing else { return };
         let leader = era.agreement.leader().map(|leader| NodeIx(leader.node));
         let mut messages = Vec::new();
-        for (&node, &(incarnation, leaving)) in wishes.iter() {
+        for (&node, &Wish { incarnation, leaving, .. }) in wishes.iter() {
             match &mut era.coordinator {
                 Some(coordinator) => coordinator.leave(node, incarnation, leaving),
                 None => messages.push(Control::Leave { node, incarnation, leaving }),
@@ -71,7 +84,8 @@ impl Handler<DrainNode> for Supervisor {
             if node == self.shared.me { self.shared.incarnation() } else { member.incarnation };
         tracing::info!(node = %self.shared.id, member = %member.id, incarnation, leaving, "asking for a node to leave, or to stay after all");
         if let Some(governing) = &mut self.governing {
-            governing.wishes.insert(node, (incarnation, leaving));
+            let asked_at = self.shared.clock.now();
+            governing.wishes.insert(node, Wish { incarnation, leaving, asked_at });
         }
         self.tell_wishes(&map);
     }

@@ -4,7 +4,7 @@ use super::Supervisor;
 use super::governing::Governing;
 use crate::map::{ClusterMap, Placed, Standing, gives};
 use crate::op::Ms;
-use crate::shard::messages::Give;
+use crate::router::messages::Offer;
 use crate::slot::Slot;
 
 /// Slots that are given away in one go; requests for them wait meanwhile.
@@ -41,16 +41,15 @@ impl Supervisor {
             return;
         }
         (moving.looked_at, moving.nothing_at) = (now, Some(map.epoch));
-        let mut by_shard = vec![Vec::new(); self.shared.shards];
-        for give in gives(map, moving.placed.of(map), me, moving.next).take(GIVE_MAX) {
-            (moving.next, moving.nothing_at) = (give.0 + 1, None);
-            by_shard[self.shared.shard_of(give.0)].push(give);
-        }
-        let Some(registry) = self.shared.registry.get() else { return };
-        for (shard, slots) in registry.shards.iter().zip(by_shard) {
-            if !slots.is_empty() {
-                shard.load().addr.do_send(Give { slots });
-            }
+        let slots: Vec<_> =
+            gives(map, moving.placed.of(map), me, moving.next).take(GIVE_MAX).collect();
+        let (Some(&(last, ..)), Some(registry)) = (slots.last(), self.shared.registry.get()) else {
+            return;
+        };
+        (moving.next, moving.nothing_at) = (last + 1, None);
+        // Each Router takes what its shards decide.
+        for router in &registry.routers {
+            router.do_send(Offer { slots: slots.clone() });
         }
     }
 }

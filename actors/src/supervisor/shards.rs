@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use actix::{Addr, Handler};
 
@@ -103,7 +103,7 @@ impl Supervisor {
 
     fn shard_ended(&mut self, shard: usize, cause: Cause, now: Ms) {
         let shared = self.shared.clone();
-        if shared.is_stopping() {
+        if shared.ending.load(Acquire) {
             return;
         }
         let counter = match cause {

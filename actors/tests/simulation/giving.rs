@@ -3,7 +3,7 @@
 use lariat_actors::holding::{Holding, given_away, may_decide, may_give};
 use lariat_actors::map::{Ask, Change, NodeIx};
 use lariat_actors::replication::Copy;
-use lariat_actors::replication::fan::{Fan, Own};
+use lariat_actors::replication::fan::Fan;
 
 use super::network::Follow;
 use super::node::Slot;
@@ -34,7 +34,8 @@ impl World {
             // A shard has told its Router of a row before it gives the slot away under it.
             let Some(fan) = held.fan.as_mut().filter(|fan| fan.stamp() == stamp) else { continue };
             held.holding = Holding::Primary { since: row.since, parked: stamp };
-            fan.give(to, Own::There, clock);
+            fan.give(to, clock);
+            fan.handed(to, stamp, true, clock);
             self.report.gives += 1;
             if at_once {
                 self.ask_coordinator(node, index as u16, stamp, Ask::Give(to));
