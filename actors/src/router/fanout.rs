@@ -20,6 +20,7 @@ use actix::Addr;
 use super::gates::CopyGates;
 use super::links::{IMPORTS_MAX, Import, Link, Links};
 use super::messages::{Acked, Chunk, Fanout, LinkEvent, RowChange, Rows};
+use super::saying::Late;
 use super::waiting::{Waiting, Write};
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::Acks;
@@ -41,7 +42,8 @@ pub struct Fans {
     supervisor: Addr<Supervisor>,
     pub(super) fans: HashMap<Slot, SlotFan>,
     pub(super) links: Links,
-    waiting: Waiting,
+    pub(super) waiting: Waiting,
+    pub(super) late: Vec<Late>,
     /// Slots whose fans may have to ask for something.
     restless: HashSet<Slot>,
     /// What is asked for at the end of this message.
@@ -74,6 +76,7 @@ impl Fans {
         let window_max = shared.inflight.limit() / 2 / shared.workers as u64;
         Fans {
             waiting: Waiting::new(shared.clone()),
+            late: Vec::new(),
             shared,
             gates,
             supervisor,
@@ -126,6 +129,7 @@ impl Fans {
                 }
             }
         }
+        self.say_late();
         self.flush();
     }
 
@@ -133,6 +137,7 @@ impl Fans {
     pub fn reset(&mut self) {
         let slots: Vec<Slot> = self.fans.keys().copied().collect();
         slots.into_iter().for_each(|slot| self.end(slot));
+        self.say_late();
         self.restless.clear();
         for link in self.links.all_mut() {
             link.lose();
@@ -207,15 +212,7 @@ impl Fans {
             }
         }
         self.shared.counters.replication_confirmed.add(confirmed.len() as u64);
-        // What was confirmed may have waited for longer than the slot was this node's: of a node that
-        // stood still it may be lost already.
-        let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
-        for (slot, write) in confirmed {
-            match has_lease && self.is_serving(slot) {
-                true => self.waiting.confirm(write.key),
-                false => self.waiting.doubt(write),
-            }
-        }
+        confirmed.into_iter().for_each(|(slot, since, write)| self.say(slot, since, write));
         self.flush();
     }
 
@@ -250,6 +247,7 @@ impl Fans {
     pub fn tick(&mut self) {
         let now = self.shared.clock.now();
         self.tend_imports();
+        self.say_late();
         for slot in std::mem::take(&mut self.restless) {
             let Some(held) = self.fans.get_mut(&slot) else { continue };
             held.is_restless = !held.fan.is_quiet();
@@ -268,7 +266,7 @@ impl Fans {
         slot: Slot,
         at: (u64, u64, u64),
         complete: bool,
-        confirmed: &mut Vec<(Slot, Write)>,
+        confirmed: &mut Vec<(Slot, u64, Write)>,
     ) {
         let now = self.shared.clock.now();
         let Some(was) = self.fans.get(&slot).and_then(|held| held.fan.phase(peer)) else {
@@ -276,7 +274,7 @@ impl Fans {
             return;
         };
         let counts = self.change(slot, |fan, _| {
-            fan.acked(peer, at, complete, now, |write| confirmed.push((slot, write)))
+            fan.acked(peer, at, complete, now, |write| confirmed.push((slot, at.0, write)))
         });
         let import = at.1;
         if counts != Some(true) {
@@ -305,19 +303,8 @@ impl Fans {
             let is_up = |copy: NodeIx| up.contains(&copy);
             fan.adopt(row, now, is_up, |write| released.push(write), out);
         });
-        if released.is_empty() {
-            return;
-        }
-        // The row that lost the copy may be older than one that took the slot from this node: only
-        // a lease says that it is not.
-        let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
-        let may_say_yes = has_lease && self.is_serving(slot);
-        for write in released {
-            match may_say_yes {
-                true => self.waiting.confirm(write.key),
-                false => self.waiting.doubt(write),
-            }
-        }
+        // The row that lost the copy may be older than one that took the slot from this node.
+        released.into_iter().for_each(|write| self.say(slot, row.since, write));
     }
 
     fn end(&mut self, slot: Slot) {
@@ -328,7 +315,7 @@ impl Fans {
     }
 
     /// Is the gate open of the instance that decided the slot's writes?
-    fn is_serving(&self, slot: Slot) -> bool {
+    pub(super) fn is_serving(&self, slot: Slot) -> bool {
         self.fans.get(&slot).is_some_and(|held| held.serving.load(Acquire))
     }
 

@@ -120,7 +120,7 @@ impl Fans {
     }
 
     /// The `since` under which a slot's writes are numbered here.
-    fn since_of(&self, slot: Slot) -> Option<u64> {
+    pub(super) fn since_of(&self, slot: Slot) -> Option<u64> {
         self.fans.get(&slot).map(|held| held.fan.since())
     }
 }

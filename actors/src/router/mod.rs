@@ -18,6 +18,7 @@ mod links;
 pub mod messages;
 mod recent;
 mod replicate;
+mod saying;
 mod ticket;
 mod waiting;
 
@@ -447,6 +448,7 @@ impl Handler<PartBroken> for Router {
 impl Handler<MapChanged> for Router {
     type Result = ();
     fn handle(&mut self, _changed: MapChanged, ctx: &mut Context<Self>) {
+        self.fans.say_late();
         self.unpark(ctx);
     }
 }

@@ -409,15 +409,9 @@ impl World {
                 let is_up = |peer: NodeIx| self.network.is_open(node, peer);
                 fan.adopt(row, clock, is_up, |key| released.push(key), &mut out);
             }
-            // The row that lost the copy may be older than one that took the slot from this node: only
-            // a lease says that it is not.
-            let may_say_yes = clock < self.lease_until(node);
-            for key in released {
-                match may_say_yes {
-                    true => self.confirm(node, key)?,
-                    false => self.unknown(node, key),
-                }
-            }
+            // The row that lost the copy may be older than one that took the slot from this node.
+            let since = row.since;
+            released.into_iter().try_for_each(|key| self.has_it(node, slot, since, key))?;
             self.emit(node, slot, out);
         }
         Ok(())
@@ -431,6 +425,7 @@ impl World {
     }
 
     pub fn data_tick(&mut self, node: NodeIx) -> Result<(), String> {
+        self.answer_late(node)?;
         let clock = self.clock(node);
         let timeout = self.times.failure_timeout_ms;
         let has_lease = clock < self.lease_until(node);

@@ -147,16 +147,7 @@ impl World {
                     let at = (since, import, n);
                     fan.acked(from, at, complete, clock, |key| confirmed.push(key));
                 }
-                // What waited for longer than the lease, or than the shard lived, may be lost already.
-                let held = &self.node(to).slots[usize::from(slot)].holding;
-                let may_say_yes = held.is_primary(since) && clock < self.lease_until(to);
-                confirmed.into_iter().try_for_each(|key| match may_say_yes {
-                    true => self.confirm(to, key),
-                    false => {
-                        self.unknown(to, key);
-                        Ok(())
-                    }
-                })
+                confirmed.into_iter().try_for_each(|key| self.has_it(to, slot, since, key))
             }
             Message::Nack { slot, since, import } => {
                 if let Some(fan) = &mut self.node(to).slots[usize::from(slot)].fan {

@@ -17,6 +17,7 @@ mod data;
 mod faults;
 mod full_size;
 mod giving;
+mod late;
 mod links;
 mod network;
 mod node;

@@ -119,6 +119,8 @@ pub struct Node {
     pub linked: Vec<u64>,
     pub pending: BTreeMap<u64, Pending>,
     pub waiting: BTreeMap<u64, Waiting>,
+    /// Writes that have what they waited for, and wait for the lease: slot, `since`, name.
+    pub late: Vec<(u16, u64, u64)>,
 }
 
 impl Node {
@@ -146,6 +148,7 @@ impl Node {
             linked: vec![0; nodes],
             pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            late: Vec::new(),
         }
     }
 

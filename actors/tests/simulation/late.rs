@@ -1,0 +1,34 @@
+//! When a write that has all it waited for may be answered.
+
+use lariat_actors::map::NodeIx;
+use lariat_actors::replication::fan::Fan;
+
+use super::world::World;
+
+impl World {
+    /// A copy that a write waited for has it, or is a copy no more. Without a lease, or by a newer row,
+    /// the slot may be lost already: the answer waits for either.
+    pub fn has_it(&mut self, node: NodeIx, slot: u16, since: u64, key: u64) -> Result<(), String> {
+        let has_lease = self.clock(node) < self.lease_until(node);
+        let me = self.node(node);
+        let held = &me.slots[usize::from(slot)];
+        let row = *me.map.row(slot);
+        if held.fan.as_ref().map(Fan::since) != Some(since) {
+            self.unknown(node, key);
+        } else if has_lease
+            && held.holding.is_primary(since)
+            && (row.primary, row.since) == (node, since)
+        {
+            return self.confirm(node, key);
+        } else {
+            me.late.push((slot, since, key));
+        }
+        Ok(())
+    }
+
+    /// The lease may have been renewed, or a row changed.
+    pub fn answer_late(&mut self, node: NodeIx) -> Result<(), String> {
+        let late = std::mem::take(&mut self.node(node).late);
+        late.into_iter().try_for_each(|(slot, since, key)| self.has_it(node, slot, since, key))
+    }
+}
