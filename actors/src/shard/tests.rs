@@ -120,19 +120,25 @@ fn a_write_waits_for_the_copy_in_sync() {
 }
 
 #[test]
-fn a_write_that_nobody_waits_for_any_more_is_done_only_with_a_lease() {
+fn a_write_that_nobody_waits_for_any_more_is_answered_only_with_a_lease() {
     run(async {
-        for (lease, is_done) in [(FOREVER, true), (0, false)] {
+        for is_renewed in [true, false] {
             let node = Node::start();
             let key = node.key();
             node.bring_copy_in_sync(&key).await;
-            let waits = node.send(put(&key), 5_000);
+            let mut waits = node.send(put(&key), 5_000);
             node.held(&key).await;
-            node.lease(lease);
+            node.lease(0);
             node.change_row(7, &key, |row| assert!(row.remove(OTHER)));
-            let answer = waits.await.unwrap();
-            let unknown = failed(FailureKind::OutcomeUnknown, Applied::Maybe);
-            assert!(if is_done { answer.is_ok() } else { answer == unknown }, "{answer:?}");
+            let at_once = tokio::time::timeout(Duration::from_millis(200), &mut waits).await;
+            assert!(at_once.is_err(), "without a lease nobody can say: {at_once:?}");
+            match is_renewed {
+                true => node.lease(FOREVER),
+                false => node.change_row(8, &key, |row| *row = Row::new(OTHER, 8, false)),
+            }
+            let (answer, unknown) =
+                (waits.await.unwrap(), failed(FailureKind::OutcomeUnknown, Applied::Maybe));
+            assert!(if is_renewed { answer.is_ok() } else { answer == unknown }, "{answer:?}");
         }
     });
 }
