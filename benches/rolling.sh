@@ -15,7 +15,7 @@ restarted=("${@:-3}")
 declare -A pids
 trap 'kill -9 "${pids[@]}" 2> /dev/null || true' EXIT
 
-start() { LARIAT_LOG=warn "$lariat" node --cluster config/cluster.toml --id "node-$1" & pids[$1]=$!; disown $!; }
+start() { LARIAT_LOG=error "$lariat" node --cluster config/cluster.toml --id "node-$1" & pids[$1]=$!; disown $!; }
 whole() {
     for _ in $(seq 300); do
         state=$("$lariat" status --json --node "http://127.0.0.1:500$asked" 2> /dev/null || true)

@@ -144,6 +144,7 @@ impl Inner {
         if drain {
             self.running.leave();
         }
+        self.running.announce_end();
         #[cfg(any(feature = "http", feature = "redis"))]
         let patience = drain
             .then_some(std::time::Duration::from_millis(self.settings.cluster.drain_timeout_ms));
@@ -165,6 +166,7 @@ impl Drop for Inner {
         }
         tracing::warn!(node = %self.running.client().id(), "last handle dropped without shutdown, stopping the node without draining");
         self.running.announce_stop();
+        self.running.announce_end();
         #[cfg(feature = "redis")]
         self.redis.iter().for_each(crate::redis::Server::abandon);
         #[cfg(feature = "http")]

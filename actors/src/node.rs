@@ -230,6 +230,12 @@ impl Running {
     pub fn announce_stop(&self) {
         self.shared.stopping.store(true, Relaxed);
     }
+
+    /// Marks the actors as about to end, with the threads of a gateway or by [`Running::stop`]: a
+    /// shard that ends from now on is not made again.
+    pub fn announce_end(&self) {
+        self.shared.ending.store(true, Relaxed);
+    }
 }
 
 pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {

@@ -1,6 +1,5 @@
 //! How a node ends: it gives its slots to others, finishes what is under way, and stops its threads.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,7 +86,7 @@ impl Running {
                 thread::sleep(Duration::from_millis(5));
             }
         }
-        self.shared.ending.store(true, Relaxed);
+        self.announce_end();
         // Not accepting any more, then links, routers with what still waits, Supervisor, threads.
         parts.accepting.lock().expect("no holder of this lock panics").clear();
         for link in parts.links.lock().expect("no holder of this lock panics").drain(..) {
