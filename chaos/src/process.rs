@@ -1,7 +1,7 @@
 //! A child process that ends with the tool, its log in a file.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -68,7 +68,9 @@ impl Drop for Process {
 }
 
 /// Ports of loopback that were free a moment ago, all different. They are below those that the
-/// system hands out: a client's connection takes none of them while its node is down.
+/// system hands out: a client's connection takes none of them while its node is down. They are
+/// looked at by connecting, not by binding: a program that another thread starts at that moment
+/// would inherit the bound socket and hold the port until it runs.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     let range = PORTS.end - PORTS.start;
     let own = u16::try_from(std::process::id() % u32::from(range))?;
@@ -77,7 +79,7 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>> {
         let turn = NEXT_PORT.fetch_add(1, Relaxed) % range;
         let port = PORTS.start
             + u16::try_from((u32::from(own) * 64 + u32::from(turn)) % u32::from(range))?;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
             ports.push(port);
         }
         if ports.len() == count {

@@ -1,9 +1,10 @@
 //! The binary as a process: exit codes, messages, a node and its client, a trace, the demo.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::support::PATIENCE;
@@ -17,11 +18,24 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Ports that were free a moment ago.
+/// Ports that nobody listens on, all different, below those that the system hands out: a test
+/// beside this one takes none of them before they are used. They are looked at by connecting,
+/// because a program that starts at that moment would inherit a bound socket.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    std::array::from_fn(|_| {
+        loop {
+            let turn = std::process::id().wrapping_add(TURN.fetch_add(1, Relaxed));
+            let port = 32_000 + (turn % 768) as u16;
+            if is_free(port) {
+                return port;
+            }
+        }
+    })
+}
+
+fn is_free(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_err()
 }
 
 /// A node process that is killed when the test ends.
@@ -208,12 +222,7 @@ fn every_step_of_the_demo_holds() {
     let first = std::process::id() % 2_000;
     let base = (0..2_000)
         .map(|i| 10_000 + 10 * ((first + i) % 2_000) as u16)
-        .find(|&base| {
-            (0..3).all(|i| {
-                let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-                free(base + i) && free(base + 2_000 + i)
-            })
-        })
+        .find(|&base| (0..3).all(|i| is_free(base + i) && is_free(base + 2_000 + i)))
         .unwrap();
     let demo = lariat(&["demo", "--exit", "--base-port", &base.to_string()]);
     assert!(demo.status.success(), "{}{}", text(&demo.stdout), text(&demo.stderr));
