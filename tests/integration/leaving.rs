@@ -6,7 +6,7 @@ use std::time::Duration;
 use lariat::actors::client::Client;
 use lariat::actors::op::{Op, Reply};
 
-use crate::support::{Cluster, Shape, call, counter, put_op, run, wait_until};
+use crate::support::{Cluster, DRAIN_TIMEOUT, Shape, call, counter, put_op, run, wait_until};
 
 const GET: Op = Op::Get { any: false };
 
@@ -106,8 +106,8 @@ fn a_shard_that_ends_while_its_node_leaves_fails_over() {
         for shard in 0..2 {
             leaver.debug_panic(shard);
         }
-        // `drain_timeout` is 5 s. A read may meet the panic itself.
-        let read = tokio::time::timeout(Duration::from_secs(4), async {
+        // A read may meet the panic itself.
+        let read = tokio::time::timeout(DRAIN_TIMEOUT, async {
             wait_until("the key is read", || is_there(&here, &key)).await;
         });
         read.await.expect("the copy took over before the node was gone");

@@ -34,6 +34,9 @@ pub fn allow_open_files() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
+/// `drain_timeout` of the nodes. Long enough for a node that leaves on a machine with other work.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Waits until something holds, at most [`PATIENCE`].
 pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let until = Instant::now() + PATIENCE;
@@ -124,7 +127,7 @@ impl Cluster {
             .shards(self.shape.shards)
             .replication_factor(self.shape.copies)
             .request_timeout(self.shape.request_timeout)
-            .drain_timeout(Duration::from_secs(5))
+            .drain_timeout(DRAIN_TIMEOUT)
             .cache("default", CacheConfig::new())
             .cache("tiny", CacheConfig::new().capacity(16).max_value(1024))
             .cache("small", CacheConfig::new().capacity(600));
