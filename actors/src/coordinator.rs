@@ -10,12 +10,16 @@
 //! which it is a copy at once. The slots of which it is primary follow when its last lease must be
 //! over: until then it may still serve them.
 
+mod rising;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lease::waited_out;
 use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Placed, Standing, plan};
 use crate::op::Ms;
 use crate::slot::Slot;
+use crate::version::{Spoken, of_change};
+use rising::Rising;
 
 /// Requests for rows that are kept; whoever is turned away asks again.
 const ASKS_MAX: usize = 65_536;
@@ -51,6 +55,7 @@ pub struct Coordinator {
     /// Have imports ended since the last plan?
     has_room: bool,
     placed: Placed,
+    rising: Rising,
     /// Has it been unable to speak since it proposed last?
     was_mute: bool,
 }
@@ -100,6 +105,7 @@ impl Coordinator {
             planned_at: 0,
             has_room: false,
             placed: Placed::default(),
+            rising: Rising::default(),
             was_mute: false,
         }
     }
@@ -145,6 +151,11 @@ impl Coordinator {
     /// Tells it who votes on changes now: whoever leaves does so only without a vote.
     pub fn note_voters(&mut self, voters: BTreeSet<NodeIx>) {
         self.voters = voters;
+    }
+
+    /// Tells it the newest version that this node speaks, and what is known of every node.
+    pub fn note_spoken(&mut self, newest: u16, spoken: Vec<Spoken>) {
+        self.rising.note(newest, spoken);
     }
 
     /// May it answer, propose, and serve its own slots?
@@ -219,7 +230,8 @@ impl Coordinator {
         }
         for &(node, incarnation) in &self.joins {
             // An older start goes first, by the rules of its own lease.
-            if !map.member(node).is_present() {
+            let may_come = self.rising.may_admit(node, incarnation, map);
+            if !map.member(node).is_present() && may_come {
                 changes.push(Change::Admit { node, incarnation });
             }
         }
@@ -256,6 +268,9 @@ impl Coordinator {
             (self.planned_at, self.has_room) = (now, false);
             changes.extend(plan(map, self.placed.of(map), Pace::default(), is_gone));
         }
+        // What the cluster's version lacks waits until it has risen.
+        changes.retain(|change| of_change(change) <= map.version);
+        changes.extend(self.rising.next(map));
         changes
     }
 

@@ -23,6 +23,7 @@ use crate::spec::{CacheSpec, ClusterSpec};
 use crate::stats::{CacheStats, NodeStats};
 use crate::supervisor::Supervisor;
 use crate::time::NodeClock;
+use crate::version::Versions;
 
 /// Everything the actors of one node share.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Shared {
     pub(crate) incarnation: AtomicU64,
     /// Until when this node may serve; the Supervisor publishes it.
     pub lease: PublishedLease,
+    /// The protocol versions that this build understands; see [`Shared::speaks`].
+    pub versions: Versions,
     /// Settings of the cluster.
     pub cluster: ClusterSpec,
     /// The named caches.
@@ -159,6 +162,11 @@ impl Shared {
     pub fn set_incarnation(&self, incarnation: u64) {
         self.begun.iter().for_each(|begun| begun.store(0, Relaxed));
         self.incarnation.store(incarnation, Release);
+    }
+
+    /// The protocol versions that it understands as a part of its cluster.
+    pub fn speaks(&self) -> Versions {
+        self.versions.within(self.map.load().version)
     }
 
     /// Has the node begun to stop?

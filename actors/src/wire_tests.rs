@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::control::Standing;
-use crate::map::{Ask, NodeIx};
+use crate::map::{Ask, Change, ClusterMap, NodeIx};
 use crate::op::{
     DeadlineTest, Entry, Failure, FailureKind, Part, Precondition, Put, ScanPosition, Tags, Ttl,
     Written,

@@ -209,6 +209,7 @@ async fn cluster(context: &Context) -> Value {
         "name": context.client.cluster().name,
         "cluster_id": format!("{:016x}", map.cluster_id),
         "epoch": map.epoch,
+        "protocol_version": map.version,
         "split": map.split,
         "coordinator": coordinator,
         "has_lease": has_lease,

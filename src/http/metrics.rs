@@ -100,6 +100,8 @@ fn of_cluster(text: &mut String, context: &Context) {
     let is_coordinator = client.coordinator() == Some(me);
     head(text, "epoch", "gauge", "Version of the cluster map.");
     line(text, "epoch", "", "", map.epoch);
+    head(text, "protocol_version", "gauge", "Protocol version that the cluster speaks.");
+    line(text, "protocol_version", "", "", u64::from(map.version));
     head(text, "has_lease", "gauge", "May this node serve? 0 without a majority.");
     line(text, "has_lease", "", "", u64::from(has_lease));
     head(text, "is_coordinator", "gauge", "Does this node coordinate the cluster?");

@@ -20,4 +20,5 @@ mod openapi;
 mod pages;
 mod redis;
 mod rest;
+mod rolling;
 mod support;

@@ -61,6 +61,11 @@ pub enum Change {
         /// Does it leave?
         leaving: bool,
     },
+    /// Every node understands this protocol version: the cluster speaks it from now on.
+    Version {
+        /// The version.
+        version: u16,
+    },
 }
 
 /// A change to one row.
@@ -108,6 +113,7 @@ impl ClusterMap {
                     next.leave(*node, *incarnation, *leaving);
                 }
                 Change::Row { slot, stamp, ask } => next.row(*slot, *stamp, *ask),
+                Change::Version { version } => next.map.version = next.map.version.max(*version),
             }
         }
         (next.map, next.summary)

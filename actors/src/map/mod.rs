@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ring::{self, RingNode};
 use crate::slot::Slot;
+use crate::version::FIRST_VERSION;
 
 /// Index of a node in [`ClusterMap::members`].
 #[derive(
@@ -43,6 +44,14 @@ pub struct ClusterMap {
     pub copies: usize,
     /// One row a slot.
     pub rows: Vec<Row>,
+    /// The protocol version that the cluster speaks; see [`crate::version`]. What is here from it on
+    /// travels beside the rest, which older versions know.
+    #[serde(skip, default = "first_version")]
+    pub version: u16,
+}
+
+fn first_version() -> u16 {
+    FIRST_VERSION
 }
 
 /// A node as the map names it.
@@ -126,7 +135,9 @@ impl ClusterMap {
             row
         };
         let rows = ring::place(&nodes, virtual_nodes, copies).iter().map(row).collect();
-        ClusterMap { cluster_id, epoch: 0, split: false, members, virtual_nodes, copies, rows }
+        let version = FIRST_VERSION;
+        let (epoch, split) = (0, false);
+        ClusterMap { cluster_id, epoch, split, members, virtual_nodes, copies, rows, version }
     }
 
     /// Where the ring puts each slot among the members that stay: the primary, then its copies.

@@ -22,6 +22,7 @@ use crate::coordinator::{Coordinator, Times};
 use crate::lease::waited_out;
 use crate::map::{Change, ClusterMap, NodeIx, Standing};
 use crate::op::Ms;
+use crate::version::Spoken;
 use crate::wire::{Agreed, encode_agreed};
 
 /// Between two questions to every peer how it stands.
@@ -212,6 +213,11 @@ impl Supervisor {
         coordinator.note_quorum(quorum);
         let voters = era.agreement.voters();
         coordinator.note_voters(voters.iter().map(|id| NodeIx(id.node)).collect());
+        let start = self.shared.incarnation();
+        let newest = self.shared.versions.newest;
+        let mut spoken: Vec<Spoken> = governing.peers.iter().map(Peer::spoken).collect();
+        spoken[usize::from(me.0)] = Spoken { start, version: newest, is_dead: false };
+        coordinator.note_spoken(newest, spoken);
         for (node, peer) in governing.peers.iter().enumerate() {
             let member = map.member(NodeIx(node as u16));
             // A port may refuse while the process goes on; then its own connection is open.
@@ -425,6 +431,7 @@ impl Handler<Applied> for Supervisor {
                 era.continues = None;
             }
         }
+        self.part_from_older(map.version);
         self.publish_lease(now);
         // What follows from a map is not left to the next tick.
         if self

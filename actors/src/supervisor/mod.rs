@@ -144,6 +144,8 @@ pub struct PeerSeen {
     pub peer: NodeIx,
     /// Its start.
     pub incarnation: u64,
+    /// The protocol version of the connection.
+    pub version: u16,
 }
 
 /// An operator declares the current start of a node dead.
@@ -217,7 +219,8 @@ impl Supervisor {
         let starts = vec![(shared.me, shared.incarnation())];
         let cluster_id = rand::random_range(1..=u64::MAX);
         let found = Change::Found { cluster_id, starts };
-        shared.map.store(Arc::new(map.apply(1, &[found]).0));
+        let rise = Change::Version { version: shared.versions.newest };
+        shared.map.store(Arc::new(map.apply(1, &[found, rise]).0));
         shared.set_member_state(shared.me, crate::client::MemberState::Up);
         shared.set_coordinator(Some(shared.me));
         shared.lease.publish(Ms::MAX, shared.clock.now());

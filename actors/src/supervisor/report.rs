@@ -39,6 +39,9 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
             Change::Leave { node: member, leaving: false, .. } => {
                 tracing::info!(%node, epoch, member = name(member), "a node stays after all");
             }
+            Change::Version { version } => {
+                tracing::info!(%node, epoch, version, "every node understands this protocol version, the cluster speaks it from now on and refuses nodes that do not");
+            }
             Change::Row { .. } => {}
         }
     }

@@ -108,6 +108,7 @@ pub fn all() -> Value {
                 "name": text(),
                 "cluster_id": text(),
                 "epoch": count(),
+                "protocol_version": count(),
                 "split": { "type": "boolean" },
                 "coordinator": { "type": ["string", "null"] },
                 "has_lease": { "type": "boolean" },
