@@ -299,6 +299,7 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         coordinator: NO_COORDINATOR.into(),
         failed: false.into(),
         left: false.into(),
+        moves: ArcSwap::default(),
         given_up: false.into(),
     };
     Ok(shared)

@@ -16,8 +16,8 @@ use std::fmt;
 use crate::control::Control;
 use crate::map::{Change, ClusterMap};
 
-/// The newest version that this build speaks. 2 brought ranges of versions to the handshake, and
-/// the version of the map.
+/// The newest version that this build speaks. 2 brought ranges of versions to the handshake, the
+/// version of the map, and pausing moves, weights and zones at run time.
 pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The oldest version that this build understands.
@@ -77,6 +77,7 @@ pub fn of_change(change: &Change) -> u16 {
         | Change::Silence { .. }
         | Change::Row { .. }
         | Change::Leave { .. } => 1,
+        Change::Pause { .. } | Change::Weight { .. } | Change::Zone { .. } => 2,
         // Whoever understands a version understands that it is spoken.
         Change::Version { version } => *version,
     }
@@ -98,6 +99,7 @@ pub fn of_control(message: &Control) -> u16 {
         | Control::Standing(_)
         | Control::Agreed { .. }
         | Control::Leave { .. } => 1,
+        Control::Want { .. } => 2,
     }
 }
 

@@ -34,3 +34,27 @@ impl Rising {
         met.is_none_or(|met| met.version >= map.version.max(self.proposed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::tests::founded;
+
+    #[test]
+    fn nobody_is_taken_in_that_lacks_what_was_proposed() {
+        let map = founded(2, 1);
+        let met = |start, version| Spoken { start, version, is_dead: false };
+        let mut rising = Rising::default();
+        let (node, old) = (NodeIx(1), 99);
+        rising.note(2, vec![met(10, 2), met(old, 1)]);
+        assert_eq!(rising.next(&map), None, "it has been met and would come back as it is");
+        assert!(rising.may_admit(node, old, &map));
+        rising.note(2, vec![met(10, 2), met(11, 2)]);
+        assert_eq!(rising.next(&map), Some(Change::Version { version: 2 }));
+        // The proposal may be under way still when an older build turns up.
+        rising.note(2, vec![met(10, 2), met(old, 1)]);
+        assert!(!rising.may_admit(node, old, &map));
+        rising.note(2, vec![met(10, 2), met(100, 2)]);
+        assert!(rising.may_admit(node, 100, &map));
+    }
+}

@@ -14,6 +14,7 @@ use super::leaving::Wishes;
 use super::machine::Applied;
 use super::moving::Moving;
 use super::peers::Peer;
+use super::wanting::Wants;
 use super::{AskRows, Supervisor, TICK_MS};
 use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
 use crate::control::line::Order;
@@ -39,6 +40,7 @@ pub(super) struct Governing {
     pub said_at: Ms,
     pub moving: Moving,
     pub wishes: Wishes,
+    pub wants: Wants,
     /// Is this start of the node on its way out, by the newest map that named it?
     pub is_leaving: bool,
 }
@@ -56,6 +58,7 @@ impl Governing {
             said_at: now,
             moving: Moving::default(),
             wishes: Wishes::new(),
+            wants: Wants::new(),
             is_leaving: false,
         }
     }
@@ -110,6 +113,7 @@ impl Supervisor {
             governing.asked_status_at = now;
             governing.send_all(&Control::Status);
             self.tell_wishes(&map);
+            self.tell_wants(&map);
         }
         let Some(governing) = &mut self.governing else { return };
         // Packets may be lost while no socket is closed: what is sent later would wait behind them.
@@ -160,6 +164,7 @@ impl Supervisor {
             self.elect(now, ctx);
             self.ask_whether_gone(now, &map);
             self.give_slots(now, &map);
+            self.look_at_moves(now, &map);
         } else {
             self.seek(now, &map, ctx);
         }

@@ -313,6 +313,13 @@ impl Supervisor {
                     coordinator.leave(node, incarnation, leaving);
                 }
             }
+            Control::Want { change } => {
+                if let Some(era) = &mut governing.era
+                    && let Some(coordinator) = &mut era.coordinator
+                {
+                    coordinator.want(change, &map);
+                }
+            }
             _ => {
                 tracing::debug!(node = %self.shared.id, "a message that only an accepting node may send")
             }

@@ -30,6 +30,8 @@ pub mod restarts;
 #[cfg(feature = "agreement")]
 mod seeking;
 mod shards;
+#[cfg(feature = "agreement")]
+mod wanting;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -164,6 +166,11 @@ pub struct DrainNode {
     pub leaving: bool,
 }
 
+/// An operator wants something of the map: a change that has a subject.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct WantChange(pub Change);
+
 /// The node stops.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -241,11 +248,15 @@ impl Supervisor {
             self.ask_coordinator(asks);
             return;
         }
-        // Alone: what was asked for is agreed at once.
         let changes: Vec<Change> =
             asks.into_iter().map(|(slot, stamp, ask)| Change::Row { slot, stamp, ask }).collect();
+        self.agree_alone(&changes);
+    }
+
+    /// Alone: what was asked for is agreed at once.
+    fn agree_alone(&mut self, changes: &[Change]) {
         let map = self.shared.map.load_full();
-        let (next, summary) = map.apply(map.epoch + 1, &changes);
+        let (next, summary) = map.apply(map.epoch + 1, changes);
         self.shared.counters.slots_lost.add(u64::from(summary.lost));
         self.shared.map.store(Arc::new(next));
         self.shared.tell_of_map();
@@ -303,6 +314,18 @@ impl Actor for Supervisor {
                 system.stop_with_code(1);
             }
         }
+    }
+}
+
+impl Handler<WantChange> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, want: WantChange, _ctx: &mut Context<Self>) {
+        #[cfg(feature = "agreement")]
+        if self.governing.is_some() {
+            self.want(want.0);
+            return;
+        }
+        self.agree_alone(&[want.0]);
     }
 }
 

@@ -33,16 +33,17 @@ pub struct MapState {
 #[derive(Serialize, Deserialize)]
 struct Later {
     version: u16,
+    moves_paused: bool,
 }
 
 impl Later {
     fn of(map: &ClusterMap) -> Self {
-        Later { version: map.version }
+        Later { version: map.version, moves_paused: map.moves_paused }
     }
 
     fn put_into(self, map: &mut ClusterMap) {
-        let Later { version } = self;
-        map.version = version;
+        let Later { version, moves_paused } = self;
+        (map.version, map.moves_paused) = (version, moves_paused);
     }
 }
 
