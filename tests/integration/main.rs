@@ -21,4 +21,5 @@ mod pages;
 mod redis;
 mod rest;
 mod rolling;
+mod steering;
 mod support;

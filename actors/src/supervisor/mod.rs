@@ -325,7 +325,9 @@ impl Handler<WantChange> for Supervisor {
             self.want(want.0);
             return;
         }
-        self.agree_alone(&[want.0]);
+        if want.0.subject(&self.shared.map.load()).is_some() {
+            self.agree_alone(&[want.0]);
+        }
     }
 }
 

@@ -114,7 +114,18 @@ pub fn all() -> Value {
                 "has_lease": { "type": "boolean" },
                 "under_replicated_slots": count_or_null(),
                 "imports_in_flight": count(),
+                "moves": reference("Moves"),
                 "nodes": list(reference("Node")),
+            }),
+            &[],
+        ),
+        "Moves": object(
+            json!({
+                "paused": { "type": "boolean" },
+                "slots_left": count_or_null(),
+                "importing": count(),
+                "bytes_per_second": count(),
+                "eta_ms": count_or_null(),
             }),
             &[],
         ),
