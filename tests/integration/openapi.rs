@@ -80,7 +80,7 @@ struct Call {
 impl Call {
     /// The plainest request that an operation takes, for this key.
     fn plain(path: &str, method: &str, key: &str) -> Call {
-        let query = if method == "PATCH" { "?weight=2&zone=b" } else { "" };
+        let query = if method == "PATCH" { "?zone=b&weight=2" } else { "" };
         let target = format!("{path}{query}")
             .replace("{cache}", "default")
             .replace("{key}", key)
