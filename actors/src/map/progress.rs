@@ -49,14 +49,14 @@ impl Progress {
     /// Looks: so many slots are left, and this node has sent so many bytes of imports in all.
     ///
     /// More slots than before are another task, of which nothing is known yet; and with none left
-    /// there is no pace.
+    /// there is no pace. What stood still, because moves were paused, say, is no pace to go by.
     pub fn look(&mut self, at: Ms, left: usize, bytes: u64) -> Left {
         if left == 0 || self.looks.back().is_some_and(|before| left > before.left) {
             self.looks.clear();
         }
-        if self.looks.len() == LOOKS_MAX {
-            self.looks.pop_front();
-        }
+        let stands_still = self.looks.front().is_some_and(|first| first.left == left);
+        let kept = if stands_still { 1 } else { LOOKS_MAX - 1 };
+        self.looks.drain(..self.looks.len().saturating_sub(kept));
         self.looks.push_back(Look { at, left, bytes });
         let first = self.looks[0];
         let (took, done) = (at.saturating_sub(first.at), (first.left - left) as u64);
@@ -113,7 +113,10 @@ mod tests {
         assert_eq!(progress.look(2_000, 400, 0).eta_ms, Some(4_000));
         assert_eq!(progress.look(3_000, 9_000, 0).eta_ms, None, "another node has come");
         for look in 4..30 {
-            assert_eq!(progress.look(look * 1_000, 9_000, 0).eta_ms, None);
+            let left = progress.look(look * 1_000, 9_000, (look - 3) * 5_000);
+            assert_eq!((left.eta_ms, left.bytes_per_second), (None, 5_000));
         }
+        let next = progress.look(30_000, 8_000, 150_000);
+        assert_eq!(next.eta_ms, Some(8_000), "how long it stood still does not count");
     }
 }
