@@ -54,10 +54,11 @@ impl Progress {
         if left == 0 || self.looks.back().is_some_and(|before| left > before.left) {
             self.looks.clear();
         }
-        let stands_still = self.looks.front().is_some_and(|first| first.left == left);
-        let kept = if stands_still { 1 } else { LOOKS_MAX - 1 };
-        self.looks.drain(..self.looks.len().saturating_sub(kept));
         self.looks.push_back(Look { at, left, bytes });
+        let has_stood = |looks: &VecDeque<Look>| looks.len() > 2 && looks[0].left == looks[1].left;
+        while self.looks.len() > LOOKS_MAX || has_stood(&self.looks) {
+            self.looks.pop_front();
+        }
         let first = self.looks[0];
         let (took, done) = (at.saturating_sub(first.at), (first.left - left) as u64);
         let eta_ms = match (left, done) {
