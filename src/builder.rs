@@ -16,6 +16,7 @@ use lariat_actors::node::Running;
 use lariat_actors::node::{Hosting, StartError};
 use lariat_actors::op::Acks;
 use lariat_actors::spec::{CacheSpec, MemberSpec, Minority};
+use lariat_actors::version::Versions;
 
 use crate::error::Error;
 use crate::node::{Node, on_thread};
@@ -96,6 +97,7 @@ pub struct Builder {
     minority: Option<Minority>,
     peer_listener: Option<TcpListener>,
     dial: HashMap<String, String>,
+    versions: Versions,
     #[cfg(feature = "http")]
     http: Option<TcpListener>,
     #[cfg(any(feature = "http", feature = "redis"))]
@@ -122,6 +124,7 @@ impl Builder {
             minority: None,
             peer_listener: None,
             dial: HashMap::new(),
+            versions: Versions::CURRENT,
             #[cfg(feature = "http")]
             http: None,
             #[cfg(any(feature = "http", feature = "redis"))]
@@ -168,6 +171,13 @@ impl Builder {
     /// Dials a peer at another address than the listed one.
     pub fn dial(mut self, id: impl Into<String>, address: impl Into<String>) -> Self {
         self.dial.insert(id.into(), address.into());
+        self
+    }
+
+    /// Passes for a build that understands these protocol versions: for tests of rolling upgrades.
+    #[doc(hidden)]
+    pub fn speaks(mut self, versions: Versions) -> Self {
+        self.versions = versions;
         self
     }
 
@@ -372,6 +382,7 @@ impl Builder {
         let (Some(mut spec), true) = (spec, wrong.is_empty()) else {
             return Err(Mistakes(wrong).into());
         };
+        spec.versions = self.versions;
         spec.dial.extend(self.dial);
         spec.peer_listener = match self.peer_listener.take() {
             Some(listener) => Some(listener),

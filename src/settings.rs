@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use lariat_actors::op::Ms;
 use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, NodeSpec};
+use lariat_actors::version::Versions;
 
 /// Everything that a cluster file says.
 #[derive(Clone, Debug)]
@@ -182,6 +183,7 @@ impl Config {
             shards: self.shards,
             max_inflight_bytes: self.max_inflight_bytes,
             caches: self.caches.clone(),
+            versions: Versions::CURRENT,
         })
     }
 

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
-const PURE: [&str; 18] = [
+const PURE: [&str; 19] = [
     "apply",
     "clock",
     "codec",
@@ -23,6 +23,7 @@ const PURE: [&str; 18] = [
     "ring",
     "slot",
     "update",
+    "version",
     "wire",
 ];
 

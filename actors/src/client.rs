@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 pub use crate::answers::Answers;
 
-use crate::map::{ClusterMap, NodeIx};
+use crate::map::{Change, ClusterMap, Left, NodeIx};
 use crate::node::Workers;
 use crate::op::{Answer, CacheId, FailureKind, Ms, Request};
 use crate::router::messages::{Call, CallReply, GatherStats};
@@ -226,6 +226,19 @@ impl Client {
         if let Some(registry) = self.shared.registry.get() {
             registry.supervisor.do_send(crate::supervisor::DrainNode { node, leaving });
         }
+    }
+
+    /// Asks for a change of the map that is an operator's to want ([`Change::subject`]). It is asked
+    /// for until the cluster has agreed to it.
+    pub fn want(&self, change: Change) {
+        if let Some(registry) = self.shared.registry.get() {
+            registry.supervisor.do_send(crate::supervisor::WantChange(change));
+        }
+    }
+
+    /// What is left to be moved, as this node saw it within the last second.
+    pub fn moves(&self) -> Left {
+        **self.shared.moves.load()
     }
 
     /// Has this node left the cluster?

@@ -10,12 +10,20 @@
 //! which it is a copy at once. The slots of which it is primary follow when its last lease must be
 //! over: until then it may still serve them.
 
+mod left;
+mod rising;
+mod wants;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lease::waited_out;
 use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Placed, Standing, plan};
 use crate::op::Ms;
 use crate::slot::Slot;
+use crate::version::{Spoken, of_change};
+use left::left;
+use rising::Rising;
+use wants::Wants;
 
 /// Requests for rows that are kept; whoever is turned away asks again.
 const ASKS_MAX: usize = 65_536;
@@ -51,6 +59,8 @@ pub struct Coordinator {
     /// Have imports ended since the last plan?
     has_room: bool,
     placed: Placed,
+    rising: Rising,
+    wants: Wants,
     /// Has it been unable to speak since it proposed last?
     was_mute: bool,
 }
@@ -100,6 +110,8 @@ impl Coordinator {
             planned_at: 0,
             has_room: false,
             placed: Placed::default(),
+            rising: Rising::default(),
+            wants: Wants::default(),
             was_mute: false,
         }
     }
@@ -147,6 +159,11 @@ impl Coordinator {
         self.voters = voters;
     }
 
+    /// Tells it the newest version that this node speaks, and what is known of every node.
+    pub fn note_spoken(&mut self, newest: u16, spoken: Vec<Spoken>) {
+        self.rising.note(newest, spoken);
+    }
+
     /// May it answer, propose, and serve its own slots?
     pub fn may_speak(&self, quorum_ms: Ms) -> bool {
         quorum_ms < self.times.lease_ms
@@ -191,6 +208,11 @@ impl Coordinator {
         self.leaves.insert(node, (incarnation, leaving));
     }
 
+    /// An operator wants something of the map.
+    pub fn want(&mut self, change: Change, map: &ClusterMap) {
+        self.wants.add(change, map);
+    }
+
     /// Somebody wants a row to change.
     pub fn ask(&mut self, slot: Slot, stamp: u64, ask: Ask) {
         if self.asks.len() < ASKS_MAX {
@@ -219,7 +241,8 @@ impl Coordinator {
         }
         for &(node, incarnation) in &self.joins {
             // An older start goes first, by the rules of its own lease.
-            if !map.member(node).is_present() {
+            let may_come = self.rising.may_admit(node, incarnation, map);
+            if !map.member(node).is_present() && may_come {
                 changes.push(Change::Admit { node, incarnation });
             }
         }
@@ -233,6 +256,7 @@ impl Coordinator {
             leaving,
         }));
         changes.extend(left(map, me, &self.voters));
+        changes.extend(self.wants.open(map));
         let members = &self.members;
         let is_gone = |node: NodeIx| members[usize::from(node.0)].is_gone;
         let mut has_room = false;
@@ -256,6 +280,9 @@ impl Coordinator {
             (self.planned_at, self.has_room) = (now, false);
             changes.extend(plan(map, self.placed.of(map), Pace::default(), is_gone));
         }
+        // What the cluster's version lacks waits until it has risen.
+        changes.retain(|change| of_change(change) <= map.version);
+        changes.extend(self.rising.next(map));
         changes
     }
 
@@ -285,21 +312,6 @@ impl Coordinator {
         }
         seen
     }
-}
-
-/// Members that wanted to leave, hold nothing and do not vote any more. Nobody has to wait for their
-/// leases: no row names them. The coordinator itself is taken out by the next one, and with nobody
-/// who stays nobody is.
-fn left(map: &ClusterMap, me: NodeIx, voters: &BTreeSet<NodeIx>) -> Vec<Change> {
-    let is_leaving =
-        |node: &NodeIx| *node != me && map.member(*node).leaving && !voters.contains(node);
-    let stays = |node: NodeIx| !map.member(node).leaving;
-    if !map.present().any(stays) {
-        return Vec::new();
-    }
-    let holds_nothing = |node: &NodeIx| !map.rows.iter().any(|row| row.names(*node));
-    let left = map.present().filter(is_leaving).filter(holds_nothing);
-    left.map(|node| Change::Remove { node, incarnation: map.member(node).incarnation }).collect()
 }
 
 #[cfg(test)]

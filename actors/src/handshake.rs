@@ -1,20 +1,25 @@
 //! The handshake between two nodes, as a pure state machine.
 //!
 //! ```text
-//! dialler  -> Hello     { magic, version, cluster, id, to, incarnation, digest, purpose, nonce }
-//! listener -> Challenge { incarnation, nonce, proof }      or Refused { code }
+//! dialler  -> Hello     { magic, newest, oldest, cluster, id, to, incarnation, digest, purpose, nonce }
+//! listener -> Challenge { incarnation, nonce, version, proof }      or Refused { code }
 //! dialler  -> Proof     { proof }
 //! listener -> Welcome                                      or Refused { code }
 //! ```
 //! A proof is HMAC-SHA256 under the shared secret over a label and the bytes of Hello and
 //! Challenge. Both sides put a fresh nonce in, so a recorded handshake is worth nothing. Nothing
 //! else is decoded on a connection before its proof was verified. What is said before the proof
-//! tells a stranger no more than a code.
+//! tells a stranger no more than a code, and with [`Refusal::Version`] the own versions.
+//!
+//! The listener chooses the newest version that both understand. What a Hello begins with, up to
+//! `oldest`, stays as it is for ever; what a newer version adds comes last, and a listener that
+//! does not know that version passes over it. In version 1 neither `oldest` nor `version` are
+//! there: who speaks to it says version 1 and no other.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::wire::PROTOCOL_VERSION;
+use crate::version::{RANGES_SINCE, Versions};
 
 /// The largest message of a handshake, in bytes.
 pub const HANDSHAKE_MAX: usize = 1024;
@@ -35,6 +40,8 @@ pub struct Identity {
     pub incarnation: u64,
     /// Digest of the placement that its cluster file gives.
     pub digest: u64,
+    /// The protocol versions that it understands.
+    pub versions: Versions,
 }
 
 /// What a connection is for.
@@ -75,9 +82,14 @@ pub enum HandshakeError {
 /// Why one side refuses the other. The number travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Another protocol version.
-    #[error("its protocol version differs (this node speaks {PROTOCOL_VERSION})")]
-    Version,
+    /// No protocol version that both understand.
+    #[error("it speaks protocol version {theirs}, this node {ours}: upgrade the older one")]
+    Version {
+        /// What the other node understands.
+        theirs: Versions,
+        /// What this node understands.
+        ours: Versions,
+    },
     /// Another cluster's name.
     #[error("it belongs to a cluster of another name")]
     Cluster,
@@ -98,8 +110,8 @@ pub enum Refusal {
     Secret,
 }
 
-const REFUSALS: [Refusal; 7] = [
-    Refusal::Version,
+/// Those that are no more than a number, which is one more than the index here: 0 is the version.
+const REFUSALS: [Refusal; 6] = [
     Refusal::Cluster,
     Refusal::UnknownId,
     Refusal::WrongNode,
@@ -112,6 +124,7 @@ const REFUSALS: [Refusal; 7] = [
 #[derive(Debug)]
 pub struct Dialler<'a> {
     secret: &'a [u8],
+    versions: Versions,
     hello: Vec<u8>,
 }
 
@@ -125,25 +138,33 @@ impl<'a> Dialler<'a> {
         nonce: Nonce,
     ) -> (Self, Vec<u8>) {
         let hello = encode_hello(me, to, purpose, &nonce);
-        (Dialler { secret, hello: hello.clone() }, hello)
+        (Dialler { secret, versions: me.versions, hello: hello.clone() }, hello)
     }
 
-    /// Takes the answer to the Hello; gives the listener's incarnation and the Proof to send.
+    /// Takes the answer to the Hello; gives the listener's incarnation, the version that is spoken
+    /// from now on, and the Proof to send.
     ///
     /// # Errors
     /// A refusal, a malformed answer, or a proof that does not fit the secret.
-    pub fn challenged(&self, answer: &[u8]) -> Result<(u64, Vec<u8>), HandshakeError> {
+    pub fn challenged(&self, answer: &[u8]) -> Result<(u64, u16, Vec<u8>), HandshakeError> {
         let mut reader = Reader(answer);
-        refused(&mut reader, 2)?;
+        refused(&mut reader, 2, self.versions)?;
         let incarnation = reader.u64()?;
         let _nonce: Nonce = reader.array()?;
+        let version = match self.versions.newest {
+            RANGES_SINCE.. => reader.u16()?,
+            alone => alone,
+        };
+        if self.versions.agreed(Versions::only(version)).is_none() {
+            return Err(HandshakeError::Malformed);
+        }
         let unsigned = &answer[..answer.len() - reader.0.len()];
         let proof: [u8; 32] = reader.array()?;
         reader.end()?;
         verify(self.secret, b"lariat listener", &self.hello, unsigned, &proof)?;
         let mut message = vec![3];
         message.extend_from_slice(&sign(self.secret, b"lariat dialler", &self.hello, unsigned));
-        Ok((incarnation, message))
+        Ok((incarnation, version, message))
     }
 
     /// Takes the answer to the Proof.
@@ -152,7 +173,7 @@ impl<'a> Dialler<'a> {
     /// A refusal or a malformed answer.
     pub fn welcomed(&self, answer: &[u8]) -> Result<(), HandshakeError> {
         let mut reader = Reader(answer);
-        refused(&mut reader, 4)?;
+        refused(&mut reader, 4, self.versions)?;
         reader.end()
     }
 }
@@ -165,6 +186,7 @@ pub struct Listener<'a> {
     challenge: Vec<u8>,
     from: Identity,
     purpose: Purpose,
+    version: u16,
 }
 
 impl<'a> Listener<'a> {
@@ -180,7 +202,7 @@ impl<'a> Listener<'a> {
         nonce: Nonce,
         known: impl FnOnce(&str) -> Option<u64>,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
-        let Hello { from, to, purpose, .. } = decode_hello(hello)?;
+        let (Hello { from, to, purpose, .. }, version) = decode_hello(hello, me.versions)?;
         let refuse = |refusal| Err(HandshakeError::Refuse(refusal));
         if from.cluster != me.cluster {
             return refuse(Refusal::Cluster);
@@ -198,9 +220,18 @@ impl<'a> Listener<'a> {
         let mut challenge = vec![2];
         challenge.extend_from_slice(&me.incarnation.to_le_bytes());
         challenge.extend_from_slice(&nonce);
+        if from.versions.newest >= RANGES_SINCE {
+            challenge.extend_from_slice(&version.to_le_bytes());
+        }
         let mut message = challenge.clone();
         message.extend_from_slice(&sign(secret, b"lariat listener", hello, &challenge));
-        Ok((Listener { secret, hello: hello.to_vec(), challenge, from, purpose }, message))
+        let hello = hello.to_vec();
+        Ok((Listener { secret, hello, challenge, from, purpose, version }, message))
+    }
+
+    /// The version that is spoken from now on.
+    pub fn version(&self) -> u16 {
+        self.version
     }
 
     /// Takes the Proof; gives who the dialler is, what it wants, and the Welcome to send.
@@ -209,7 +240,7 @@ impl<'a> Listener<'a> {
     /// A malformed proof or one that does not fit the secret.
     pub fn proven(self, message: &[u8]) -> Result<(Identity, Purpose, Vec<u8>), HandshakeError> {
         let mut reader = Reader(message);
-        refused(&mut reader, 3)?;
+        refused(&mut reader, 3, self.from.versions)?;
         let proof: [u8; 32] = reader.array()?;
         reader.end()?;
         verify(self.secret, b"lariat dialler", &self.hello, &self.challenge, &proof)?;
@@ -220,16 +251,31 @@ impl<'a> Listener<'a> {
 /// The message that tells the other side why it is refused; `None` when nothing should be said.
 pub fn refusal(error: &HandshakeError) -> Option<Vec<u8>> {
     let HandshakeError::Refuse(refusal) = error else { return None };
-    let code = REFUSALS.iter().position(|r| r == refusal)?;
+    if let Refusal::Version { ours, .. } = refusal {
+        let mut message = vec![0, 0];
+        if ours.newest >= RANGES_SINCE {
+            message.extend_from_slice(&ours.oldest.to_le_bytes());
+            message.extend_from_slice(&ours.newest.to_le_bytes());
+        }
+        return Some(message);
+    }
+    let code = 1 + REFUSALS.iter().position(|r| r == refusal)?;
     Some(vec![0, code as u8])
 }
 
-fn refused(reader: &mut Reader<'_>, expected: u8) -> Result<(), HandshakeError> {
+fn refused(reader: &mut Reader<'_>, expected: u8, ours: Versions) -> Result<(), HandshakeError> {
     match reader.u8()? {
         0 => {
-            let code = usize::from(reader.u8()?);
-            let refusal = REFUSALS.get(code).ok_or(HandshakeError::Malformed)?;
-            Err(HandshakeError::Refused(*refusal))
+            let refusal = match reader.u8()? {
+                // Only version 1 does not say what it speaks.
+                0 if reader.0.is_empty() => Refusal::Version { theirs: Versions::only(1), ours },
+                0 => {
+                    let theirs = Versions { oldest: reader.u16()?, newest: reader.u16()? };
+                    Refusal::Version { theirs, ours }
+                }
+                code => *REFUSALS.get(usize::from(code) - 1).ok_or(HandshakeError::Malformed)?,
+            };
+            Err(HandshakeError::Refused(refusal))
         }
         kind if kind == expected => Ok(()),
         _ => Err(HandshakeError::Malformed),
@@ -265,7 +311,10 @@ fn verify(
 fn encode_hello(me: &Identity, to: &str, purpose: Purpose, nonce: &Nonce) -> Vec<u8> {
     let mut bytes = vec![1];
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&me.versions.newest.to_le_bytes());
+    if me.versions.newest >= RANGES_SINCE {
+        bytes.extend_from_slice(&me.versions.oldest.to_le_bytes());
+    }
     for text in [&me.cluster, &me.id, to] {
         // Names are at most 64 bytes; a longer one is cut and refused by the other side.
         let text = &text.as_bytes()[..text.len().min(255)];
@@ -282,15 +331,22 @@ fn encode_hello(me: &Identity, to: &str, purpose: Purpose, nonce: &Nonce) -> Vec
     bytes
 }
 
-fn decode_hello(bytes: &[u8]) -> Result<Hello, HandshakeError> {
+/// A Hello, and the version that both sides speak from now on.
+fn decode_hello(bytes: &[u8], ours: Versions) -> Result<(Hello, u16), HandshakeError> {
     let mut reader = Reader(bytes);
     if reader.u8()? != 1 || reader.array::<4>()? != *MAGIC {
         return Err(HandshakeError::Malformed);
     }
-    if u16::from_le_bytes(reader.array()?) != PROTOCOL_VERSION {
+    let newest = reader.u16()?;
+    let versions = match newest.min(ours.newest) {
+        RANGES_SINCE.. => Versions { oldest: reader.u16()?, newest },
+        _ => Versions::only(newest),
+    };
+    let Some(version) = ours.agreed(versions) else {
         // What follows may look different in another version.
-        return Err(HandshakeError::Refuse(Refusal::Version));
-    }
+        let refusal = Refusal::Version { theirs: versions, ours };
+        return Err(HandshakeError::Refuse(refusal));
+    };
     let (cluster, id, to) = (reader.text()?, reader.text()?, reader.text()?);
     let (incarnation, digest) = (reader.u64()?, reader.u64()?);
     let purpose = match reader.u8()? {
@@ -299,8 +355,11 @@ fn decode_hello(bytes: &[u8]) -> Result<Hello, HandshakeError> {
         _ => return Err(HandshakeError::Malformed),
     };
     let nonce = reader.array()?;
-    reader.end()?;
-    Ok(Hello { from: Identity { cluster, id, incarnation, digest }, to, purpose, nonce })
+    if versions.newest <= ours.newest {
+        reader.end()?;
+    }
+    let from = Identity { cluster, id, incarnation, digest, versions };
+    Ok((Hello { from, to, purpose, nonce }, version))
 }
 
 /// Takes fields off the front of a message.
@@ -315,6 +374,10 @@ impl Reader<'_> {
 
     fn u8(&mut self) -> Result<u8, HandshakeError> {
         Ok(self.array::<1>()?[0])
+    }
+
+    fn u16(&mut self) -> Result<u16, HandshakeError> {
+        Ok(u16::from_le_bytes(self.array()?))
     }
 
     fn u64(&mut self) -> Result<u64, HandshakeError> {
@@ -334,98 +397,5 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn node(id: &str) -> Identity {
-        Identity { cluster: "demo".into(), id: id.into(), incarnation: 100, digest: 7 }
-    }
-
-    /// Runs a handshake of `from` with node b; both sides' secrets are given.
-    fn shake(from: &Identity, to: &str, secrets: [&[u8]; 2]) -> Result<Identity, HandshakeError> {
-        let (dialler, hello) = Dialler::start(from, to, Purpose::Control, secrets[0], [1; 32]);
-        let known = |id: &str| (id == "a").then_some(100);
-        let (listener, challenge) =
-            Listener::start(&node("b"), &hello, secrets[1], [2; 32], known)?;
-        let (incarnation, proof) = dialler.challenged(&challenge)?;
-        assert_eq!(incarnation, 100);
-        let (identity, purpose, welcome) = listener.proven(&proof)?;
-        assert_eq!(purpose, Purpose::Control);
-        dialler.welcomed(&welcome)?;
-        Ok(identity)
-    }
-
-    #[test]
-    fn two_nodes_with_one_secret_agree() {
-        assert_eq!(shake(&node("a"), "b", [b"s", b"s"]), Ok(node("a")));
-    }
-
-    #[test]
-    fn each_mismatch_is_refused_by_name() {
-        let cases = [
-            (Identity { cluster: "other".into(), ..node("a") }, "b", Refusal::Cluster),
-            (node("a"), "c", Refusal::WrongNode),
-            (node("b"), "b", Refusal::WrongNode),
-            (node("stranger"), "b", Refusal::UnknownId),
-            (Identity { incarnation: 99, ..node("a") }, "b", Refusal::OldIncarnation),
-            (Identity { digest: 8, ..node("a") }, "b", Refusal::Placement),
-        ];
-        for (from, to, refusal) in cases {
-            assert_eq!(shake(&from, to, [b"s", b"s"]), Err(HandshakeError::Refuse(refusal)));
-        }
-        let secret = Err(HandshakeError::Refuse(Refusal::Secret));
-        assert_eq!(shake(&node("a"), "b", [b"wrong", b"s"]), secret);
-    }
-
-    #[test]
-    fn a_recorded_handshake_is_worth_nothing() {
-        let (dialler, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
-        let start = |nonce| Listener::start(&node("b"), &hello, b"s", nonce, |_| Some(0)).unwrap();
-        let (first, challenge) = start([2; 32]);
-        let (_, proof) = dialler.challenged(&challenge).unwrap();
-        assert!(first.proven(&proof).is_ok());
-        let (again, _) = start([3; 32]);
-        assert_eq!(again.proven(&proof), Err(HandshakeError::Refuse(Refusal::Secret)));
-    }
-
-    #[test]
-    fn a_listeners_own_proof_cannot_be_sent_back_to_it() {
-        let (_, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
-        let (listener, challenge) =
-            Listener::start(&node("b"), &hello, b"s", [2; 32], |_| Some(0)).unwrap();
-        let mut proof = vec![3];
-        proof.extend_from_slice(&challenge[challenge.len() - 32..]);
-        assert_eq!(listener.proven(&proof), Err(HandshakeError::Refuse(Refusal::Secret)));
-    }
-
-    #[test]
-    fn a_hello_of_another_version_is_refused_whatever_follows() {
-        let (_, mut hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
-        hello[5] += 1;
-        hello.truncate(8);
-        let error = decode_hello(&hello).unwrap_err();
-        assert_eq!(error, HandshakeError::Refuse(Refusal::Version));
-        assert_eq!(refusal(&error), Some(vec![0, 0]));
-    }
-
-    #[test]
-    fn a_hello_cut_anywhere_or_with_more_after_it_is_malformed() {
-        let (_, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
-        for length in 0..hello.len() {
-            assert_eq!(decode_hello(&hello[..length]), Err(HandshakeError::Malformed));
-        }
-        let mut longer = hello.clone();
-        longer.push(0);
-        assert_eq!(decode_hello(&longer), Err(HandshakeError::Malformed));
-    }
-
-    #[test]
-    fn a_refusal_reaches_the_dialler_by_name() {
-        let (dialler, _) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
-        for refused in REFUSALS {
-            let message = refusal(&HandshakeError::Refuse(refused)).unwrap();
-            assert_eq!(dialler.challenged(&message), Err(HandshakeError::Refused(refused)));
-        }
-    }
-}
+#[path = "handshake_tests.rs"]
+mod tests;

@@ -37,5 +37,6 @@ pub mod supervisor;
 pub mod threads;
 pub mod time;
 pub mod update;
+pub mod version;
 pub mod wire;
 pub mod wire_map;

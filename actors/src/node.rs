@@ -277,6 +277,7 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         me,
         incarnation: incarnation.into(),
         lease: PublishedLease::default(),
+        versions: spec.versions,
         cluster: spec.cluster.clone(),
         caches: spec.caches.clone(),
         cache_hashes,
@@ -298,6 +299,7 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         coordinator: NO_COORDINATOR.into(),
         failed: false.into(),
         left: false.into(),
+        moves: ArcSwap::default(),
         given_up: false.into(),
     };
     Ok(shared)
@@ -337,12 +339,13 @@ fn control_targets(
 
 pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
     let largest = spec.caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
-    let (members, current) = (shared.clone(), shared.clone());
+    let (members, current, speaking) = (shared.clone(), shared.clone(), shared.clone());
     Params {
         cluster: spec.cluster.name.clone(),
         id: spec.id.clone(),
         incarnation: Arc::new(move || current.incarnation()),
         digest: shared.map.load().digest(),
+        versions: Arc::new(move || speaking.speaks()),
         secret: spec.cluster.secret.clone().into(),
         max_frame: (largest + (4 << 20)) as usize,
         known: Arc::new(move |id: &str| {

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::admission::Gate;
 use crate::client::{Inflight, MemberState};
-use crate::map::{ClusterMap, NodeIx};
+use crate::map::{ClusterMap, Left, NodeIx};
 use crate::op::{Acks, CacheId, Failure, FailureKind, Ms};
 use crate::router::messages::MapChanged;
 use crate::router::{self, Router};
@@ -23,6 +23,7 @@ use crate::spec::{CacheSpec, ClusterSpec};
 use crate::stats::{CacheStats, NodeStats};
 use crate::supervisor::Supervisor;
 use crate::time::NodeClock;
+use crate::version::Versions;
 
 /// Everything the actors of one node share.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Shared {
     pub(crate) incarnation: AtomicU64,
     /// Until when this node may serve; the Supervisor publishes it.
     pub lease: PublishedLease,
+    /// The protocol versions that this build understands; see [`Shared::speaks`].
+    pub versions: Versions,
     /// Settings of the cluster.
     pub cluster: ClusterSpec,
     /// The named caches.
@@ -72,6 +75,8 @@ pub struct Shared {
     pub failed: AtomicBool,
     /// Has this node left the cluster, with nothing that only it had?
     pub left: AtomicBool,
+    /// What is left to be moved, as it was seen last. The Supervisor publishes it.
+    pub moves: ArcSwap<Left>,
     /// Has a shard ended so often that it is not made again?
     pub given_up: AtomicBool,
     /// The map before any cluster is founded: where the ring would put the slots of all members.
@@ -159,6 +164,11 @@ impl Shared {
     pub fn set_incarnation(&self, incarnation: u64) {
         self.begun.iter().for_each(|begun| begun.store(0, Relaxed));
         self.incarnation.store(incarnation, Release);
+    }
+
+    /// The protocol versions that it understands as a part of its cluster.
+    pub fn speaks(&self) -> Versions {
+        self.versions.within(self.map.load().version)
     }
 
     /// Has the node begun to stop?
@@ -325,6 +335,8 @@ counters! {
     imports_in_flight,
     /// Bytes of keys and values sent to copies by imports.
     import_bytes,
+    /// Bytes a second of them in the last seconds.
+    import_bytes_per_second,
     /// Slots whose copy here became the primary.
     slots_promoted,
     /// Slots that this node began empty, because nothing of them was left anywhere.
@@ -407,6 +419,11 @@ impl Counter {
     /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Makes it `n`, for gauges of one writer.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
     }
 
     /// Takes `n` away, for gauges.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 
 use crate::op::{Acks, Ms};
+use crate::version::Versions;
 
 /// Everything a node needs to start.
 #[derive(Debug)]
@@ -26,6 +27,9 @@ pub struct NodeSpec {
     pub max_inflight_bytes: u64,
     /// The named caches; `default` is the first.
     pub caches: Vec<CacheSpec>,
+    /// The protocol versions that it speaks. Fewer than [`Versions::CURRENT`] make it pass for an
+    /// older build, in tests.
+    pub versions: Versions,
 }
 
 /// What holds for the whole cluster.
@@ -165,6 +169,7 @@ impl NodeSpec {
             shards: 1,
             max_inflight_bytes: 128 << 20,
             caches: vec![CacheSpec::new("default")],
+            versions: Versions::CURRENT,
         }
     }
 }

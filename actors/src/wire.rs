@@ -7,19 +7,19 @@
 //! the frame it was given. Byte strings come out in allocations of their own, so that an entry
 //! that is kept does not keep a frame.
 
+mod agreed;
+
+pub use agreed::{Agreed, MapState, decode_agreed, encode_agreed};
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
-use crate::map::{Change, ClusterMap};
 use crate::op::{Acks, Answer, Ms, Op, Reply, Version};
 use crate::replication::Refusal;
 use crate::slot::Slot;
 use crate::stats::NodeStats;
-
-/// Version of the handshake and of everything after it.
-pub const PROTOCOL_VERSION: u16 = 1;
 
 /// The stable hash by which peers name a cache.
 pub fn cache_hash(name: &str) -> u32 {
@@ -405,37 +405,9 @@ pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     }
 }
 
-/// What is agreed on: an entry of the log, or a snapshot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Agreed {
-    /// Changes to the map. The epoch of the map that they make is the entry's index and `base`.
-    Changes(Vec<Change>),
-    /// The map as it is.
-    Map(MapState),
-}
-
-/// A map, and what is added to an entry's index to make its epoch: agreement that begins anew
-/// continues the epochs of the map that it begins with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MapState {
-    /// What is added to an index.
-    pub base: u64,
-    /// The map.
-    pub map: ClusterMap,
-}
-
-/// The bytes of something agreed.
-pub fn encode_agreed(agreed: &Agreed) -> Vec<u8> {
-    bincode::serde::encode_to_vec(agreed, bincode::config::standard())
+fn encode_whole<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard())
         .expect("encoding into memory does not fail: no type here refuses to be serialised")
-}
-
-/// What was agreed, from its bytes.
-///
-/// # Errors
-/// [`WireError`] for anything but exactly one such value.
-pub fn decode_agreed(bytes: &[u8]) -> Result<Agreed, WireError> {
-    decode_within::<{ 64 << 20 }, _>(bytes)
 }
 
 fn decode_within<const LIMIT: usize, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::control::Standing;
-use crate::map::{Ask, NodeIx};
+use crate::map::{Ask, Change, ClusterMap, NodeIx};
 use crate::op::{
     DeadlineTest, Entry, Failure, FailureKind, Part, Precondition, Put, ScanPosition, Tags, Ttl,
     Written,
@@ -221,17 +221,21 @@ fn later_samples(
     (requests, answers, vec![ReplicationItem::Write { slot, since, import, n: 9, effect }])
 }
 
-/// What giving slots away brought.
-fn giving_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Message); 4] {
+/// What giving slots away brought, and what operators want.
+fn giving_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Message); 7] {
     let (stamp, entries, first, last) = (12, vec![entry()], true, false);
     let hand = ReplicationItem::Hand { slot, since, import, stamp, entries, first, last };
     let touch = ReplicationItem::Touch { slot, cache: 7, key: bytes("k") };
     let leave = Control::Leave { node: NodeIx(2), incarnation: 9, leaving: true };
+    let want = |change| Message::Control(Control::Want { change });
     [
         ("hand", Message::Replicate { items: vec![hand] }),
         ("handed", Message::Acks { items: vec![AckItem::Handed { slot, since, stamp }] }),
         ("leave", Message::Control(leave)),
         ("touch", Message::Replicate { items: vec![touch] }),
+        ("want_pause", want(Change::Pause { paused: true })),
+        ("want_weight", want(Change::Weight { node: NodeIx(2), weight: 2.5 })),
+        ("want_zone", want(Change::Zone { node: NodeIx(2), zone: "b".into() })),
     ]
 }
 

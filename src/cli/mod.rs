@@ -10,6 +10,7 @@ mod drain;
 mod node;
 mod replay;
 mod status;
+mod steering;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -126,6 +127,27 @@ enum Command {
         #[command(flatten)]
         to: To,
     },
+    /// Print how far slots are from where they should be; pause that, or resume it
+    Moves {
+        /// Without it nothing is changed
+        turn: Option<steering::Turn>,
+        #[command(flatten)]
+        to: To,
+    },
+    /// Give a node another weight or zone, for as long as the cluster lives
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+    Set {
+        /// The node's id
+        id: String,
+        /// Its share of the slots relative to others, 0.01 to 100
+        #[arg(long, group = "what")]
+        weight: Option<f64>,
+        /// Its failure zone; empty for none
+        #[arg(long, group = "what")]
+        zone: Option<String>,
+        #[command(flatten)]
+        to: To,
+    },
     /// Replay an access trace: get, and put on a miss
     Replay {
         /// One key a line, optionally ,SIZE after the last comma; - for stdin
@@ -190,6 +212,8 @@ pub fn run() -> ExitCode {
         Command::Locate { key, to } => commands::locate(&to, &key),
         Command::Status { watch, to } => status::run(&to, watch),
         Command::Drain { id, cancel, no_wait, to } => drain::run(&to, &id, cancel, !no_wait),
+        Command::Moves { turn, to } => steering::moves(&to, turn),
+        Command::Set { id, weight, zone, to } => steering::set(&to, &id, weight, zone.as_deref()),
         Command::Replay { file, concurrency, clear, to } => {
             replay::run(&to, &file, concurrency.into(), clear)
         }

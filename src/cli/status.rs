@@ -13,6 +13,7 @@ use ureq::http::Method;
 
 use super::To;
 use super::client::Client;
+use super::steering;
 
 /// Prints the cluster once, or each second.
 pub fn run(to: &To, watch: bool) -> Result<ExitCode> {
@@ -81,6 +82,11 @@ fn summary(cluster: &Value, colour: bool) -> String {
     };
     lines.push('\n');
     lines.push_str(&if colour { format!("\x1b[{ansi}m{health}\x1b[0m") } else { health });
+    let moves = &cluster["moves"];
+    if moves["paused"] == true || moves["slots_left"].as_u64().is_some_and(|left| left > 0) {
+        lines.push('\n');
+        lines.push_str(&steering::describe(moves));
+    }
     lines
 }
 

@@ -19,6 +19,7 @@ use super::params::any_key;
 use super::path::{Route, decode};
 use super::query::Query;
 use super::response::{self, with_json};
+use super::steering;
 
 /// Answers what is about caches, nodes or this node, and not about an entry.
 pub async fn handle(
@@ -153,7 +154,7 @@ fn add(sum: &mut CacheStats, stats: &CacheStats) {
     sum.deletes += stats.deletes;
 }
 
-fn find(map: &ClusterMap, id: &str) -> Result<NodeIx, Problem> {
+pub(super) fn find(map: &ClusterMap, id: &str) -> Result<NodeIx, Problem> {
     let known = decode(id).ok().and_then(|id| String::from_utf8(id.into()).ok());
     known
         .and_then(|id| map.find(&id))
@@ -200,20 +201,24 @@ async fn cluster(context: &Context) -> Value {
     // Without a lease the map may be an old one.
     let has_lease = context.client.has_lease();
     let short = has_lease.then(|| map.under_replicated());
-    let imports = |stats: &NodeStats| {
-        stats.counters.iter().find(|(name, _)| name == "imports_in_flight").map_or(0, |(_, n)| *n)
+    let sum = |gauge: &str| -> u64 {
+        let of = |stats: &NodeStats| {
+            stats.counters.iter().find(|(name, _)| name == gauge).map_or(0, |(_, n)| *n)
+        };
+        stats.iter().flatten().map(of).sum()
     };
-    let imports: u64 = stats.iter().flatten().map(imports).sum();
     let coordinator = context.client.coordinator().map(|node| map.member(node).id.as_str());
     json!({
         "name": context.client.cluster().name,
         "cluster_id": format!("{:016x}", map.cluster_id),
         "epoch": map.epoch,
+        "protocol_version": map.version,
         "split": map.split,
         "coordinator": coordinator,
         "has_lease": has_lease,
         "under_replicated_slots": short,
-        "imports_in_flight": imports,
+        "imports_in_flight": sum("imports_in_flight"),
+        "moves": steering::moves(context, &map, sum("import_bytes_per_second")),
         "nodes": nodes,
     })
 }

@@ -12,7 +12,9 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::error::{Code, Problem};
 use super::path::{Route, skip_scope};
-use super::{Context, Settings, batch, cluster, debug, entry, guard, metrics, openapi, part, scan};
+use super::{
+    Context, Settings, batch, cluster, debug, entry, guard, metrics, openapi, part, scan, steering,
+};
 
 /// The gateway as actix-web registers it: one service that takes every path, without a router, an
 /// extractor or a responder in between.
@@ -116,6 +118,8 @@ async fn handle_rare(
         Route::OpenApi => openapi::document(request),
         Route::Errors => openapi::errors(request),
         Route::Docs(file) => openapi::page(request, file),
+        Route::Pause => steering::pause(context, request),
+        Route::Node(id) if request.method() == Method::PATCH => steering::set(context, request, id),
         other => cluster::handle(context, request, other).await,
     }
 }

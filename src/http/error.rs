@@ -61,6 +61,7 @@ codes! {
     NotAnInteger 409 "not_an_integer" "The value is not a 64-bit signed decimal integer",
     OutOfRange 409 "out_of_range" "The sum does not fit a 64-bit signed integer",
     CannotDrain 409 "cannot_drain" "The node cannot leave: it is no member, or no other member stays",
+    ClusterTooOld 409 "cluster_too_old" "The cluster speaks an older protocol version than this needs",
     NodeIsHere 409 "node_is_here" "The node is the one that was asked",
     PreconditionFailed 412 "precondition_failed" "The entry is not as required",
     ValueTooLarge 413 "value_too_large" "The body is larger than allowed",

@@ -85,7 +85,8 @@ pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, 
     line(&mut text, "uptime_seconds", "", "", stats.uptime_ms / 1000);
     of_cluster(&mut text, context);
     for (name, value) in &stats.counters {
-        let gauge = ["replication_unacked_bytes", "imports_in_flight"].contains(&name.as_str());
+        let gauges = ["replication_unacked_bytes", "imports_in_flight", "import_bytes_per_second"];
+        let gauge = gauges.contains(&name.as_str());
         let (kind, suffix) = if gauge { ("gauge", "") } else { ("counter", "_total") };
         head(&mut text, &format!("{name}{suffix}"), kind, "See docs/operations.md.");
         line(&mut text, name, suffix, "", *value);
@@ -100,6 +101,8 @@ fn of_cluster(text: &mut String, context: &Context) {
     let is_coordinator = client.coordinator() == Some(me);
     head(text, "epoch", "gauge", "Version of the cluster map.");
     line(text, "epoch", "", "", map.epoch);
+    head(text, "protocol_version", "gauge", "Protocol version that the cluster speaks.");
+    line(text, "protocol_version", "", "", u64::from(map.version));
     head(text, "has_lease", "gauge", "May this node serve? 0 without a majority.");
     line(text, "has_lease", "", "", u64::from(has_lease));
     head(text, "is_coordinator", "gauge", "Does this node coordinate the cluster?");
@@ -112,6 +115,13 @@ fn of_cluster(text: &mut String, context: &Context) {
     );
     if has_lease {
         line(text, "under_replicated_slots", "", "", map.under_replicated() as u64);
+    }
+    head(text, "moves_paused", "gauge", "Do slots that have all their copies stay where they are?");
+    line(text, "moves_paused", "", "", u64::from(map.moves_paused));
+    let help = "Slots that are not where the ring wants them; absent without a lease.";
+    head(text, "moves_slots_left", "gauge", help);
+    if has_lease {
+        line(text, "moves_slots_left", "", "", client.moves().slots as u64);
     }
     head(text, "slots", "gauge", "Slots of this node, by what it is for them.");
     let (primary, copies) = map.slots_of(me);

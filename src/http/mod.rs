@@ -26,6 +26,7 @@ mod query;
 mod response;
 mod scan;
 mod server;
+mod steering;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -32,6 +32,8 @@ pub enum Route<'a> {
     Map,
     /// `/v1/cluster/locate/{key}`; the key is still encoded.
     Locate(&'a str),
+    /// `/v1/cluster/moves/pause`
+    Pause,
     /// `/v1/cluster/nodes/{id}`
     Node(&'a str),
     /// `/v1/cluster/nodes/{id}/drain`
@@ -104,6 +106,7 @@ impl<'a> Route<'a> {
             ("cluster", None, None, None, None) => Route::Cluster,
             ("cluster", Some("map"), None, None, None) => Route::Map,
             ("cluster", Some("locate"), Some(key), None, None) => Route::Locate(key),
+            ("cluster", Some("moves"), Some("pause"), None, None) => Route::Pause,
             ("cluster", Some("nodes"), Some(id), None, None) => Route::Node(id),
             ("cluster", Some("nodes"), Some(id), Some("drain"), None) => Route::Drain(id),
             ("cluster", Some("nodes"), Some(id), Some("forget"), None) => Route::Forget(id),
@@ -133,7 +136,8 @@ impl<'a> Route<'a> {
             Route::Entry(..) => &["GET", "HEAD", "PUT", "DELETE"],
             Route::Ttl(..) => &["GET", "PUT", "DELETE"],
             Route::Incr(..) | Route::Append(..) | Route::Batch(_) | Route::Clear(_) => &["POST"],
-            Route::Drain(_) => &["POST", "DELETE"],
+            Route::Drain(_) | Route::Pause => &["POST", "DELETE"],
+            Route::Node(_) => &["GET", "HEAD", "PATCH"],
             Route::Forget(_) | Route::Debug(Debug::Panic(_) | Debug::Stall(_)) => &["POST"],
             _ => &["GET", "HEAD"],
         }

@@ -135,6 +135,30 @@ fn a_client_stores_reads_times_and_removes() {
 }
 
 #[test]
+fn moves_are_paused_and_a_node_is_set_from_the_command_line() {
+    let node = Process::start(100);
+    let says = |args: &[&str]| {
+        let output = node.run(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim_end().to_string()
+    };
+    assert_eq!(says(&["moves"]), "every slot is where the ring wants it");
+    let paused = "moves are paused; every slot is where the ring wants it";
+    assert_eq!(says(&["moves", "pause"]), paused);
+    assert!(says(&["status"]).contains(paused));
+    assert!(says(&["moves", "resume", "--json"]).contains("\"paused\":false"));
+    assert!(!says(&["status"]).contains("paused"));
+    let set = says(&["set", "node-1", "--weight", "2.5", "--zone", "rack 1"]);
+    assert_eq!(set, "node-1 has weight 2.5 and is in zone \"rack 1\"");
+    assert_eq!(says(&["set", "node-1", "--zone", ""]), "node-1 has weight 2.5 and is in zone \"\"");
+    assert_eq!(node.run(&["set", "node-1"]).status.code(), Some(2));
+    let refused = node.run(&["set", "node-1", "--weight", "0"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("expected a number from 0.01 to 100"));
+    assert_eq!(node.run(&["set", "node-9", "--weight", "1"]).status.code(), Some(1));
+}
+
+#[test]
 fn a_replayed_trace_has_the_misses_of_a_textbook_lru() {
     let capacity = 50;
     let node = Process::start(capacity);

@@ -9,6 +9,7 @@ use lariat::actors::codec;
 use lariat::actors::handshake::{Dialler, Identity, Purpose};
 use lariat::actors::map::NodeIx;
 use lariat::actors::op::{Applied, Failure, Reply};
+use lariat::actors::version::Versions;
 use lariat::actors::wire::{self, Message};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -66,6 +67,7 @@ fn identity(cluster: &Cluster) -> Identity {
         id: "node-2".into(),
         incarnation: map.member(map.find("node-2").unwrap()).incarnation,
         digest: map.digest(),
+        versions: Versions::CURRENT,
     }
 }
 
@@ -75,7 +77,7 @@ fn shake(cluster: &Cluster, nonce: u8) -> (Stranger, [Vec<u8>; 2]) {
     let (dialler, hello) =
         Dialler::start(&identity(cluster), "node-1", Purpose::Data, SECRET, [nonce; 32]);
     stranger.send(&framed(&hello));
-    let (_, proof) = dialler.challenged(&stranger.frame()).unwrap();
+    let (_, _, proof) = dialler.challenged(&stranger.frame()).unwrap();
     stranger.send(&framed(&proof));
     dialler.welcomed(&stranger.frame()).unwrap();
     (stranger, [framed(&hello), framed(&proof)])
@@ -109,7 +111,9 @@ fn strangers_on_the_peer_port_are_turned_away() {
             |me: &Identity, to| framed(&Dialler::start(me, to, Purpose::Data, SECRET, [7; 32]).1);
         let good = hello(&me, "node-1");
         let mut version = good.clone();
+        // Of 98 to 99.
         version[codec::LENGTH_BYTES + 5] = 99;
+        version[codec::LENGTH_BYTES + 7] = 98;
         let (kept, [replayed_hello, replayed_proof]) = shake(&cluster, 1);
         drop(kept);
         let mut random = SmallRng::seed_from_u64(5);

@@ -20,4 +20,6 @@ mod openapi;
 mod pages;
 mod redis;
 mod rest;
+mod rolling;
+mod steering;
 mod support;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, Http, get, head, put, send};
 use lariat::Minority;
+use lariat::actors::version::Versions;
 
 use crate::nodes::{Cluster, block_on, wait_until};
 
@@ -79,7 +80,8 @@ struct Call {
 impl Call {
     /// The plainest request that an operation takes, for this key.
     fn plain(path: &str, method: &str, key: &str) -> Call {
-        let target = path
+        let query = if method == "PATCH" { "?zone=b&weight=2" } else { "" };
+        let target = format!("{path}{query}")
             .replace("{cache}", "default")
             .replace("{key}", key)
             .replace("{id}", "node-1")
@@ -180,6 +182,7 @@ impl World {
             202 if path.ends_with("forget") => forgotten(call),
             202 if path.ends_with("drain") => drained(call),
             409 if path.ends_with("drain") && method == "DELETE" => absent(call),
+            409 if method == "PATCH" || path.ends_with("pause") => too_old(&call),
             202 => call.send(door),
             204 => {
                 put(door, entry, b"1");
@@ -253,6 +256,14 @@ fn forgotten(mut call: Call) -> Answer {
 fn drained(mut call: Call) -> Answer {
     let cluster = Cluster::start(2, |builder| builder);
     call.target = call.target.replace("node-1", "node-2");
+    let answer = call.send(cluster.http(0));
+    cluster.stop();
+    answer
+}
+
+/// A cluster of the version before knows nothing of it.
+fn too_old(call: &Call) -> Answer {
+    let cluster = Cluster::start(1, |builder| builder.speaks(Versions::only(1)));
     let answer = call.send(cluster.http(0));
     cluster.stop();
     answer

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use lariat::actors::client::{CallOptions, Client, Readiness};
 use lariat::actors::op::{Answer, Op, Precondition, Put, Request, Ttl};
 use lariat::actors::slot::{SLOTS, slot_of};
+use lariat::actors::version::Versions;
 use lariat::{Builder, CacheConfig, MemberSpec, Minority, Node};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,6 +56,8 @@ pub struct Shape {
     pub through_proxies: bool,
     pub request_timeout: Duration,
     pub minority: Option<Minority>,
+    /// The versions that a node understands; see [`Cluster::versions`].
+    pub versions: fn(usize) -> Versions,
 }
 
 impl Default for Shape {
@@ -66,6 +69,7 @@ impl Default for Shape {
             through_proxies: false,
             request_timeout: Duration::from_secs(10),
             minority: None,
+            versions: |_| Versions::CURRENT,
         }
     }
 }
@@ -75,6 +79,8 @@ pub struct Cluster {
     pub nodes: Vec<Option<Node>>,
     pub urls: Vec<String>,
     pub http: reqwest::Client,
+    /// What each node understands when it is started next.
+    pub versions: Vec<Versions>,
     shape: Shape,
     members: Vec<MemberSpec>,
     /// The proxy between node i and node j, if links go through proxies.
@@ -108,7 +114,8 @@ impl Cluster {
         let urls = members.iter().map(|member| format!("http://{}", member.http)).collect();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let nodes = (0..shape.nodes).map(|_| None).collect();
-        let mut cluster = Cluster { nodes, urls, http, shape, members, proxies };
+        let versions = (0..shape.nodes).map(shape.versions).collect();
+        let mut cluster = Cluster { nodes, urls, http, versions, shape, members, proxies };
         for (i, (peer, http)) in peers.into_iter().zip(https).enumerate() {
             let node = cluster.builder(i).peer_listener(peer).serve_http(http).start().await;
             cluster.nodes[i] = Some(node.unwrap());
@@ -121,6 +128,7 @@ impl Cluster {
     fn builder(&self, index: usize) -> Builder {
         let mut builder = Node::builder()
             .id(&self.members[index].id)
+            .speaks(self.versions[index])
             .cluster_name("test")
             .secret(SECRET)
             .workers(2)

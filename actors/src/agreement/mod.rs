@@ -24,7 +24,7 @@ mod machine;
 mod members;
 mod network;
 mod quorum;
-mod wire;
+pub(crate) mod wire;
 
 #[cfg(test)]
 mod net;

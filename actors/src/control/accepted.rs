@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::Control;
 use crate::peer::{Connection, WriterHandle};
+use crate::version::of_control;
 use crate::wire::Message as Wire;
 
 /// Messages of one connection that may wait to be handled; it is not read from beyond that.
@@ -29,9 +30,12 @@ pub struct Accepted {
 pub struct Reply(Rc<WriterHandle>);
 
 impl Reply {
-    /// Sends an answer. A connection that is gone needs none.
+    /// Sends an answer. A connection that is gone needs none, and a peer whose version lacks it
+    /// gets none.
     pub fn send(&self, message: Control) {
-        let _ = self.0.send(&Wire::Control(message));
+        if of_control(&message) <= self.0.version() {
+            let _ = self.0.send(&Wire::Control(message));
+        }
     }
 }
 
@@ -56,6 +60,11 @@ impl Accepted {
             }
         });
         Accepted { incarnation, number, writer, reading }
+    }
+
+    /// The protocol version of the connection.
+    pub fn version(&self) -> u16 {
+        self.writer.version()
     }
 
     /// Is the peer still at the other end?

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Control;
 use crate::handshake::{HandshakeError, Purpose, Refusal};
 use crate::peer::{self, ConnectError, Connection, Params, WriterHandle};
+use crate::version::of_control;
 use crate::wire::Message as Wire;
 
 /// Orders that may wait for a line. A further one is dropped.
@@ -47,6 +48,8 @@ pub enum Event {
     Up {
         /// The peer's start.
         incarnation: u64,
+        /// The protocol version of the connection.
+        version: u16,
     },
     /// A message came.
     Heard(Control),
@@ -94,7 +97,8 @@ pub async fn run(
                 if (target.params.incarnation)() != mine {
                     continue;
                 }
-                tell(mine, Event::Up { incarnation: identity.incarnation });
+                let (incarnation, version) = (identity.incarnation, connection.version());
+                tell(mine, Event::Up { incarnation, version });
                 let goes_on = talk(mine, connection, &mut orders, tell.clone()).await;
                 tell(mine, Event::Lost);
                 if !goes_on {
@@ -183,6 +187,8 @@ async fn talk(
     goes_on
 }
 
+/// Sends a message; false when the connection is worthless. One that the peer's version lacks is
+/// lost.
 fn send(writer: &WriterHandle, message: Control) -> bool {
-    writer.send(&Wire::Control(message)).is_ok()
+    of_control(&message) > writer.version() || writer.send(&Wire::Control(message)).is_ok()
 }

@@ -11,11 +11,11 @@ pub mod line;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::map::{Ask, NodeIx};
+use crate::map::{Ask, Change, NodeIx};
 use crate::op::Ms;
 use crate::slot::Slot;
 
-/// A message between Supervisors. The first group and `Leave` travel from the dialling node, the
+/// A message between Supervisors. The first group, `Leave` and `Want` travel from the dialling node, the
 /// others are what the accepting one answers. New messages come last: the order is the wire's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Control {
@@ -89,6 +89,11 @@ pub enum Control {
         incarnation: u64,
         /// Does it leave?
         leaving: bool,
+    },
+    /// What an operator wants of the map: for the coordinator.
+    Want {
+        /// The change that makes it so.
+        change: Change,
     },
 }
 

@@ -11,7 +11,7 @@ use super::{ClusterMap, Member, NodeIx, Row};
 use crate::slot::Slot;
 
 /// Something that happens to a map.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Change {
     /// The first map: these starts of nodes are its members, and all slots start empty where the
     /// ring puts them. Does nothing to a map that has members.
@@ -61,6 +61,30 @@ pub enum Change {
         /// Does it leave?
         leaving: bool,
     },
+    /// Every node understands this protocol version: the cluster speaks it from now on.
+    Version {
+        /// The version.
+        version: u16,
+    },
+    /// Slots that have all their copies stay where they are, or move on again.
+    Pause {
+        /// Do they stay?
+        paused: bool,
+    },
+    /// A node has another weight, as long as the cluster lives.
+    Weight {
+        /// The node.
+        node: NodeIx,
+        /// Its share of the slots relative to others.
+        weight: f64,
+    },
+    /// A node is in another failure zone, as long as the cluster lives.
+    Zone {
+        /// The node.
+        node: NodeIx,
+        /// The zone.
+        zone: String,
+    },
 }
 
 /// A change to one row.
@@ -108,6 +132,10 @@ impl ClusterMap {
                     next.leave(*node, *incarnation, *leaving);
                 }
                 Change::Row { slot, stamp, ask } => next.row(*slot, *stamp, *ask),
+                Change::Version { version } => next.map.version = next.map.version.max(*version),
+                Change::Pause { .. } | Change::Weight { .. } | Change::Zone { .. } => {
+                    next.grant(change);
+                }
             }
         }
         (next.map, next.summary)
@@ -177,6 +205,23 @@ impl Applying {
             member.leaving = leaving;
             self.ring = None;
         }
+    }
+
+    fn grant(&mut self, wish: &Change) {
+        if wish.subject(&self.map).is_none() {
+            return;
+        }
+        match wish {
+            Change::Pause { paused } => self.map.moves_paused = *paused,
+            Change::Weight { node, weight } => {
+                self.map.members[usize::from(node.0)].weight = *weight;
+            }
+            Change::Zone { node, zone } => {
+                self.map.members[usize::from(node.0)].zone.clone_from(zone);
+            }
+            _ => {}
+        }
+        self.ring = None;
     }
 
     fn silence(&mut self, node: NodeIx, incarnation: u64) {

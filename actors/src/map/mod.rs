@@ -5,20 +5,25 @@
 
 mod change;
 mod plan;
+mod progress;
 mod row;
 #[cfg(test)]
 pub(crate) mod tests;
 mod voters;
+mod wish;
 
 pub use change::{Ask, Change, Summary};
 pub use plan::{Pace, Placed, gives, plan};
+pub use progress::{Left, Progress, slots_left};
 pub use row::{REPLICAS_MAX, Row};
 pub use voters::{VOTERS_MAX, voters};
+pub use wish::{Subject, WEIGHTS, ZONE_BYTES_MAX};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ring::{self, RingNode};
 use crate::slot::Slot;
+use crate::version::FIRST_VERSION;
 
 /// Index of a node in [`ClusterMap::members`].
 #[derive(
@@ -43,6 +48,17 @@ pub struct ClusterMap {
     pub copies: usize,
     /// One row a slot.
     pub rows: Vec<Row>,
+    /// The protocol version that the cluster speaks; see [`crate::version`]. What is here from it on
+    /// travels beside the rest, which older versions know.
+    #[serde(skip, default = "first_version")]
+    pub version: u16,
+    /// Do slots that have all their copies stay where they are, whatever the ring says?
+    #[serde(skip)]
+    pub moves_paused: bool,
+}
+
+fn first_version() -> u16 {
+    FIRST_VERSION
 }
 
 /// A node as the map names it.
@@ -126,7 +142,17 @@ impl ClusterMap {
             row
         };
         let rows = ring::place(&nodes, virtual_nodes, copies).iter().map(row).collect();
-        ClusterMap { cluster_id, epoch: 0, split: false, members, virtual_nodes, copies, rows }
+        ClusterMap {
+            cluster_id,
+            epoch: 0,
+            split: false,
+            members,
+            virtual_nodes,
+            copies,
+            rows,
+            version: FIRST_VERSION,
+            moves_paused: false,
+        }
     }
 
     /// Where the ring puts each slot among the members that stay: the primary, then its copies.

@@ -1,6 +1,6 @@
 //! What the coordinator changes on its own: copies where the ring wants them, at a bounded pace.
 
-use super::row::REPLICAS_MAX;
+use super::row::{REPLICAS_MAX, Row};
 use super::{Ask, Change, ClusterMap, NodeIx};
 use crate::slot::Slot;
 
@@ -17,17 +17,21 @@ impl Default for Pace {
     }
 }
 
-/// Where the ring puts each slot, worked out anew when the members have changed.
+/// Where the ring puts each slot, worked out anew when the members, their weights or their zones
+/// have changed.
 #[derive(Clone, Debug, Default)]
 pub struct Placed {
-    members: Vec<(NodeIx, u64)>,
+    members: Vec<(NodeIx, u64, f64, String)>,
     slots: Vec<Vec<NodeIx>>,
 }
 
 impl Placed {
     /// [`ClusterMap::place`] of this map.
     pub fn of(&mut self, map: &ClusterMap) -> &[Vec<NodeIx>] {
-        let start = |node: NodeIx| (node, map.member(node).incarnation);
+        let start = |node: NodeIx| {
+            let member = map.member(node);
+            (node, member.incarnation, member.weight, member.zone.clone())
+        };
         let members = map.staying().into_iter().map(start).collect();
         if self.members != members {
             (self.members, self.slots) = (members, map.place());
@@ -38,8 +42,21 @@ impl Placed {
 
 /// The nodes that should have a copy of a slot beside its primary. A primary that the ring does not
 /// want stays until one that it wants can follow: until then there is one copy more.
-fn copies_of<'a>(wanted: &'a [NodeIx], primary: NodeIx) -> impl Iterator<Item = NodeIx> + 'a {
+pub(super) fn copies_of<'a>(
+    wanted: &'a [NodeIx],
+    primary: NodeIx,
+) -> impl Iterator<Item = NodeIx> + 'a {
     wanted.iter().copied().filter(move |&node| node != primary).take(REPLICAS_MAX)
+}
+
+/// Does a slot stay as it is because moves are paused? One that lacks a copy does not, nor one of
+/// which a leaving node has anything: repair and leaving go on.
+fn rests(map: &ClusterMap, row: &Row, wanted: &[NodeIx]) -> bool {
+    let stays = |node: NodeIx| !map.member(node).leaving;
+    map.moves_paused
+        && 1 + row.replicas().len() >= wanted.len()
+        && stays(row.primary)
+        && row.replicas().all(stays)
 }
 
 /// Slots that `me` decides and that the ring wants another node to decide, which has all there is:
@@ -59,7 +76,7 @@ pub fn gives<'a>(
         let first = *wanted.first()?;
         let is_whole = || copies_of(wanted, me).all(|node| row.in_sync().contains(&node));
         let goes = row.primary == me && first != me && row.importing().is_empty() && is_whole();
-        goes.then_some((slot as Slot, row.stamp, first))
+        (goes && !rests(map, row, wanted)).then_some((slot as Slot, row.stamp, first))
     })
 }
 
@@ -82,6 +99,9 @@ pub fn plan(
     }
     let mut changes = Vec::new();
     for (slot, (row, wanted)) in map.rows.iter().zip(wanted).enumerate() {
+        if rests(map, row, wanted) {
+            continue;
+        }
         let ask = |ask| Change::Row { slot: slot as Slot, stamp: row.stamp, ask };
         let copies = copies_of(wanted, row.primary).count();
         let wants = |node: NodeIx| copies_of(wanted, row.primary).any(|n| n == node);

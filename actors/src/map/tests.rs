@@ -49,13 +49,13 @@ fn another_file_has_another_digest() {
     assert_ne!(map(3, 2).digest(), map(4, 2).digest());
 }
 
-fn founded(count: u16, copies: usize) -> ClusterMap {
+pub(crate) fn founded(count: u16, copies: usize) -> ClusterMap {
     let starts = (0..count).map(|node| (NodeIx(node), 10 + u64::from(node))).collect();
     map(usize::from(count), copies).apply(1, &[Change::Found { cluster_id: 7, starts }]).0
 }
 
 /// Every invariant that holds for any map that was founded and has a member left.
-fn check(map: &ClusterMap) {
+pub(crate) fn check(map: &ClusterMap) {
     for (slot, row) in map.rows.iter().enumerate() {
         assert!(map.member(row.primary).is_present(), "slot {slot}: its primary is no member");
         assert!(row.since <= row.stamp && row.stamp <= map.epoch, "slot {slot}: {row:?}");
@@ -68,7 +68,7 @@ fn check(map: &ClusterMap) {
 }
 
 /// Does what the plan and the nodes would do until nothing is left, and returns the epochs it took.
-fn settle(map: &mut ClusterMap) -> u64 {
+pub(crate) fn settle(map: &mut ClusterMap) -> u64 {
     let first = map.epoch;
     loop {
         let wanted = map.place();

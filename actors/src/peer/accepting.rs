@@ -44,8 +44,8 @@ pub(crate) fn accept(
     let on_connection = move |accepted: Accepted| {
         let Accepted { identity, mine, purpose, connection } = accepted;
         let Some(peer) = shared.map.load().find(&identity.id) else { return };
-        let incarnation = identity.incarnation;
-        supervisor.do_send(PeerSeen { peer, incarnation });
+        let (incarnation, version) = (identity.incarnation, connection.version());
+        supervisor.do_send(PeerSeen { peer, incarnation, version });
         match purpose {
             Purpose::Data if mine == shared.incarnation() => {
                 let inbound = Inbound::serve(shared.clone(), peer, router.clone(), connection);

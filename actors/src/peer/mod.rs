@@ -28,9 +28,10 @@ pub use writer::{QUEUE_MAX_BYTES, SendError, WRITE_DEADLINE, WriterHandle};
 
 use crate::codec::{self, FrameError};
 use crate::handshake::{
-    self, Dialler, HANDSHAKE_MAX, HandshakeError, Identity, Listener, Nonce, Purpose,
+    self, Dialler, HANDSHAKE_MAX, HandshakeError, Identity, Listener, Nonce, Purpose, Refusal,
 };
 use crate::op::Ms;
+use crate::version::Versions;
 use crate::wire::{self, Message, WireError};
 
 /// How long a handshake may take.
@@ -57,6 +58,8 @@ pub struct Params {
     pub incarnation: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Digest of the placement.
     pub digest: u64,
+    /// Tells the protocol versions that this node understands in its cluster.
+    pub versions: Arc<dyn Fn() -> Versions + Send + Sync>,
     /// The shared secret.
     pub secret: Arc<[u8]>,
     /// The largest frame after the handshake, in bytes.
@@ -75,6 +78,7 @@ impl Params {
             id: self.id.clone(),
             incarnation: (self.incarnation)(),
             digest: self.digest,
+            versions: (self.versions)(),
         }
     }
 }
@@ -149,14 +153,20 @@ pub struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
     max_frame: usize,
+    version: u16,
 }
 
 impl Connection {
+    /// The protocol version that both ends speak.
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
     /// The two directions; the writer's task runs on the current thread.
     pub fn split(self) -> (Reader, WriterHandle) {
         let (read, write) = self.stream.into_split();
         let reader = Reader { stream: read, buffer: self.buffer, max_frame: self.max_frame };
-        (reader, WriterHandle::start(write))
+        (reader, WriterHandle::start(write, self.version))
     }
 }
 
@@ -166,6 +176,7 @@ pub struct Detached {
     stream: std::net::TcpStream,
     buffer: BytesMut,
     max_frame: usize,
+    version: u16,
 }
 
 impl Connection {
@@ -174,8 +185,8 @@ impl Connection {
     /// # Errors
     /// Those of the socket.
     pub fn detach(self) -> std::io::Result<Detached> {
-        let Connection { stream, buffer, max_frame } = self;
-        Ok(Detached { stream: stream.into_std()?, buffer, max_frame })
+        let Connection { stream, buffer, max_frame, version } = self;
+        Ok(Detached { stream: stream.into_std()?, buffer, max_frame, version })
     }
 }
 
@@ -185,8 +196,8 @@ impl Detached {
     /// # Errors
     /// Those of the socket.
     pub fn attach(self) -> std::io::Result<Connection> {
-        let Detached { stream, buffer, max_frame } = self;
-        Ok(Connection { stream: TcpStream::from_std(stream)?, buffer, max_frame })
+        let Detached { stream, buffer, max_frame, version } = self;
+        Ok(Connection { stream: TcpStream::from_std(stream)?, buffer, max_frame, version })
     }
 }
 
@@ -217,7 +228,8 @@ impl Reader {
     }
 }
 
-/// Dials the node `to` at `address` and shakes hands.
+/// Dials the node `to` at `address` and shakes hands. A node of an older version that cannot choose
+/// one is dialled again, as one of its own version.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -227,25 +239,51 @@ pub async fn connect(
     purpose: Purpose,
     params: &Params,
 ) -> Result<(PeerIdentity, Connection), ConnectError> {
+    let me = params.identity();
+    let older = |error: &ConnectError| match error {
+        ConnectError::Handshake(HandshakeError::Refused(Refusal::Version { theirs, ours })) => {
+            let common = ours.agreed(*theirs).map(Versions::only);
+            common.filter(|common| common.newest < ours.newest)
+        }
+        _ => None,
+    };
     timeout(HANDSHAKE_DEADLINE, async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let mut buffer = BytesMut::new();
-        let identity = params.identity();
-        let (dialler, hello) = Dialler::start(&identity, to, purpose, &params.secret, nonce());
-        send(&mut stream, &hello).await?;
-        let challenge = receive(&mut stream, &mut buffer).await?;
-        let (incarnation, proof) = match dialler.challenged(&challenge) {
-            Ok(proof) => proof,
-            Err(error) => return Err(error.into()),
-        };
-        send(&mut stream, &proof).await?;
-        dialler.welcomed(&receive(&mut stream, &mut buffer).await?)?;
-        let peer = Identity { id: to.to_string(), incarnation, ..identity };
-        Ok((peer, Connection { stream, buffer, max_frame: params.max_frame }))
+        match connect_as(&me, address, to, purpose, params).await {
+            Err(error) => match older(&error) {
+                Some(versions) => {
+                    let me = Identity { versions, ..me };
+                    connect_as(&me, address, to, purpose, params).await
+                }
+                None => Err(error),
+            },
+            connected => connected,
+        }
     })
     .await
     .map_err(|_| ConnectError::Timeout)?
+}
+
+async fn connect_as(
+    me: &Identity,
+    address: &str,
+    to: &str,
+    purpose: Purpose,
+    params: &Params,
+) -> Result<(PeerIdentity, Connection), ConnectError> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut buffer = BytesMut::new();
+    let (dialler, hello) = Dialler::start(me, to, purpose, &params.secret, nonce());
+    send(&mut stream, &hello).await?;
+    let challenge = receive(&mut stream, &mut buffer).await?;
+    let (incarnation, version, proof) = match dialler.challenged(&challenge) {
+        Ok(proof) => proof,
+        Err(error) => return Err(error.into()),
+    };
+    send(&mut stream, &proof).await?;
+    dialler.welcomed(&receive(&mut stream, &mut buffer).await?)?;
+    let peer = Identity { id: to.to_string(), incarnation, ..me.clone() };
+    Ok((peer, Connection { stream, buffer, max_frame: params.max_frame, version }))
 }
 
 /// Shakes hands on an accepted connection.
@@ -263,12 +301,14 @@ pub async fn accept(mut stream: TcpStream, params: &Params) -> Result<Accepted, 
             Ok(started) => started,
             Err(error) => return Err(refuse(&mut stream, error).await),
         };
+        let version = listener.version();
         send(&mut stream, &challenge).await?;
         let proof = receive(&mut stream, &mut buffer).await?;
         match listener.proven(&proof) {
             Ok((identity, purpose, welcome)) => {
                 send(&mut stream, &welcome).await?;
-                let connection = Connection { stream, buffer, max_frame: params.max_frame };
+                let max_frame = params.max_frame;
+                let connection = Connection { stream, buffer, max_frame, version };
                 Ok(Accepted { identity, mine: me.incarnation, purpose, connection })
             }
             Err(error) => Err(refuse(&mut stream, error).await),

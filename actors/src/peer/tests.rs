@@ -14,6 +14,7 @@ fn params(id: &str, secret: &[u8]) -> Params {
         id: id.into(),
         incarnation: Arc::new(|| 10),
         digest: 1,
+        versions: Arc::new(|| Versions::CURRENT),
         secret: secret.into(),
         max_frame: 64 * 1024,
         known: Arc::new(|id| ["a", "b"].contains(&id).then_some(10)),
@@ -179,7 +180,7 @@ fn a_peer_that_does_not_read_is_given_up() {
             connect(&address, "b", Purpose::Data, &params("a", b"secret")).await.unwrap().1;
         wait_until("the connection is accepted", || !accepted.borrow().is_empty()).await;
         let (_read, write) = dialled.stream.into_split();
-        let writer = WriterHandle::with_deadline(write, Duration::from_millis(50));
+        let writer = WriterHandle::with_deadline(write, 1, Duration::from_millis(50));
         let large = crate::wire::WireEffect::Delete {
             cache: 1,
             key: vec![0; 60_000].into(),
@@ -213,4 +214,32 @@ fn waits_between_attempts_grow_to_a_second_and_start_anew_after_a_success() {
     assert!(waits.iter().all(|&ms| ms <= 1_000) && waits[11] >= 500);
     backoff.reset();
     assert!(backoff.next(0) <= Duration::from_millis(20));
+}
+
+#[test]
+fn a_peer_of_version_1_is_dialled_as_version_1() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let older = Params { versions: Arc::new(|| Versions::only(1)), ..params("b", b"s") };
+        let accepted = Rc::<RefCell<Vec<u16>>>::default();
+        let a = accepted.clone();
+        let _guard = listen(
+            listener,
+            older,
+            move |accepted| a.borrow_mut().push(accepted.connection.version()),
+            |_| {},
+        );
+        let (_, connection) =
+            connect(&address, "b", Purpose::Data, &params("a", b"s")).await.unwrap();
+        assert_eq!(connection.version(), 1);
+        wait_until("it is accepted", || *accepted.borrow() == [1]).await;
+        // In a cluster that speaks version 2 there is nothing to say to it.
+        let risen = Versions::CURRENT.within(2);
+        let newer = Params { versions: Arc::new(move || risen), ..params("a", b"s") };
+        let error = connect(&address, "b", Purpose::Data, &newer).await.unwrap_err();
+        let said = "the other node refused: it speaks protocol version 1, this node 2: upgrade the older one";
+        assert_eq!(error.to_string(), said);
+    });
 }

@@ -38,6 +38,7 @@ pub enum SendError {
 #[derive(Debug)]
 pub struct WriterHandle {
     queue: Rc<Queue>,
+    version: u16,
 }
 
 #[derive(Debug, Default)]
@@ -58,11 +59,15 @@ enum State {
 
 impl WriterHandle {
     /// Starts the writing task on the current thread.
-    pub(super) fn start(stream: OwnedWriteHalf) -> Self {
-        Self::with_deadline(stream, WRITE_DEADLINE)
+    pub(super) fn start(stream: OwnedWriteHalf, version: u16) -> Self {
+        Self::with_deadline(stream, version, WRITE_DEADLINE)
     }
 
-    pub(super) fn with_deadline(mut stream: OwnedWriteHalf, deadline: Duration) -> Self {
+    pub(super) fn with_deadline(
+        mut stream: OwnedWriteHalf,
+        version: u16,
+        deadline: Duration,
+    ) -> Self {
         let queue = Rc::<Queue>::default();
         let mine = queue.clone();
         actix_rt::spawn(async move {
@@ -87,7 +92,12 @@ impl WriterHandle {
             // The other direction sees the end of the connection.
             let _ = stream.shutdown().await;
         });
-        WriterHandle { queue }
+        WriterHandle { queue, version }
+    }
+
+    /// The protocol version of the connection: what it lacks is not to be sent.
+    pub fn version(&self) -> u16 {
+        self.version
     }
 
     /// Queues a message; everything queued leaves in as few writes as possible.

@@ -65,6 +65,7 @@ pub fn spec() -> NodeSpec {
         shards: 1,
         max_inflight_bytes: 64 << 20,
         caches: vec![CacheSpec::new("default"), alone],
+        versions: crate::version::Versions::CURRENT,
     }
 }
 

@@ -14,6 +14,7 @@ use super::leaving::Wishes;
 use super::machine::Applied;
 use super::moving::Moving;
 use super::peers::Peer;
+use super::wanting::Wants;
 use super::{AskRows, Supervisor, TICK_MS};
 use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
 use crate::control::line::Order;
@@ -22,6 +23,7 @@ use crate::coordinator::{Coordinator, Times};
 use crate::lease::waited_out;
 use crate::map::{Change, ClusterMap, NodeIx, Standing};
 use crate::op::Ms;
+use crate::version::Spoken;
 use crate::wire::{Agreed, encode_agreed};
 
 /// Between two questions to every peer how it stands.
@@ -38,6 +40,7 @@ pub(super) struct Governing {
     pub said_at: Ms,
     pub moving: Moving,
     pub wishes: Wishes,
+    pub wants: Wants,
     /// Is this start of the node on its way out, by the newest map that named it?
     pub is_leaving: bool,
 }
@@ -55,6 +58,7 @@ impl Governing {
             said_at: now,
             moving: Moving::default(),
             wishes: Wishes::new(),
+            wants: Wants::new(),
             is_leaving: false,
         }
     }
@@ -109,6 +113,7 @@ impl Supervisor {
             governing.asked_status_at = now;
             governing.send_all(&Control::Status);
             self.tell_wishes(&map);
+            self.tell_wants(&map);
         }
         let Some(governing) = &mut self.governing else { return };
         // Packets may be lost while no socket is closed: what is sent later would wait behind them.
@@ -159,6 +164,7 @@ impl Supervisor {
             self.elect(now, ctx);
             self.ask_whether_gone(now, &map);
             self.give_slots(now, &map);
+            self.look_at_moves(now, &map);
         } else {
             self.seek(now, &map, ctx);
         }
@@ -212,6 +218,11 @@ impl Supervisor {
         coordinator.note_quorum(quorum);
         let voters = era.agreement.voters();
         coordinator.note_voters(voters.iter().map(|id| NodeIx(id.node)).collect());
+        let start = self.shared.incarnation();
+        let newest = self.shared.versions.newest;
+        let mut spoken: Vec<Spoken> = governing.peers.iter().map(Peer::spoken).collect();
+        spoken[usize::from(me.0)] = Spoken { start, version: newest, is_dead: false };
+        coordinator.note_spoken(newest, spoken);
         for (node, peer) in governing.peers.iter().enumerate() {
             let member = map.member(NodeIx(node as u16));
             // A port may refuse while the process goes on; then its own connection is open.
@@ -425,6 +436,7 @@ impl Handler<Applied> for Supervisor {
                 era.continues = None;
             }
         }
+        self.part_from_older(map.version);
         self.publish_lease(now);
         // What follows from a map is not left to the next tick.
         if self

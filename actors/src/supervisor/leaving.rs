@@ -13,7 +13,7 @@ use crate::map::{ClusterMap, NodeIx, Standing};
 use crate::op::Ms;
 
 /// How long a wish is told for at least: one to the contrary may be on its way to the map.
-const TELL_MS: Ms = 1_000;
+pub(super) const TELL_MS: Ms = 1_000;
 
 /// What was asked for here, by node.
 pub(super) type Wishes = BTreeMap<NodeIx, Wish>;

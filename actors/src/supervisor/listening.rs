@@ -146,6 +146,20 @@ impl Supervisor {
         self.join_agreement(None, ctx);
     }
 
+    /// The cluster speaks a newer version than some connections: they are made anew, or refused.
+    pub(super) fn part_from_older(&mut self, version: u16) {
+        for accepted in &mut self.accepted {
+            accepted.take_if(|accepted| accepted.version() < version);
+        }
+        let Some(governing) = &self.governing else { return };
+        for (peer, line) in governing.peers.iter().zip(&governing.lines) {
+            let is_older = peer.up.is_some() && peer.version < version;
+            if let Some(line) = line.as_ref().filter(|_| is_older) {
+                let _ = line.try_send(Order::Redial);
+            }
+        }
+    }
+
     /// Hands asks to the coordinator, here or elsewhere.
     pub(super) fn ask_coordinator(&mut self, asks: Vec<(Slot, u64, Ask)>) {
         let me = self.shared.me;
@@ -163,9 +177,12 @@ impl Supervisor {
         }
     }
 
-    fn seen(&mut self, peer: NodeIx, incarnation: u64) {
+    fn seen(&mut self, peer: NodeIx, incarnation: u64, version: u16) {
         let Some(governing) = &mut self.governing else { return };
         let known = governing.peer(peer);
+        if incarnation >= known.seen {
+            known.version = version;
+        }
         if incarnation > known.seen {
             if known.seen > 0 {
                 self.shared.counters.peer_restarts.add(1);
@@ -296,6 +313,13 @@ impl Supervisor {
                     coordinator.leave(node, incarnation, leaving);
                 }
             }
+            Control::Want { change } => {
+                if let Some(era) = &mut governing.era
+                    && let Some(coordinator) = &mut era.coordinator
+                {
+                    coordinator.want(change, &map);
+                }
+            }
             _ => {
                 tracing::debug!(node = %self.shared.id, "a message that only an accepting node may send")
             }
@@ -345,12 +369,12 @@ impl Handler<LineNews> for Supervisor {
         let Some(governing) = &mut self.governing else { return };
         let peer = governing.peer(news.peer);
         match news.event {
-            Event::Up { incarnation } if is_current => {
+            Event::Up { incarnation, version } if is_current => {
                 (peer.up, peer.refused, peer.heard_at) = (Some(incarnation), false, now);
                 (peer.standing, peer.agreed) = (None, None);
                 governing.send(news.peer, Control::Status);
                 governing.tell_forgotten(news.peer);
-                self.seen(news.peer, incarnation);
+                self.seen(news.peer, incarnation, version);
             }
             Event::Heard(message) if is_current => self.heard(news.peer, message, ctx),
             Event::Lost if is_current => {
@@ -378,7 +402,6 @@ impl Handler<ControlAccepted> for Supervisor {
         if mine != self.shared.incarnation() || !is_newest {
             return;
         }
-        self.seen(peer, incarnation);
         let connection = match connection.attach() {
             Ok(connection) => connection,
             Err(error) => {
@@ -386,6 +409,7 @@ impl Handler<ControlAccepted> for Supervisor {
                 return;
             }
         };
+        self.seen(peer, incarnation, connection.version());
         self.connections += 1;
         let number = self.connections;
         let me = ctx.address();
@@ -412,7 +436,7 @@ impl Handler<Asked> for Supervisor {
 impl Handler<PeerSeen> for Supervisor {
     type Result = ();
     fn handle(&mut self, seen: PeerSeen, _ctx: &mut Context<Self>) {
-        self.seen(seen.peer, seen.incarnation);
+        self.seen(seen.peer, seen.incarnation, seen.version);
     }
 }
 

@@ -30,6 +30,8 @@ pub mod restarts;
 #[cfg(feature = "agreement")]
 mod seeking;
 mod shards;
+#[cfg(feature = "agreement")]
+mod wanting;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -144,6 +146,8 @@ pub struct PeerSeen {
     pub peer: NodeIx,
     /// Its start.
     pub incarnation: u64,
+    /// The protocol version of the connection.
+    pub version: u16,
 }
 
 /// An operator declares the current start of a node dead.
@@ -161,6 +165,11 @@ pub struct DrainNode {
     /// Does it leave?
     pub leaving: bool,
 }
+
+/// An operator wants something of the map: a change that has a subject.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct WantChange(pub Change);
 
 /// The node stops.
 #[derive(Clone, Copy, Debug, Message)]
@@ -217,7 +226,8 @@ impl Supervisor {
         let starts = vec![(shared.me, shared.incarnation())];
         let cluster_id = rand::random_range(1..=u64::MAX);
         let found = Change::Found { cluster_id, starts };
-        shared.map.store(Arc::new(map.apply(1, &[found]).0));
+        let rise = Change::Version { version: shared.versions.newest };
+        shared.map.store(Arc::new(map.apply(1, &[found, rise]).0));
         shared.set_member_state(shared.me, crate::client::MemberState::Up);
         shared.set_coordinator(Some(shared.me));
         shared.lease.publish(Ms::MAX, shared.clock.now());
@@ -238,11 +248,15 @@ impl Supervisor {
             self.ask_coordinator(asks);
             return;
         }
-        // Alone: what was asked for is agreed at once.
         let changes: Vec<Change> =
             asks.into_iter().map(|(slot, stamp, ask)| Change::Row { slot, stamp, ask }).collect();
+        self.agree_alone(&changes);
+    }
+
+    /// Alone: what was asked for is agreed at once.
+    fn agree_alone(&mut self, changes: &[Change]) {
         let map = self.shared.map.load_full();
-        let (next, summary) = map.apply(map.epoch + 1, &changes);
+        let (next, summary) = map.apply(map.epoch + 1, changes);
         self.shared.counters.slots_lost.add(u64::from(summary.lost));
         self.shared.map.store(Arc::new(next));
         self.shared.tell_of_map();
@@ -299,6 +313,20 @@ impl Actor for Supervisor {
             if let Some(system) = System::try_current() {
                 system.stop_with_code(1);
             }
+        }
+    }
+}
+
+impl Handler<WantChange> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, want: WantChange, _ctx: &mut Context<Self>) {
+        #[cfg(feature = "agreement")]
+        if self.governing.is_some() {
+            self.want(want.0);
+            return;
+        }
+        if want.0.subject(&self.shared.map.load()).is_some() {
+            self.agree_alone(&[want.0]);
         }
     }
 }

@@ -1,8 +1,11 @@
-//! Slots that this node decides and that the ring wants elsewhere are given there.
+//! Slots that this node decides and that the ring wants elsewhere are given there; and how far the
+//! slots of all nodes are.
+
+use std::sync::Arc;
 
 use super::Supervisor;
 use super::governing::Governing;
-use crate::map::{ClusterMap, Placed, Standing, gives};
+use crate::map::{ClusterMap, Placed, Progress, Standing, gives, slots_left};
 use crate::op::Ms;
 use crate::router::messages::Offer;
 use crate::slot::Slot;
@@ -25,6 +28,8 @@ pub(super) struct Moving {
     nothing_at: Option<u64>,
     /// The slot to go on from, so that slots that cannot go hold up nobody.
     next: Slot,
+    progress: Progress,
+    progress_at: Ms,
 }
 
 impl Supervisor {
@@ -51,5 +56,19 @@ impl Supervisor {
         for router in &registry.routers {
             router.do_send(Offer { slots: slots.clone() });
         }
+    }
+
+    /// Publishes what is left to be moved, and how long it will take.
+    pub(super) fn look_at_moves(&mut self, now: Ms, map: &ClusterMap) {
+        let Some(Governing { moving, .. }) = &mut self.governing else { return };
+        if now < moving.progress_at + LOOK_EVERY_MS {
+            return;
+        }
+        moving.progress_at = now;
+        let left = slots_left(map, moving.placed.of(map));
+        let bytes = self.shared.counters.import_bytes.get();
+        let left = moving.progress.look(now, left, bytes);
+        self.shared.counters.import_bytes_per_second.set(left.bytes_per_second);
+        self.shared.moves.store(Arc::new(left));
     }
 }

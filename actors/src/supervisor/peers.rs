@@ -5,12 +5,15 @@ use crate::control::Standing;
 use crate::founding::Known;
 use crate::map::Member;
 use crate::op::Ms;
+use crate::version::Spoken;
 
 /// Another node, as seen over the line that this node dialled to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
     /// The highest start of it that is known.
     pub seen: u64,
+    /// The protocol version that this start speaks with this node.
+    pub version: u16,
     /// The start that it is connected to.
     pub up: Option<u64>,
     /// When it was last heard, or when this node began to listen.
@@ -29,6 +32,12 @@ impl Peer {
     /// Is a start of it known to have ended?
     pub fn is_over(&self, incarnation: u64) -> bool {
         self.seen > incarnation || self.forgotten >= incarnation
+    }
+
+    /// What is known of the versions that it speaks.
+    pub fn spoken(&self) -> Spoken {
+        let is_dead = self.forgotten > 0 && self.forgotten >= self.seen;
+        Spoken { start: self.seen, version: self.version, is_dead }
     }
 
     /// For the founding of a cluster. One that was forgotten and has not been heard since counts as

@@ -39,6 +39,21 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
             Change::Leave { node: member, leaving: false, .. } => {
                 tracing::info!(%node, epoch, member = name(member), "a node stays after all");
             }
+            Change::Version { version } => {
+                tracing::info!(%node, epoch, version, "every node understands this protocol version, the cluster speaks it from now on and refuses nodes that do not");
+            }
+            Change::Pause { paused: true } => {
+                tracing::info!(%node, epoch, "slots that have all their copies stay where they are from now on");
+            }
+            Change::Pause { paused: false } => {
+                tracing::info!(%node, epoch, "slots move to where the ring wants them again");
+            }
+            Change::Weight { node: member, weight } => {
+                tracing::info!(%node, epoch, member = name(member), weight, "a node has another weight");
+            }
+            Change::Zone { node: member, zone } => {
+                tracing::info!(%node, epoch, member = name(member), zone, "a node is in another zone");
+            }
             Change::Row { .. } => {}
         }
     }

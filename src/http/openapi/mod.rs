@@ -7,6 +7,7 @@
 mod model;
 mod operations;
 mod schemas;
+mod steering;
 
 use std::sync::{Arc, OnceLock};
 
@@ -85,7 +86,7 @@ pub fn errors(request: &HttpRequest) -> Result<HttpResponse, Problem> {
 /// The whole document.
 fn build() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for operation in OPERATIONS {
+    for operation in OPERATIONS.iter().chain(steering::OPERATIONS) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         for method in operation.methods {
             path[method.name()] = describe(operation, *method);

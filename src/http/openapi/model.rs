@@ -8,6 +8,7 @@ pub enum Method {
     Put,
     Post,
     Delete,
+    Patch,
 }
 
 impl Method {
@@ -19,6 +20,7 @@ impl Method {
             Method::Put => "put",
             Method::Post => "post",
             Method::Delete => "delete",
+            Method::Patch => "patch",
         }
     }
 }

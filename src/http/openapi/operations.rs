@@ -25,11 +25,15 @@ pub fn header_help(name: &str) -> &'static str {
     }
 }
 
-const fn path(name: &'static str, description: &'static str) -> Parameter {
+pub(super) const fn path(name: &'static str, description: &'static str) -> Parameter {
     Parameter { name, place: Place::Path, schema: r#"{"type":"string"}"#, description }
 }
 
-const fn query(name: &'static str, schema: &'static str, description: &'static str) -> Parameter {
+pub(super) const fn query(
+    name: &'static str,
+    schema: &'static str,
+    description: &'static str,
+) -> Parameter {
     Parameter { name, place: Place::Query, schema, description }
 }
 
@@ -53,7 +57,7 @@ const IF_MATCH: Parameter = header("If-Match", "Tags or `*`: the entry must be o
 const IF_NONE_MATCH: Parameter =
     header("If-None-Match", "Tags or `*`: the entry must be none of them");
 
-const fn reply(status: u16, description: &'static str, body: Option<Body>) -> Reply {
+pub(super) const fn reply(status: u16, description: &'static str, body: Option<Body>) -> Reply {
     Reply { status, description, body, headers: &[] }
 }
 
@@ -65,8 +69,8 @@ const ENTRY_HEADERS: &[&str] =
     &["ETag", "Lariat-TTL", "Lariat-Node", "Lariat-Epoch", "Cache-Status", "Cache-Control"];
 const WRITE_HEADERS: &[&str] = &["ETag", "Lariat-Node", "Lariat-Epoch"];
 const READ: &[Method] = &[Method::Get, Method::Head];
-const POST: &[Method] = &[Method::Post];
-const DELETE: &[Method] = &[Method::Delete];
+pub(super) const POST: &[Method] = &[Method::Post];
+pub(super) const DELETE: &[Method] = &[Method::Delete];
 const GUARDED: &[u16] = &[400, 401, 403];
 
 /// Every operation of the gateway.

@@ -1,0 +1,56 @@
+//! What operators want of the map, until it has it.
+
+use std::collections::BTreeMap;
+
+use crate::map::{Change, ClusterMap, Subject};
+
+/// The newest wish about each subject.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wants(BTreeMap<Subject, Change>);
+
+impl Wants {
+    /// Takes a wish; one that makes no sense is dropped.
+    pub(super) fn add(&mut self, change: Change, map: &ClusterMap) {
+        if let Some(subject) = change.subject(map) {
+            self.0.insert(subject, change);
+        }
+    }
+
+    /// What the map does not have yet.
+    pub(super) fn open(&mut self, map: &ClusterMap) -> Vec<Change> {
+        self.0.retain(|_, change| !map.grants(change));
+        self.0.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Coordinator, Times};
+    use crate::map::tests::founded;
+    use crate::map::{Change, NodeIx};
+    use crate::version::Spoken;
+
+    #[test]
+    fn a_wish_comes_again_until_the_map_has_it_and_waits_for_the_version_that_has_it() {
+        let mut map = founded(1, 1);
+        let times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
+        let mut coordinator = Coordinator::new(NodeIx(0), times, 0, &map);
+        let weight = |weight| Change::Weight { node: NodeIx(0), weight };
+        coordinator.want(weight(2.0), &map);
+        coordinator.want(Change::Pause { paused: true }, &map);
+        coordinator.want(weight(3.0), &map);
+        coordinator.want(Change::Silence { node: NodeIx(0), incarnation: 10 }, &map);
+        assert_eq!(coordinator.propose(10, 0, 0, &map), [], "version 1 does not know it");
+        coordinator.note_spoken(2, vec![Spoken { start: 10, version: 2, is_dead: false }]);
+        let rise = coordinator.propose(20, 0, 0, &map);
+        assert_eq!(rise, [Change::Version { version: 2 }]);
+        map = map.apply(2, &rise).0;
+        let wanted = [Change::Pause { paused: true }, weight(3.0)];
+        for now in [30, 40] {
+            assert_eq!(coordinator.propose(now, 0, 0, &map), wanted);
+        }
+        map = map.apply(3, &wanted).0;
+        assert!(map.moves_paused && map.members[0].weight == 3.0);
+        assert_eq!(coordinator.propose(50, 0, 0, &map), []);
+    }
+}
