@@ -341,18 +341,23 @@ fn decimal(text: &[u8]) -> Option<i64> {
     (number.to_string().as_bytes() == text).then_some(number)
 }
 
-/// Applies what a primary's write did to this node's copy.
+/// Applies what a primary's write did to this node's copy. An entry of an import has an age: it is
+/// stored where that puts it, and one that was written just now is the most recently used.
 pub fn apply_effect(
     lru: &mut Lru,
     slot: crate::slot::Slot,
     effect: &Effect,
+    age: Option<Ms>,
     now: Ms,
     removed: &mut impl FnMut(Removal),
 ) {
     match effect {
         Effect::Put { key, value, content_type, deadline, version, .. } => {
-            let content_type = content_type.as_ref().map(|text| &text[..]);
-            let stored = lru.put(slot, key, value, content_type, *deadline, *version, now, removed);
+            let (kind, at) = (content_type.as_ref().map(|text| &text[..]), *deadline);
+            let stored = match age {
+                None => lru.put(slot, key, value, kind, at, *version, now, removed),
+                Some(age) => lru.import(slot, key, value, kind, at, *version, age, now, removed),
+            };
             if stored.is_err() {
                 // Too large for this node's budget: the copy must not keep the older value.
                 lru.remove(slot, key, now, removed);

@@ -47,7 +47,7 @@ impl Pair {
         };
         let (reply, effect) = target.apply(&request, &mut |_| {})?;
         if let Some(effect) = effect {
-            apply_effect(&mut self.copy, slot, &effect, self.now, &mut |_| {});
+            apply_effect(&mut self.copy, slot, &effect, None, self.now, &mut |_| {});
         }
         assert_eq!(self.primary.digest(slot, self.now), self.copy.digest(slot, self.now));
         Ok(reply)

@@ -7,8 +7,10 @@
 //! the frame it was given. Byte strings come out in allocations of their own, so that an entry
 //! that is kept does not keep a frame.
 
+mod aged;
 mod agreed;
 
+pub use aged::AgedEntry;
 pub use agreed::{Agreed, MapState, decode_agreed, encode_agreed};
 
 use bytes::Bytes;
@@ -222,6 +224,38 @@ pub enum ReplicationItem {
         /// The key.
         key: Bytes,
     },
+    /// A `Chunk` whose entries have ages; a peer that does not know it is sent a `Chunk`.
+    AgedChunk {
+        /// The slot.
+        slot: Slot,
+        /// The primary's `since`.
+        since: u64,
+        /// Number of the import.
+        import: u64,
+        /// The last write before it.
+        after: u64,
+        /// The entries.
+        entries: Vec<AgedEntry>,
+        /// Does it end the import?
+        last: bool,
+    },
+    /// A `Hand` whose entries have ages; a peer that does not know it is sent a `Hand`.
+    AgedHand {
+        /// The slot.
+        slot: Slot,
+        /// The primary's `since`.
+        since: u64,
+        /// Number of the import that the copy came from.
+        import: u64,
+        /// The stamp of the row under which the slot is given away.
+        stamp: u64,
+        /// Some of the entries.
+        entries: Vec<AgedEntry>,
+        /// Are these the first? Those of an earlier attempt are dropped.
+        first: bool,
+        /// Are these the last?
+        last: bool,
+    },
 }
 
 impl ReplicationItem {
@@ -232,6 +266,10 @@ impl ReplicationItem {
             ReplicationItem::Open { .. } | ReplicationItem::Begin { .. } => 0,
             ReplicationItem::Chunk { entries: of, .. }
             | ReplicationItem::Hand { entries: of, .. } => entries(of),
+            ReplicationItem::AgedChunk { entries: of, .. }
+            | ReplicationItem::AgedHand { entries: of, .. } => {
+                of.iter().map(|aged| aged.entry.weight()).sum()
+            }
             ReplicationItem::Touch { key, .. } => key.len(),
             ReplicationItem::Write { effect, .. } => match effect {
                 WireEffect::Put(entry) => entry.weight(),
@@ -253,6 +291,8 @@ impl ReplicationItem {
             ReplicationItem::Touch { slot, .. } => (slot, 0, 0),
             ReplicationItem::Begin { slot, since, import, .. }
             | ReplicationItem::Chunk { slot, since, import, .. }
+            | ReplicationItem::AgedChunk { slot, since, import, .. }
+            | ReplicationItem::AgedHand { slot, since, import, .. }
             | ReplicationItem::Write { slot, since, import, .. }
             | ReplicationItem::Hand { slot, since, import, .. } => (slot, since, import),
         }

@@ -7,7 +7,7 @@ use crate::router::messages::Chunk;
 use crate::shard::messages::ChunkEntry;
 use crate::shared::Shared;
 use crate::slot::SLOTS;
-use crate::wire::{ReplicationItem, WireEffect, WireEntry, WireRequest};
+use crate::wire::{AgedEntry, ReplicationItem, WireEffect, WireEntry, WireRequest};
 
 /// A request as it travels.
 pub fn request_to_wire(shared: &Shared, request: &Request) -> WireRequest {
@@ -118,21 +118,23 @@ pub fn entry_from_wire(shared: &Shared, entry: WireEntry, now: Ms) -> Option<Eff
 }
 
 /// An entry as it travels.
-pub fn entry_to_wire(shared: &Shared, entry: &ChunkEntry, now: Ms) -> WireEntry {
-    WireEntry {
+pub fn entry_to_wire(shared: &Shared, entry: &ChunkEntry, now: Ms) -> AgedEntry {
+    let age_ms = entry.age;
+    let entry = WireEntry {
         cache: shared.cache_hashes[usize::from(entry.cache.0)],
         key: entry.key.clone(),
         value: entry.value.clone(),
         content_type: entry.content_type.clone(),
         ttl_ms: entry.deadline.map(|at| at.saturating_sub(now)),
         version: entry.version,
-    }
+    };
+    AgedEntry { entry, age_ms }
 }
 
 /// A chunk of an import as it travels.
 pub fn chunk_to_wire(shared: &Shared, chunk: &Chunk, now: Ms) -> ReplicationItem {
     let entries = chunk.entries.iter().map(|entry| entry_to_wire(shared, entry, now)).collect();
-    ReplicationItem::Chunk {
+    ReplicationItem::AgedChunk {
         slot: chunk.slot,
         since: chunk.since,
         import: chunk.import,

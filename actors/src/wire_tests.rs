@@ -181,6 +181,7 @@ fn samples() -> Vec<(&'static str, Message)> {
     .into_iter()
     .chain(control_samples())
     .chain(giving_samples(slot, since, import))
+    .chain(aged_samples(slot, since, import))
     .collect()
 }
 
@@ -237,6 +238,45 @@ fn giving_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Messag
         ("want_weight", want(Change::Weight { node: NodeIx(2), weight: 2.5 })),
         ("want_zone", want(Change::Zone { node: NodeIx(2), zone: "b".into() })),
     ]
+}
+
+/// What ages of entries brought.
+fn aged_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Message); 2] {
+    let entries = || vec![AgedEntry { entry: entry(), age_ms: 700 }];
+    let chunk = ReplicationItem::AgedChunk {
+        slot,
+        since,
+        import,
+        after: 4,
+        entries: entries(),
+        last: true,
+    };
+    let (stamp, entries, first, last) = (12, entries(), true, false);
+    let hand = ReplicationItem::AgedHand { slot, since, import, stamp, entries, first, last };
+    [
+        ("aged_chunk", Message::Replicate { items: vec![chunk] }),
+        ("aged_hand", Message::Replicate { items: vec![hand] }),
+    ]
+}
+
+#[test]
+fn without_ages_a_peer_is_sent_what_it_knows() {
+    let (slot, since, import) = (5, 1 << 33, 2);
+    let [(_, chunk), (_, hand)] = aged_samples(slot, since, import);
+    let bare = |message| match message {
+        Message::Replicate { items } => {
+            items.into_iter().map(ReplicationItem::without_ages).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let (after, entries, last) = (4, vec![entry()], true);
+    let known = ReplicationItem::Chunk { slot, since, import, after, entries, last };
+    assert_eq!(bare(chunk), [known]);
+    let [(_, Message::Replicate { items }), ..] = giving_samples(slot, since, import) else {
+        panic!("the first is a Hand")
+    };
+    assert_eq!(bare(hand), items);
+    assert_eq!(bare(Message::Replicate { items: items.clone() }), items);
 }
 
 /// What Supervisors say to each other.

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use lariat_actors::lru::ENTRIES_MAX;
 use lariat_actors::op::{Acks, MAX_KEY_BYTES};
 use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, Minority};
 
@@ -305,6 +306,10 @@ fn warnings(config: &Config) -> Vec<String> {
     for cache in &config.caches {
         if cache.capacity < 64 * config.shards as u64 {
             warnings.push(format!("caches.{}.capacity = {}: with {} shards each gets so few entries that some evict early; set node.shards = 1 for an exact small cache", cache.name, cache.capacity, config.shards));
+        }
+        let most = ENTRIES_MAX * config.shards as u64;
+        if cache.capacity > most {
+            warnings.push(format!("caches.{}.capacity = {}: a shard holds {ENTRIES_MAX} entries at most, so {} shards hold {most}; raise node.shards", cache.name, cache.capacity, config.shards));
         }
     }
     warnings

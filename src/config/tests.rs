@@ -212,3 +212,13 @@ fn shipped_files_load_without_warnings() {
         assert_eq!(config.warnings, Vec::<String>::new(), "{name}");
     }
 }
+
+#[test]
+fn a_capacity_beyond_what_shards_hold_is_warned_of() {
+    let most = 2 * lariat_actors::lru::ENTRIES_MAX;
+    for (capacity, warnings) in [(most, 0), (most + 1, 1)] {
+        let text = format!("{NODE}[node]\nshards = 2\n[caches.default]\ncapacity = {capacity}");
+        let config = load(&text, &[]).unwrap();
+        assert_eq!(config.warnings.len(), warnings, "{:?}", config.warnings);
+    }
+}

@@ -1,7 +1,8 @@
 //! The LRU: exact, O(1), bounded by entries and by bytes, with a deadline per entry.
 //!
 //! One [`Lru`] is one named cache in one shard. Its nodes stand in one slab that grows by chunks,
-//! linked into one list in order of use over all slots; each slot has a small hash table of its
+//! linked into one list in order of use over all slots, and the list is cut into [`generations`];
+//! each slot has a small hash table of its
 //! own, so that growth rehashes hundreds of entries at a time instead of millions, and a slot can
 //! be listed, counted and dropped by itself.
 //!
@@ -9,6 +10,7 @@
 //! asked to go is reported to the caller as a [`Removal`].
 
 mod copies;
+mod generations;
 mod node;
 mod slab;
 mod slots;
@@ -30,6 +32,7 @@ pub use view::View;
 
 use crate::op::{Ms, ScanPosition, Version};
 use crate::slot::{SLOTS, Slot};
+use generations::{GENERATIONS_MAX, Generations};
 use node::{NIL, Node};
 use slab::Slab;
 use wheel::{Advance, Wheel};
@@ -40,6 +43,9 @@ pub const ENTRY_OVERHEAD: u64 = 64;
 
 /// Entries that one put evicts at most; what is still too much then is debt, paid in slices.
 pub const EVICTIONS_PER_PUT: usize = 256;
+
+/// Most entries of an [`Lru`], whatever its capacity.
+pub const ENTRIES_MAX: u64 = wheel::INDEX_MAX as u64 - 1 - GENERATIONS_MAX as u64;
 
 /// The limits of an [`Lru`].
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +111,7 @@ pub struct Lru {
     /// The most and the least recently used node.
     head: u32,
     tail: u32,
+    generations: Generations,
     len: usize,
     bytes: u64,
 }
@@ -131,7 +138,7 @@ impl Lru {
     pub fn new(config: LruConfig) -> Self {
         let slots = usize::from(SLOTS).div_ceil(config.shards);
         Lru {
-            capacity: config.capacity.min(u64::from(wheel::INDEX_MAX - 1)),
+            capacity: config.capacity.min(ENTRIES_MAX),
             max_bytes: config.max_bytes,
             every: Every::new(config.shards),
             seed: config.seed,
@@ -142,6 +149,7 @@ impl Lru {
             wheel: Wheel::new(),
             head: NIL,
             tail: NIL,
+            generations: Generations::new(0),
             len: 0,
             bytes: 0,
         }
@@ -219,6 +227,23 @@ impl Lru {
         now: Ms,
         removed: &mut impl FnMut(Removal),
     ) -> Result<PutOutcome, TooLarge> {
+        self.store(slot, key, value, content_type, deadline, version, None, now, removed)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    fn store(
+        &mut self,
+        slot: Slot,
+        key: &[u8],
+        value: &Bytes,
+        content_type: Option<&[u8]>,
+        deadline: Option<Ms>,
+        version: Version,
+        age: Option<Ms>,
+        now: Ms,
+        removed: &mut impl FnMut(Removal),
+    ) -> Result<PutOutcome, TooLarge> {
         let charge = node::charge(key, value.len(), content_type);
         if charge > self.max_bytes {
             return Err(TooLarge);
@@ -233,6 +258,12 @@ impl Lru {
                 index
             }
             None => {
+                if self.len == 0 {
+                    self.restart_generations(now);
+                } else if age.is_some_and(|age| self.would_go_at_once(charge, age, now)) {
+                    removed(Removal { slot, cause: Cause::Evicted, bytes: charge });
+                    return Ok(PutOutcome { replaced });
+                }
                 self.len += 1;
                 self.slab.take()
             }
@@ -242,7 +273,10 @@ impl Lru {
         node.fill(slot, key, value, content_type);
         node.version = version;
         node.set_deadline(deadline);
-        self.link_front(index);
+        match age {
+            None => self.link_front(index),
+            Some(age) => self.link_aged(index, age, now),
+        }
         self.wheel.insert(&mut self.slab, index);
         if !replaced {
             self.index(slot, index);
@@ -276,10 +310,8 @@ impl Lru {
         version: Version,
         now: Ms,
     ) -> bool {
-        let Some(index) = self.find(slot, key) else { return false };
-        if self.slab[index].is_expired(now) {
-            return false;
-        }
+        let found = self.find(slot, key).filter(|&index| !self.slab[index].is_expired(now));
+        let Some(index) = found else { return false };
         self.wheel.remove(&mut self.slab, index);
         self.slab[index].set_deadline(deadline);
         self.slab[index].version = version;
@@ -410,6 +442,7 @@ impl Lru {
             if !self.has_debt() {
                 return;
             }
+            self.drop_empty_generations();
             let expired = self.slab[self.tail].is_expired(now);
             let cause = if expired { Cause::Expired } else { Cause::Evicted };
             self.drop_node(self.tail, cause, removed);
@@ -453,7 +486,9 @@ impl Lru {
 
     fn link_front(&mut self, index: u32) {
         let first = std::mem::replace(&mut self.head, index);
+        let generation = self.generations.newest();
         let node = &mut self.slab[index];
+        node.set_generation(generation);
         (node.prev, node.next) = (NIL, first);
         match first {
             NIL => self.tail = index,

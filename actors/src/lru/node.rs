@@ -9,8 +9,13 @@ use crate::slot::Slot;
 /// ones are copied into one block together with their key.
 pub const SHARED_BYTES: usize = 4096;
 
+/// Bits of an index.
+const INDEX_BITS: u32 = 28;
+
 /// No node: the end of a list.
-pub(super) const NIL: u32 = u32::MAX;
+pub(super) const NIL: u32 = (1 << INDEX_BITS) - 1;
+
+const GENERATION_SHIFT: u32 = 2 * INDEX_BITS;
 
 const DEADLINE_BITS: u32 = 40;
 const DEADLINE_MAX: u64 = (1 << DEADLINE_BITS) - 1;
@@ -26,9 +31,9 @@ pub(super) struct Node {
     /// Neighbours in the LRU list; `prev` is the more recently used one.
     pub prev: u32,
     pub next: u32,
-    /// Neighbours in the wheel.
-    pub wheel_prev: u32,
-    pub wheel_next: u32,
+    /// From the lowest bit: the neighbours in the wheel, an index each, and 8 bits that name the
+    /// generation.
+    wheel: u64,
     pub version: Version,
     /// From the lowest bit: 40 bits of deadline (0: none), 14 of slot, 9 of key length
     /// (all ones: the length stands at the end of the block), 1 for a content type.
@@ -55,8 +60,7 @@ impl Node {
             block: Block::Small(Box::default()),
             prev: NIL,
             next,
-            wheel_prev: NIL,
-            wheel_next: NIL,
+            wheel: u64::from(NIL) | u64::from(NIL) << INDEX_BITS,
             version: Version(0),
             packed: 0,
         }
@@ -107,6 +111,35 @@ impl Node {
     pub fn set_deadline(&mut self, deadline: Option<Ms>) {
         let bits = deadline.map_or(0, |at| at.clamp(1, DEADLINE_MAX));
         self.packed = self.packed & !DEADLINE_MAX | bits;
+    }
+
+    /// The node before it in the wheel.
+    pub fn wheel_prev(&self) -> u32 {
+        self.wheel as u32 & NIL
+    }
+
+    /// The node after it in the wheel.
+    pub fn wheel_next(&self) -> u32 {
+        (self.wheel >> INDEX_BITS) as u32 & NIL
+    }
+
+    pub fn set_wheel_prev(&mut self, index: u32) {
+        self.wheel = self.wheel & !u64::from(NIL) | u64::from(index);
+    }
+
+    pub fn set_wheel_next(&mut self, index: u32) {
+        let index = u64::from(index) << INDEX_BITS;
+        self.wheel = self.wheel & !(u64::from(NIL) << INDEX_BITS) | index;
+    }
+
+    /// The generation it was used in.
+    pub fn generation(&self) -> u8 {
+        (self.wheel >> GENERATION_SHIFT) as u8
+    }
+
+    pub fn set_generation(&mut self, generation: u8) {
+        let links = self.wheel & ((1 << GENERATION_SHIFT) - 1);
+        self.wheel = links | u64::from(generation) << GENERATION_SHIFT;
     }
 
     pub fn is_expired(&self, now: Ms) -> bool {
@@ -219,6 +252,19 @@ mod tests {
     fn a_node_takes_48_bytes() {
         assert_eq!(size_of::<Block>(), 16);
         assert_eq!(size_of::<Node>(), 48);
+    }
+
+    #[test]
+    fn links_of_the_wheel_and_the_generation_stand_beside_each_other() {
+        let mut node = Node::free(NIL);
+        assert_eq!((node.wheel_prev(), node.wheel_next(), node.generation()), (NIL, NIL, 0));
+        for (prev, next, generation) in [(NIL, 0, 255), (0, NIL, 0), (1, NIL - 1, 129)] {
+            node.set_wheel_prev(prev);
+            node.set_generation(generation);
+            node.set_wheel_next(next);
+            let parts = (node.wheel_prev(), node.wheel_next(), node.generation());
+            assert_eq!(parts, (prev, next, generation));
+        }
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl<'a> View<'a> {
         self.node.version
     }
 
+    /// The label of its generation.
+    pub(super) fn generation(&self) -> u8 {
+        self.node.generation()
+    }
+
     /// The deadline; `None` for a permanent entry.
     pub fn deadline(&self) -> Option<Ms> {
         self.node.deadline()

@@ -55,16 +55,16 @@ impl Wheel {
         let first = std::mem::replace(&mut self.heads[place], index);
         self.occupied[level] |= 1 << (place % PLACES);
         let node = &mut slab[index];
-        node.wheel_prev = HEAD + place as u32;
-        node.wheel_next = first;
+        node.set_wheel_prev(HEAD + place as u32);
+        node.set_wheel_next(first);
         if first != NIL {
-            slab[first].wheel_prev = index;
+            slab[first].set_wheel_prev(index);
         }
     }
 
     /// Takes a node out, if it is in.
     pub fn remove(&mut self, slab: &mut Slab, index: u32) {
-        let (prev, next) = (slab[index].wheel_prev, slab[index].wheel_next);
+        let (prev, next) = (slab[index].wheel_prev(), slab[index].wheel_next());
         if prev == NIL {
             return;
         }
@@ -75,13 +75,14 @@ impl Wheel {
                 self.occupied[place / PLACES] &= !(1 << (place % PLACES));
             }
         } else {
-            slab[prev].wheel_next = next;
+            slab[prev].set_wheel_next(next);
         }
         if next != NIL {
-            slab[next].wheel_prev = prev;
+            slab[next].set_wheel_prev(prev);
         }
         let node = &mut slab[index];
-        (node.wheel_prev, node.wheel_next) = (NIL, NIL);
+        node.set_wheel_prev(NIL);
+        node.set_wheel_next(NIL);
     }
 
     /// Goes on towards `now` until a node has expired or the budget is used up.
@@ -137,9 +138,9 @@ impl Wheel {
             assert_eq!(self.occupied[place / PLACES] >> (place % PLACES) & 1 == 1, head != NIL);
             let (mut prev, mut index) = (HEAD + place as u32, head);
             while index != NIL {
-                assert_eq!(slab[index].wheel_prev, prev);
+                assert_eq!(slab[index].wheel_prev(), prev);
                 all.push(index);
-                (prev, index) = (index, slab[index].wheel_next);
+                (prev, index) = (index, slab[index].wheel_next());
             }
         }
         all

@@ -21,6 +21,7 @@ use crate::router::Router;
 use crate::router::messages::{Acked, LinkEvent, LinkNews, PartBroken, PartDone, StatsArrived};
 use crate::shard::messages::{Item, PartAnswer};
 use crate::shared::Shared;
+use crate::version::AGES_SINCE;
 use crate::wire::{Message as Wire, PeerAnswer, ReplicationItem};
 use crate::wire_map::request_to_wire;
 
@@ -362,7 +363,9 @@ impl Handler<Forward> for PeerLink {
 impl Handler<SendItems> for PeerLink {
     type Result = ();
     fn handle(&mut self, message: SendItems, ctx: &mut Context<Self>) {
-        let mut rest = message.items.into_iter().peekable();
+        let knows_ages = self.writer.as_ref().is_some_and(|writer| writer.version() >= AGES_SINCE);
+        let as_known = |item: ReplicationItem| if knows_ages { item } else { item.without_ages() };
+        let mut rest = message.items.into_iter().map(as_known).peekable();
         while rest.peek().is_some() {
             let mut bytes = 0;
             let items = std::iter::from_fn(|| {

@@ -66,7 +66,7 @@ impl Fans {
         let entries =
             chunk.entries.iter().map(|entry| entry_to_wire(&shared, entry, now)).collect();
         let (first, last) = (chunk.first, chunk.next.is_none());
-        let hand = ReplicationItem::Hand { slot, since, import, stamp, entries, first, last };
+        let hand = ReplicationItem::AgedHand { slot, since, import, stamp, entries, first, last };
         link.items.push(hand);
         link.handing.insert(slot, (chunk.given, chunk.next));
         self.flush();

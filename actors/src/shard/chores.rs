@@ -38,6 +38,8 @@ impl Shard {
         if !used.is_empty() {
             self.router.do_send(Recent { used });
         }
+        let now = self.shared.clock.now();
+        self.caches.iter_mut().for_each(|cache| cache.lru.tick(now));
         self.reclaim(ctx);
     }
 

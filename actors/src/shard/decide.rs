@@ -70,7 +70,9 @@ impl Shard {
                     && !row.in_sync().is_empty()
                     && self.shared.is_replicated(request.cache)
                 {
-                    self.recency.note(request.slot, request.cache, &request.key, now);
+                    let lru = &self.caches[usize::from(request.cache.0)].lru;
+                    let (slot, quiet) = (request.slot, lru.generation_ms());
+                    self.recency.note(slot, request.cache, &request.key, quiet, now);
                 }
                 Decided::Answer(Ok(reply))
             }

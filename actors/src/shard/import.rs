@@ -40,6 +40,7 @@ impl Shard {
                         content_type: view.content_type().map(bytes::Bytes::copy_from_slice),
                         deadline: view.deadline(),
                         version: view.version(),
+                        age: lru.age(&view, now),
                     });
                 }),
             };

@@ -117,6 +117,8 @@ pub struct ChunkEntry {
     pub deadline: Option<Ms>,
     /// The version.
     pub version: Version,
+    /// Milliseconds since it was used last.
+    pub age: Ms,
 }
 
 /// The map changed: the shard adopts it at once, not only at the next request.

@@ -15,7 +15,7 @@ use crate::op::Ms;
 use crate::peer::inbound::SendAcks;
 use crate::replication::{Copy, Effect, Refusal};
 use crate::slot::Slot;
-use crate::wire::{AckItem, ReplicationItem, WireEffect, WireEntry};
+use crate::wire::{AckItem, AgedEntry, ReplicationItem, WireEffect};
 use crate::wire_map::{effect_from_wire, entry_from_wire};
 
 impl Shard {
@@ -39,7 +39,6 @@ impl Shard {
         };
         let mut copy = held;
         let mut fresh = None;
-        let mut entries = Vec::new();
         let me = self.shared.me;
         let verdict = match &item {
             ReplicationItem::Open { stamp, old_since, old_n, .. } => may_follow(row, me, *stamp)
@@ -48,8 +47,13 @@ impl Shard {
             ReplicationItem::Begin { stamp, n0, .. } => may_follow(row, me, *stamp)
                 .and_then(|()| copy.begin(since, import, *n0))
                 .map(|()| copy.stamp = *stamp),
-            ReplicationItem::Chunk { after, last, .. } => copy.chunk(since, import, *after, *last),
-            ReplicationItem::Hand { .. } => copy.hand(since, import),
+            ReplicationItem::Chunk { after, last, .. }
+            | ReplicationItem::AgedChunk { after, last, .. } => {
+                copy.chunk(since, import, *after, *last)
+            }
+            ReplicationItem::Hand { .. } | ReplicationItem::AgedHand { .. } => {
+                copy.hand(since, import)
+            }
             ReplicationItem::Touch { .. } => return None,
             ReplicationItem::Write { n, .. } => {
                 copy.write(since, import, *n).map(|is_new| fresh = Some(is_new))
@@ -68,22 +72,40 @@ impl Shard {
                 self.wipe(slot);
                 return None;
             }
-            ReplicationItem::Chunk { entries: chunk, .. } => entries = chunk,
+            ReplicationItem::Chunk { entries, .. } => {
+                self.apply_entries(slot, AgedEntry::just_used(entries), now);
+            }
+            ReplicationItem::AgedChunk { entries, .. } => self.apply_entries(slot, entries, now),
             ReplicationItem::Hand { stamp, entries, first, last, .. } => {
-                if first {
-                    self.wipe_own(slot);
-                }
-                self.apply_entries(slot, entries, now);
-                self.slots.get_mut(slot).handed = if last { stamp } else { 0 };
-                return Some(AckItem::Handed { slot, since, stamp });
+                let entries = AgedEntry::just_used(entries);
+                return Some(self.take_handed((slot, since, stamp), entries, first, last, now));
+            }
+            ReplicationItem::AgedHand { stamp, entries, first, last, .. } => {
+                return Some(self.take_handed((slot, since, stamp), entries, first, last, now));
             }
             ReplicationItem::Write { effect, .. } => {
                 self.apply_write(slot, effect, fresh == Some(true), now);
             }
         }
-        self.apply_entries(slot, entries, now);
         let (n, complete) = (copy.n, copy.complete);
         Some(AckItem::Ack { slot, since, import, n, complete })
+    }
+
+    /// Takes some of what lived on the primary alone.
+    fn take_handed(
+        &mut self,
+        (slot, since, stamp): (Slot, u64, u64),
+        entries: Vec<AgedEntry>,
+        first: bool,
+        last: bool,
+        now: Ms,
+    ) -> AckItem {
+        if first {
+            self.wipe_own(slot);
+        }
+        self.apply_entries(slot, entries, now);
+        self.slots.get_mut(slot).handed = if last { stamp } else { 0 };
+        AckItem::Handed { slot, since, stamp }
     }
 
     /// The primary has seen a key used.
@@ -105,19 +127,19 @@ impl Shard {
         }
         self.shared.counters.replication_writes_applied.add(1);
         if let Some(effect) = effect_from_wire(&self.shared, effect, now) {
-            self.apply_as_copy(slot, &effect, now);
+            self.apply_as_copy(slot, &effect, None, now);
         }
     }
 
-    fn apply_entries(&mut self, slot: Slot, entries: Vec<WireEntry>, now: Ms) {
-        for entry in entries {
+    fn apply_entries(&mut self, slot: Slot, entries: Vec<AgedEntry>, now: Ms) {
+        for AgedEntry { entry, age_ms } in entries {
             if let Some(effect) = entry_from_wire(&self.shared, entry, now) {
-                self.apply_as_copy(slot, &effect, now);
+                self.apply_as_copy(slot, &effect, Some(age_ms), now);
             }
         }
     }
 
-    fn apply_as_copy(&mut self, slot: Slot, effect: &Effect, now: Ms) {
+    fn apply_as_copy(&mut self, slot: Slot, effect: &Effect, age: Option<Ms>, now: Ms) {
         if let Effect::Put { version, .. }
         | Effect::Delete { version, .. }
         | Effect::Deadline { version, .. }
@@ -132,7 +154,7 @@ impl Shard {
         };
         let before = (lru.len(), lru.bytes());
         let mut gone = (0, 0);
-        apply_effect(lru, slot, effect, now, &mut |removal| {
+        apply_effect(lru, slot, effect, age, now, &mut |removal| {
             gone.0 += 1;
             gone.1 += removal.bytes as i64;
             super::count_removal(stats, slots, removal);

@@ -15,7 +15,7 @@ use crate::map::{Change, Row};
 use crate::op::{Acks, Applied, Op, Request};
 use crate::router::messages::{FanoutWrite, MapChanged};
 use crate::slot::slot_of;
-use crate::wire::{AckItem, ReplicationItem, WireEffect, WireEntry};
+use crate::wire::{AckItem, AgedEntry, ReplicationItem, WireEffect, WireEntry};
 
 #[test]
 fn without_a_lease_a_request_waits_and_is_refused_at_its_deadline() {
@@ -266,6 +266,58 @@ fn another_start_of_the_node_holds_nothing_until_a_map_names_it() {
         let fresh = node.key_where(|row| row.primary == ME && row.since == 7);
         assert_eq!(node.ask(get(&fresh)).await, Ok(Reply::Entry(None)));
         assert!(node.ask(put(&fresh)).await.is_ok());
+    });
+}
+
+#[test]
+fn an_import_pushes_out_what_is_colder_and_nothing_else() {
+    run(async {
+        let node = Node::start();
+        let slot = slot_of(node.key_where(|row| row.primary == OTHER).as_bytes());
+        let mut shard = node.instance();
+        let (capacity, max_bytes, shards, seed) = (100, 1 << 20, 1, 42);
+        shard.caches[0].lru = Lru::new(LruConfig { capacity, max_bytes, shards, seed });
+        let cache = node.shared.cache_hashes[0];
+        let entry = |name: &str, i: u32| WireEntry {
+            cache,
+            key: Bytes::from(format!("{name}-{i}")),
+            value: Bytes::from_static(b"value"),
+            content_type: None,
+            ttl_ms: None,
+            version: crate::op::Version(1),
+        };
+        let (since, import, after, last) = (5, 1, 0, false);
+        let take = |shard: &mut Shard, item: ReplicationItem| {
+            let turn = shard.enter();
+            let answer = shard.follow(turn.map.row(slot), item, turn.now);
+            assert!(!matches!(answer, Some(AckItem::Nack { .. })), "{answer:?}");
+        };
+        let aged = |name: &str, count: u32, age_ms: Ms| {
+            let aged = |i| AgedEntry { entry: entry(name, i), age_ms };
+            let entries = (0..count).map(aged).collect();
+            ReplicationItem::AgedChunk { slot, since, import, after, entries, last }
+        };
+        let there = |shard: &Shard, name: &str, count: u32| {
+            let is_there = |i: &u32| {
+                let key = entry(name, *i).key;
+                shard.caches[0].lru.peek(slot, &key, node.shared.clock.now()).is_some()
+            };
+            (0..count).filter(is_there).count()
+        };
+        take(&mut shard, ReplicationItem::Begin { slot, since, stamp: 5, import, n0: 0 });
+        take(&mut shard, aged("warm", 100, 10_000));
+        take(&mut shard, aged("cold", 50, 3_600_000));
+        assert_eq!((there(&shard, "warm", 100), there(&shard, "cold", 50)), (100, 0));
+        let stats = &shard.caches[0].stats;
+        let counted = (stats.entries.replica, stats.evictions.replica, stats.bytes.replica);
+        assert_eq!(counted, (100, 50, shard.caches[0].lru.bytes()));
+        take(&mut shard, aged("hot", 30, 100));
+        assert_eq!((there(&shard, "warm", 100), there(&shard, "hot", 30)), (70, 30));
+        // A peer of an older version says no ages: what it sends is as good as just used.
+        let entries = (0..20).map(|i| entry("ageless", i)).collect();
+        take(&mut shard, ReplicationItem::Chunk { slot, since, import, after, entries, last });
+        assert_eq!((there(&shard, "warm", 100), there(&shard, "hot", 30)), (50, 30));
+        assert_eq!(there(&shard, "ageless", 20), 20);
     });
 }
 
