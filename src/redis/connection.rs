@@ -6,6 +6,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -135,8 +136,11 @@ impl Connection {
 
     /// Serves it until it ends.
     pub async fn serve(mut self) {
+        let client = self.session.client.clone();
+        // One future for all reads: making it anew for each would enter a list and leave it again.
+        let mut ended = pin!(client.ended());
         let end = loop {
-            if let Err(end) = self.turn().await {
+            if let Err(end) = self.turn(ended.as_mut()).await {
                 break end;
             }
         };
@@ -161,8 +165,8 @@ impl Connection {
     }
 
     /// One read and everything that it completes.
-    async fn turn(&mut self) -> Result<(), End> {
-        self.read().await?;
+    async fn turn(&mut self, ended: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
+        self.read(ended).await?;
         loop {
             let (bytes, error) = self.understand();
             if self.commands.all.is_empty() && error.is_none() {
@@ -182,13 +186,12 @@ impl Connection {
         }
     }
 
-    async fn read(&mut self) -> Result<(), End> {
-        let client = self.session.client.clone();
+    async fn read(&mut self, mut ended: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
         if self.input.is_empty() && self.room > SMALL_READ_BYTES {
             let more = tokio::select! {
                 biased;
                 ready = self.stream.readable() => Some(ready?),
-                () = client.ended() => return Err(End::Asked),
+                () = &mut ended => return Err(End::Asked),
                 () = tokio::time::sleep(KEPT_FOR) => None,
             };
             if more.is_none() {
@@ -200,7 +203,7 @@ impl Connection {
                 tokio::select! {
                     biased;
                     ready = self.stream.readable() => ready?,
-                    () = client.ended() => return Err(End::Asked),
+                    () = &mut ended => return Err(End::Asked),
                 }
             }
         }
@@ -213,7 +216,7 @@ impl Connection {
         let read = tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.input) => read?,
-            () = client.ended() => return Err(End::Asked),
+            () = &mut ended => return Err(End::Asked),
         };
         if read == 0 {
             return Err(End::Closed);
@@ -320,7 +323,7 @@ impl Connection {
         self.count();
         let took = began.elapsed();
         let client = &self.session.client;
-        client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
+        client.active_ms.store((began - client.since + took).as_millis() as u64, Relaxed);
         if took >= self.gateway.slowlog.threshold()
             && let Some((places, line)) = commands.all.first()
         {
