@@ -4,7 +4,7 @@
 //! replies are written nothing is read, so a client that does not read holds at most the replies
 //! of one read, and is disconnected when it takes none of them for [`STALL_MAX`].
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -42,6 +42,10 @@ const REQUESTS_MAX: usize = 1_024;
 
 /// Replies are written when there are so many bytes, even if the read has more commands.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// Pieces that go to the system at a time: a large value is one between what comes before and
+/// after it.
+const PIECES_MAX: usize = 8;
 
 /// How long a client may take nothing of what is written to it.
 const STALL_MAX: Duration = Duration::from_secs(10);
@@ -429,11 +433,25 @@ impl Connection {
 
     /// Sends `out`.
     async fn write(&mut self) -> Result<(), End> {
-        for piece in self.out.pieces() {
-            let mut rest = piece;
+        let mut pieces = self.out.pieces().filter(|piece| !piece.is_empty());
+        loop {
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(&mut pieces) {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            let mut rest = &mut slices[..count];
             while !rest.is_empty() {
-                match self.stream.try_write(rest) {
-                    Ok(written) => rest = &rest[written..],
+                let sent = match &*rest {
+                    [one] => self.stream.try_write(one),
+                    many => self.stream.try_write_vectored(many),
+                };
+                match sent {
+                    Ok(written) => IoSlice::advance_slices(&mut rest, written),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         let writable = tokio::time::timeout(STALL_MAX, self.stream.writable());
                         writable.await.map_err(|_| End::Stalled)??;
@@ -442,6 +460,7 @@ impl Connection {
                 }
             }
         }
+        drop(pieces);
         self.gateway.counts.bytes_out.add(self.out.len() as u64);
         self.out.clear(READ_BYTES);
         Ok(())
