@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -133,7 +134,9 @@ impl Client {
         };
         let (sender, reply) = oneshot::channel();
         let deadline = self.deadline(options);
-        if needs_nobody_else(&self.shared, &self.shared.map.load(), &request) {
+        if shard.serving.load(Acquire)
+            && needs_nobody_else(&self.shared, &self.shared.map.load(), &request)
+        {
             let Some(pass) = shard.gate.admit(1) else {
                 self.shared.counters.overloaded.add(1);
                 let state = One::Now(Some(Err(FailureKind::Overloaded.not_applied())));

@@ -1,5 +1,5 @@
 //! Running nodes, measured over sockets: `cargo bench --bench node` (`-- cpu` or `-- memory` for
-//! one half; the second needs about 2 GB).
+//! one half; the second needs about 2 GB). webdis is measured too where it is installed.
 //!
 //! CPU is what the kernel accounts to all threads of the servers, divided by the requests, with 64
 //! keep-alive connections that have one request each under way. What is compared takes turns; a
@@ -136,6 +136,19 @@ fn put(i: u64) -> Vec<u8> {
     request("PUT", &path(i), OCTETS, VALUE)
 }
 
+/// A command of webdis, answered with the value and nothing around it.
+fn webdis_path(command: &str, i: u64) -> String {
+    format!("/{command}/key:{:012}.txt", i % KEYS)
+}
+
+fn get_webdis(i: u64) -> Vec<u8> {
+    request("GET", &webdis_path("GET", i), OCTETS, &[])
+}
+
+fn put_webdis(i: u64) -> Vec<u8> {
+    request("PUT", &webdis_path("SET", i), OCTETS, VALUE)
+}
+
 fn cpu(dir: &Path) {
     let yardstick = [Server::yardstick()];
     let one = [Server::node(dir, 1, "")];
@@ -148,9 +161,10 @@ fn cpu(dir: &Path) {
             (i <= KEYS).then(|| put(i))
         });
     }
+    let webdis = Server::webdis(dir);
     let ok: &[u16] = &[200];
     let case = |name, servers, port, statuses, make| Case { name, servers, port, statuses, make };
-    let cases = [
+    let mut cases = vec![
         case("actix-web handler, 64 bytes", &yardstick[..], yardstick[0].port, ok, get),
         case("the same with a node's headers", &yardstick, yardstick[0].port, ok, get_headers),
         case("GET, 1 worker", &one, one[0].port, ok, get),
@@ -160,6 +174,11 @@ fn cpu(dir: &Path) {
         case("GET, 3 nodes, all of them counted", &three, three[0].port, ok, get),
         case("PUT, 3 nodes, all of them counted", &three, three[0].port, &[204], put),
     ];
+    if let Some(both) = &webdis {
+        // Puts first, so that the gets find something.
+        cases.push(case("PUT, webdis and its redis-server", both, both[0].port, ok, put_webdis));
+        cases.push(case("GET, webdis and its redis-server", both, both[0].port, ok, get_webdis));
+    }
     let mut rounds: Vec<Vec<f64>> = Vec::new();
     for round in 0..=ROUNDS {
         let figures = cases.iter().map(Case::measure).collect();

@@ -76,6 +76,39 @@ impl Server {
         servers
     }
 
+    /// webdis, HTTP for a redis-server, with one thread; and the redis-server behind it. `None` if
+    /// one of them is not installed.
+    pub fn webdis(dir: &Path) -> Option<[Server; 2]> {
+        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [http, redis] = ports.map(|held| held.local_addr().unwrap().port());
+        let file = dir.join("webdis.json");
+        let log = dir.join("webdis.log");
+        std::fs::write(
+            &file,
+            format!(
+                r#"{{"redis_host": "127.0.0.1", "redis_port": {redis}, "http_host": "127.0.0.1",
+                "http_port": {http}, "threads": 1, "pool_size": 1, "daemonize": false, "database": 0,
+                "http_max_request_size": 65536, "verbosity": 1, "logfile": {log:?}}}"#
+            ),
+        )
+        .unwrap();
+        let run = |command: &mut Command, port| {
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+            let server = Server { child, port };
+            let until = Instant::now() + Duration::from_secs(10);
+            while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+                assert!(Instant::now() < until, "nobody listens on port {port}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Some(server)
+        };
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &redis.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        let redis = run(command.arg("--dir").arg(dir), redis)?;
+        let webdis = run(Command::new("webdis").arg(&file), http)?;
+        Some([webdis, redis])
+    }
+
     /// CPU time of all its threads so far, from the scheduler's own account.
     pub fn cpu(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();

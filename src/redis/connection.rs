@@ -4,8 +4,9 @@
 //! replies are written nothing is read, so a client that does not read holds at most the replies
 //! of one read, and is disconnected when it takes none of them for [`STALL_MAX`].
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -41,6 +42,10 @@ const REQUESTS_MAX: usize = 1_024;
 
 /// Replies are written when there are so many bytes, even if the read has more commands.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// Pieces that go to the system at a time: a large value is one between what comes before and
+/// after it.
+const PIECES_MAX: usize = 8;
 
 /// How long a client may take nothing of what is written to it.
 const STALL_MAX: Duration = Duration::from_secs(10);
@@ -135,8 +140,11 @@ impl Connection {
 
     /// Serves it until it ends.
     pub async fn serve(mut self) {
+        let client = self.session.client.clone();
+        // One future for all reads: making it anew for each would enter a list and leave it again.
+        let mut ended = pin!(client.ended());
         let end = loop {
-            if let Err(end) = self.turn().await {
+            if let Err(end) = self.turn(ended.as_mut()).await {
                 break end;
             }
         };
@@ -161,8 +169,8 @@ impl Connection {
     }
 
     /// One read and everything that it completes.
-    async fn turn(&mut self) -> Result<(), End> {
-        self.read().await?;
+    async fn turn(&mut self, ended: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
+        self.read(ended).await?;
         loop {
             let (bytes, error) = self.understand();
             if self.commands.all.is_empty() && error.is_none() {
@@ -182,13 +190,12 @@ impl Connection {
         }
     }
 
-    async fn read(&mut self) -> Result<(), End> {
-        let client = self.session.client.clone();
+    async fn read(&mut self, mut ended: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
         if self.input.is_empty() && self.room > SMALL_READ_BYTES {
             let more = tokio::select! {
                 biased;
                 ready = self.stream.readable() => Some(ready?),
-                () = client.ended() => return Err(End::Asked),
+                () = &mut ended => return Err(End::Asked),
                 () = tokio::time::sleep(KEPT_FOR) => None,
             };
             if more.is_none() {
@@ -200,7 +207,7 @@ impl Connection {
                 tokio::select! {
                     biased;
                     ready = self.stream.readable() => ready?,
-                    () = client.ended() => return Err(End::Asked),
+                    () = &mut ended => return Err(End::Asked),
                 }
             }
         }
@@ -213,7 +220,7 @@ impl Connection {
         let read = tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.input) => read?,
-            () = client.ended() => return Err(End::Asked),
+            () = &mut ended => return Err(End::Asked),
         };
         if read == 0 {
             return Err(End::Closed);
@@ -320,7 +327,7 @@ impl Connection {
         self.count();
         let took = began.elapsed();
         let client = &self.session.client;
-        client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
+        client.active_ms.store((began - client.since + took).as_millis() as u64, Relaxed);
         if took >= self.gateway.slowlog.threshold()
             && let Some((places, line)) = commands.all.first()
         {
@@ -426,11 +433,25 @@ impl Connection {
 
     /// Sends `out`.
     async fn write(&mut self) -> Result<(), End> {
-        for piece in self.out.pieces() {
-            let mut rest = piece;
+        let mut pieces = self.out.pieces().filter(|piece| !piece.is_empty());
+        loop {
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(&mut pieces) {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            let mut rest = &mut slices[..count];
             while !rest.is_empty() {
-                match self.stream.try_write(rest) {
-                    Ok(written) => rest = &rest[written..],
+                let sent = match &*rest {
+                    [one] => self.stream.try_write(one),
+                    many => self.stream.try_write_vectored(many),
+                };
+                match sent {
+                    Ok(written) => IoSlice::advance_slices(&mut rest, written),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         let writable = tokio::time::timeout(STALL_MAX, self.stream.writable());
                         writable.await.map_err(|_| End::Stalled)??;
@@ -439,6 +460,7 @@ impl Connection {
                 }
             }
         }
+        drop(pieces);
         self.gateway.counts.bytes_out.add(self.out.len() as u64);
         self.out.clear(READ_BYTES);
         Ok(())

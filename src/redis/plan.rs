@@ -102,7 +102,7 @@ impl Planner<'_> {
     }
 
     fn dispatch(&mut self, args: Args<'_>) -> Planned {
-        let found = table::find(&args[0]);
+        let found = table::find_after(self.session.last(), &args[0]);
         let place = if let Known::Command(place, _) = found { Some(place) } else { None };
         self.session.run.add(place, &self.gateway.counts);
         let (place, command) = match found {

@@ -87,6 +87,11 @@ impl Session {
         self.client.command.store(place, Relaxed);
     }
 
+    /// Place of the command before, in the table.
+    pub fn last(&self) -> usize {
+        self.client.command.load(Relaxed)
+    }
+
     fn select(&mut self, database: usize, cache: CacheId) {
         (self.database, self.cache) = (database, cache);
         self.client.database.store(database, Relaxed);

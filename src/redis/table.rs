@@ -97,6 +97,17 @@ pub enum Known {
     No,
 }
 
+/// Looks a name up, in capitals or not, beginning with the place where the one before was found:
+/// mostly it is the same.
+pub fn find_after(last: usize, name: &[u8]) -> Known {
+    match COMMANDS.get(last) {
+        Some(command) if name.eq_ignore_ascii_case(command.name.as_bytes()) => {
+            Known::Command(last, command)
+        }
+        _ => find(name),
+    }
+}
+
 /// Looks a name up, in capitals or not.
 pub fn find(name: &[u8]) -> Known {
     let mut word = [0; WORD];
@@ -273,12 +284,13 @@ mod tests {
     #[test]
     fn the_table_is_in_order_and_found_in_capitals_or_not() {
         assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
-        for command in all() {
+        for (place, command) in all().iter().enumerate() {
             let shouted = command.name.to_uppercase();
-            for name in [command.name, &shouted] {
-                assert!(
-                    matches!(find(name.as_bytes()), Known::Command(_, c) if c.name == command.name)
-                );
+            for name in [command.name, &shouted].map(str::as_bytes) {
+                let found = [find(name), find_after(place, name), find_after(place + 1, name)];
+                assert!(found.iter().all(|found| {
+                    matches!(found, Known::Command(at, c) if *at == place && c.name == command.name)
+                }));
             }
         }
         assert!(matches!(find(b"LPUSH"), Known::Unsupported));

@@ -17,6 +17,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod view;
+mod warm;
 mod wheel;
 
 use std::hash::BuildHasher;
@@ -29,6 +30,7 @@ use hashbrown::HashTable;
 pub use copies::Copies;
 pub use node::SHARED_BYTES;
 pub use view::View;
+pub use warm::WARMED;
 
 use crate::op::{Ms, ScanPosition, Version};
 use crate::slot::{SLOTS, Slot};
@@ -181,16 +183,6 @@ impl Lru {
         let index = self.live(slot, key, now, removed)?;
         self.promote(index);
         Some(View::new(&self.slab[index]))
-    }
-
-    /// Looks at an entry and what a get of it touches, and forgets it: so that this memory is near
-    /// when it is asked for. Looking at many in a row waits for memory once, not once for each.
-    pub fn warm(&self, slot: Slot, key: &[u8]) {
-        let Some(index) = self.find(slot, key) else { return };
-        let node = &self.slab[index];
-        let neighbours =
-            [node.prev, node.next].map(|next| next != NIL && self.slab[next].next == index);
-        std::hint::black_box((node.version, node.value_slice().last().copied(), neighbours));
     }
 
     /// Reads an entry without counting a use.

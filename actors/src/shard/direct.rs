@@ -6,13 +6,11 @@ use tokio::sync::oneshot;
 
 use super::{Decided, Shard};
 use crate::admission::Pass;
-use crate::map::ClusterMap;
+use crate::lru::WARMED;
+use crate::map::{ClusterMap, Row};
 use crate::op::{Answer, FailureKind, Reply, Request};
 use crate::router::messages::{Fanout, FanoutOrigin};
 use crate::shared::Shared;
-
-/// Requests that are looked for ahead of being decided: what they touch fits the nearest caches.
-const WARMED: usize = 64;
 
 /// For fewer it is not worth it.
 const WARMED_MIN: usize = 4;
@@ -45,24 +43,26 @@ pub struct Decisions {
 /// without other copies?
 pub fn needs_nobody_else(shared: &Shared, map: &ClusterMap, request: &Request) -> bool {
     let row = map.row(request.slot);
-    row.primary == shared.me
-        && shared.is_open(request.slot)
-        && (!request.op.is_write()
-            || row.replicas().len() == 0
-            || !shared.is_replicated(request.cache))
+    row.primary == shared.me && !has_copies(shared, row, request)
+}
+
+/// Is it a write that copies have to hear of?
+fn has_copies(shared: &Shared, row: &Row, request: &Request) -> bool {
+    request.op.is_write() && row.replicas().len() > 0 && shared.is_replicated(request.cache)
 }
 
 impl Shard {
-    /// Brings what the next requests look for near, so that their waits for memory overlap.
+    /// Brings what the next requests look for near, so that their waits for memory overlap. Those
+    /// of one connection are mostly for one cache.
     fn warm(&self, next: &[Request]) {
-        if next.len() < WARMED_MIN {
-            return;
+        let next = &next[..next.len().min(WARMED)];
+        let (Some(first), true) = (next.first(), next.len() >= WARMED_MIN) else { return };
+        let Some(cache) = self.caches.get(usize::from(first.cache.0)) else { return };
+        for request in next {
+            std::hint::black_box(self.slots.get(request.slot).holding);
         }
-        for request in next.iter().take(WARMED) {
-            if let Some(cache) = self.caches.get(usize::from(request.cache.0)) {
-                cache.lru.warm(request.slot, &request.key);
-            }
-        }
+        let same = next.iter().filter(|request| request.cache == first.cache);
+        cache.lru.warm(same.map(|request| (request.slot, &request.key[..])));
     }
 }
 
@@ -82,7 +82,7 @@ impl Handler<Direct> for Shard {
                 answers.push(Err(FailureKind::ReplyTooLarge.not_applied()));
                 continue;
             }
-            if !needs_nobody_else(&self.shared, &turn.map, request) {
+            if has_copies(&self.shared, turn.map.row(request.slot), request) {
                 break;
             }
             let answer = match self.decide(&turn, request) {

@@ -1,4 +1,5 @@
-//! `lariat bench`: load for a node over HTTP, or for any server that speaks Redis's language.
+//! `lariat bench`: load for a node over HTTP, or for any server that speaks Redis's or memcached's
+//! language.
 //!
 //! A thread has a runtime and some of the connections ([`connection`]); what they ask for is
 //! [`load`], when they send it is [`pace`], what comes of it is a [`tally`] for each thread.
@@ -6,6 +7,7 @@
 mod connection;
 mod http;
 mod load;
+mod memcached;
 mod pace;
 mod protocol;
 mod report;
@@ -31,6 +33,7 @@ use ureq::http::Method;
 use self::connection::{Run, drive};
 use self::http::{Http, split_url};
 use self::load::Load;
+use self::memcached::{Memcached, TTL_MAX_MS};
 use self::pace::Pace;
 use self::protocol::Protocol;
 use self::resp::Resp;
@@ -64,6 +67,9 @@ pub struct Options {
     /// Speak Redis's language to HOST:PORT instead of HTTP to a node; repeatable, connections take turns
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = address)]
     redis: Vec<String>,
+    /// Speak memcached's text protocol to HOST:PORT instead; repeatable
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = address, conflicts_with = "redis")]
+    memcached: Vec<String>,
     /// The database to select, with --redis
     #[arg(long, value_name = "N", default_value_t = 0, requires = "redis")]
     database: u32,
@@ -139,7 +145,7 @@ struct Measured {
 impl Options {
     /// Is the cache there? An answer of its own is clearer than a million errors.
     fn check_node(&self) -> Result<()> {
-        if !self.redis.is_empty() {
+        if self.name() != "http" {
             return Ok(());
         }
         let client = Client::new(&self.to);
@@ -150,12 +156,28 @@ impl Options {
         Ok(())
     }
 
+    /// The name of the language.
+    fn name(&self) -> &'static str {
+        match (self.redis.is_empty(), self.memcached.is_empty()) {
+            (false, _) => "resp",
+            (_, false) => "memcached",
+            _ => "http",
+        }
+    }
+
     /// The language and the addresses.
     fn target(&self) -> Result<(Protocol, Vec<String>)> {
         let token = self.to.token.clone();
         if !self.redis.is_empty() {
             let resp = Resp { password: token, database: self.database, ttl_ms: self.ttl };
             return Ok((Protocol::Resp(resp), self.redis.clone()));
+        }
+        if !self.memcached.is_empty() {
+            if self.ttl.is_some_and(|ms| ms > TTL_MAX_MS) {
+                bail!("--ttl: memcached counts at most 30 days from now");
+            }
+            let memcached = Memcached { ttl_ms: self.ttl };
+            return Ok((Protocol::Memcached(memcached), self.memcached.clone()));
         }
         let urls = self.to.nodes.iter().map(|url| split_url(url)).collect::<Result<Vec<_>>>()?;
         let base = urls.first().map(|(_, base)| base.clone()).unwrap_or_default();

@@ -1,9 +1,10 @@
-//! Either language: what is sent for a request, and what a reply says.
+//! Each language: what is sent for a request, and what a reply says.
 
 use std::fmt::Write;
 
 use super::http::{self, Http};
 use super::load::Ask;
+use super::memcached::{self, Memcached};
 use super::resp::{self, Resp};
 
 /// A language, with what is said in every request.
@@ -11,6 +12,8 @@ use super::resp::{self, Resp};
 pub enum Protocol {
     /// Redis's.
     Resp(Resp),
+    /// memcached's.
+    Memcached(Memcached),
     /// HTTP.
     Http(Http),
 }
@@ -54,7 +57,7 @@ impl Protocol {
     pub fn greeting(&self, out: &mut Vec<u8>) -> usize {
         match self {
             Protocol::Resp(resp) => resp.greeting(out),
-            Protocol::Http(_) => 0,
+            Protocol::Memcached(_) | Protocol::Http(_) => 0,
         }
     }
 
@@ -65,6 +68,7 @@ impl Protocol {
     pub fn reply(&self, bytes: &[u8]) -> Result<Option<Reply>, String> {
         match self {
             Protocol::Resp(_) => resp::reply(bytes),
+            Protocol::Memcached(_) => memcached::reply(bytes),
             Protocol::Http(_) => http::reply(bytes),
         }
     }
@@ -85,6 +89,8 @@ impl<'a> Writer<'a> {
         match (self.protocol, value) {
             (Protocol::Resp(resp), None) => resp.get(self.key.as_bytes(), out),
             (Protocol::Resp(resp), Some(value)) => resp.set(self.key.as_bytes(), value, out),
+            (Protocol::Memcached(memcached), None) => memcached.get(&self.key, out),
+            (Protocol::Memcached(memcached), Some(value)) => memcached.set(&self.key, value, out),
             (Protocol::Http(http), None) => http.get(self.host, &self.key, out),
             (Protocol::Http(http), Some(value)) => http.set(self.host, &self.key, value, out),
         }

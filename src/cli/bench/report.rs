@@ -73,7 +73,7 @@ fn as_json(options: &Options, measured: &Measured) -> Value {
     let errors: serde_json::Map<String, Value> =
         tally.errors.iter().map(|(kind, (count, _))| (kind.clone(), json!(count))).collect();
     json!({
-        "protocol": if options.redis.is_empty() { "http" } else { "resp" },
+        "protocol": options.name(),
         "loop": if options.rate.is_some() { "open" } else { "closed" },
         "connections": options.connections,
         "pipeline": options.pipeline,
