@@ -110,10 +110,7 @@ impl Harm {
         self.answers_all()
             || matches!(
                 self,
-                Harm::SigtermAll
-                    | Harm::KillGiving
-                    | Harm::KillCoordinating
-                    | Harm::KillImporting
+                Harm::SigtermAll | Harm::KillGiving | Harm::KillCoordinating | Harm::KillImporting
             )
     }
 

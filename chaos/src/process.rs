@@ -61,7 +61,11 @@ impl Process {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            ensure!(begun.elapsed() < patience, "process {} did not end in {patience:?}", self.id());
+            ensure!(
+                begun.elapsed() < patience,
+                "process {} did not end in {patience:?}",
+                self.id()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -142,6 +142,7 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     ensure!(evictions == 0, "{evictions} evictions: a missing entry proves nothing");
     let row = Row { steadiness, ..Row::new(harm, acks, runs, &history, &violations, &gaps) };
     let allowance = match (harm, acks) {
+        (Harm::All | Harm::SigtermAll, _) => Allowance::Everything,
         (harm, _) if harm.loses_data() => Allowance::Copies,
         (Harm::None, _) | (_, "all") => Allowance::Nothing,
         _ => Allowance::Unsent(harmed_us),
