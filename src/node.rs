@@ -143,6 +143,10 @@ impl Inner {
         self.running.announce_stop();
         if drain {
             self.running.leave();
+            #[cfg(feature = "redis")]
+            self.redis.iter().for_each(crate::redis::Server::turn_away);
+            #[cfg(feature = "http")]
+            self.server.iter().for_each(crate::http::Server::turn_away);
         }
         self.running.announce_end();
         #[cfg(any(feature = "http", feature = "redis"))]

@@ -369,9 +369,15 @@ impl Client {
         self.workers.register()
     }
 
-    /// Has the node begun to stop? Then gateways close connections after their response.
+    /// Has the node begun to stop? It is not ready any more, and serves what it is asked.
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Relaxed)
+    }
+
+    /// Has it nothing left to give away, and is about to end? Then gateways close connections after
+    /// their response.
+    pub fn is_ending(&self) -> bool {
+        self.shared.ending.load(Relaxed)
     }
 }
 

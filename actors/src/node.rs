@@ -225,14 +225,14 @@ impl Running {
         self.client.clone()
     }
 
-    /// Marks the node as stopping: it is not ready any more, gateways close their connections
-    /// after each response; requests are still served.
+    /// Marks the node as stopping: it is not ready any more; requests are still served.
     pub fn announce_stop(&self) {
         self.shared.stopping.store(true, Relaxed);
     }
 
-    /// Marks the actors as about to end, with the threads of a gateway or by [`Running::stop`]: a
-    /// shard that ends from now on is not made again.
+    /// Marks the actors as about to end, with the threads of a gateway or by [`Running::stop`]:
+    /// gateways close their connections after each response, and a shard that ends from now on is
+    /// not made again.
     pub fn announce_end(&self) {
         self.shared.ending.store(true, Relaxed);
     }

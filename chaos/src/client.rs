@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::history::{Call, Door, Event, Kind, Outcome};
@@ -113,8 +113,12 @@ impl Client {
         let request = http::request(&self.http, &self.nodes[node].url, self.acks, event, etag)?;
         match request.timeout(PATIENCE).send().await {
             Ok(response) => return http::conclude(event, response).await,
-            Err(error) if error.is_connect() => {}
-            Err(_) => event.outcome = Outcome::Maybe,
+            Err(error) => {
+                event.why = Some(format!("{}: {error:?}", self.nodes[node].url));
+                if !error.is_connect() {
+                    event.outcome = Outcome::Maybe;
+                }
+            }
         }
         None
     }
@@ -152,10 +156,15 @@ impl Client {
         Ok(serde_json::from_str(&body)?)
     }
 
-    /// A POST without a body.
-    pub async fn post(&self, node: usize, path: &str) -> anyhow::Result<StatusCode> {
+    /// A request of any method without a body.
+    pub async fn send(
+        &self,
+        method: Method,
+        node: usize,
+        path: &str,
+    ) -> anyhow::Result<StatusCode> {
         let url = format!("{}{path}", self.nodes[node].url);
-        Ok(self.http.post(url).timeout(PATIENCE).send().await?.status())
+        Ok(self.http.request(method, url).timeout(PATIENCE).send().await?.status())
     }
 }
 
@@ -187,19 +196,8 @@ impl Caller {
         };
         let doors: Vec<Door> = self.client.doors.iter().filter(has).copied().collect();
         let door = *doors.choose(&mut self.choices).unwrap_or(&Door::Http);
-        let event = Event {
-            key: key.into(),
-            kind,
-            call,
-            door,
-            outcome: Outcome::No,
-            value: None,
-            since: None,
-            node: None,
-            invoked_us: 0,
-            returned_us: 0,
-            is_final,
-        };
+        let event = Event::asked(key, kind, call, door, Outcome::No);
+        let event = Event { is_final, ..event };
         self.client.perform(nodes, event, etag).await
     }
 

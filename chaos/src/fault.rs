@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use reqwest::Method;
 use rustix::process::Signal;
 use serde::Serialize;
 
@@ -11,6 +12,7 @@ use crate::check::Violation;
 use crate::cluster::{Cluster, name};
 use crate::cut;
 use crate::links::Cut;
+use crate::polite;
 use crate::probe::{Watched, victim};
 
 /// Counts a node's shards that panicked.
@@ -54,6 +56,22 @@ pub enum Harm {
     Bridge,
     /// A node is cut off and comes back, again and again.
     Flap,
+    /// SIGTERM: a node gives its slots away, ends, and is started again.
+    Sigterm,
+    /// SIGTERM and a new start of each node in turn.
+    Rolling,
+    /// SIGTERM of all nodes at once.
+    SigtermAll,
+    /// A node is told to leave by another one, ends, and is started again.
+    Drain,
+    /// A node is told to leave, and to stay after all while it does.
+    DrainBack,
+    /// SIGKILL of a node that gives its slots away.
+    KillGiving,
+    /// SIGKILL of the coordinator while another node gives its slots away.
+    KillCoordinating,
+    /// SIGKILL of a node that was killed before and is being filled.
+    KillImporting,
 }
 
 /// What harm did.
@@ -74,7 +92,7 @@ impl Harmed {
 impl Harm {
     /// Does it take every copy of some slots?
     pub fn loses_data(self) -> bool {
-        matches!(self, Harm::TwoAtOnce | Harm::All)
+        matches!(self, Harm::TwoAtOnce | Harm::All | Harm::SigtermAll)
     }
 
     /// Does it need the nodes' debug surface?
@@ -85,6 +103,20 @@ impl Harm {
     /// Does it need links that can be cut?
     pub fn cuts_links(self) -> bool {
         matches!(self, Harm::Cut | Harm::CutOneWay | Harm::Bridge | Harm::Flap)
+    }
+
+    /// Is it done by telling a node to leave, or to one that moves its slots?
+    fn is_told(self) -> bool {
+        self.answers_all()
+            || matches!(
+                self,
+                Harm::SigtermAll | Harm::KillGiving | Harm::KillCoordinating | Harm::KillImporting
+            )
+    }
+
+    /// Does every operation get its answer meanwhile?
+    pub fn answers_all(self) -> bool {
+        matches!(self, Harm::Sigterm | Harm::Rolling | Harm::Drain | Harm::DrainBack)
     }
 
     fn pause(self) -> Option<Duration> {
@@ -111,6 +143,7 @@ pub async fn inflict(
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(Harmed::default())
         }
+        _ if harm.is_told() => polite::tell(cluster, harm, round).await,
         Harm::TwoInSequence => {
             let mut gaps = Vec::new();
             for turn in [round, round + 1] {
@@ -169,16 +202,19 @@ async fn hit(
         let process = cluster.processes[victims[0]].as_ref().context("the victim runs")?;
         process.signal(Signal::STOP)?;
         probes.harmed(at);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
-        ensure!(stat.contains(") T "), "{} was not stopped by SIGSTOP", name(victims[0]));
+        // Its threads stop when the machine next runs them.
+        let stat = format!("/proc/{}/stat", process.id());
+        while !std::fs::read_to_string(&stat)?.contains(") T ") {
+            ensure!(at.elapsed() < pause, "{} was not stopped by SIGSTOP", name(victims[0]));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         tokio::time::sleep(pause.saturating_sub(at.elapsed())).await;
         process.signal(Signal::CONT)?;
     } else if harm.needs_debug() {
         // The default is one shard per worker, and one worker: every slot is in shard 0.
         let what = if harm == Harm::Panic { "panic" } else { "stall?ms=2000" };
         let path = format!("/v1/debug/shards/0/{what}");
-        let status = cluster.client.post(victims[0], &path).await?;
+        let status = cluster.client.send(Method::POST, victims[0], &path).await?;
         ensure!(status.is_success(), "POST {path}: {status}; is the debug surface on?");
         probes.harmed(at);
     } else {

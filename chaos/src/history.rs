@@ -105,12 +105,35 @@ pub struct Event {
     pub since: Option<u64>,
     /// The node that answered as primary, if the answer told.
     pub node: Option<String>,
+    /// What the last node said, or what became of the connection, where there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// When it was asked, in us of one monotonic clock.
     pub invoked_us: u64,
     /// When the answer came.
     pub returned_us: u64,
     /// Is it one of the reads after everything else?
     pub is_final: bool,
+}
+
+impl Event {
+    /// An operation that nothing was seen of yet but this outcome.
+    pub fn asked(key: &str, kind: Kind, call: Call, door: Door, outcome: Outcome) -> Event {
+        Event {
+            key: key.into(),
+            kind,
+            call,
+            door,
+            outcome,
+            value: None,
+            since: None,
+            node: None,
+            why: None,
+            invoked_us: 0,
+            returned_us: 0,
+            is_final: false,
+        }
+    }
 }
 
 /// Writes a history as JSON lines.

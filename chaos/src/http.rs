@@ -56,6 +56,7 @@ pub async fn conclude(event: &mut Event, response: Response) -> Option<String> {
     event.since = header("Lariat-Epoch").and_then(|since| since.parse().ok());
     event.node = header("Lariat-Node");
     let is_read = event.call == Call::Get;
+    let response_url = response.url().to_string();
     let body = response.text().await;
     event.outcome = match (status, &body) {
         (StatusCode::NOT_FOUND, _) if is_read || event.call == Call::Delete => Outcome::Ok,
@@ -64,6 +65,7 @@ pub async fn conclude(event: &mut Event, response: Response) -> Option<String> {
         (status, _) if status.is_success() => Outcome::Ok,
         (_, Ok(body)) => {
             let problem: Value = serde_json::from_str(body).unwrap_or_default();
+            event.why = Some(format!("{response_url}: {status} {}", problem["code"]));
             let is_unapplied = is_read || problem["applied"] == "no";
             if is_unapplied || status.is_client_error() { Outcome::No } else { Outcome::Maybe }
         }

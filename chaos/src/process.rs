@@ -4,8 +4,9 @@ use std::fs::File;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -51,6 +52,22 @@ impl Process {
         let status = self.child.wait()?;
         ensure!(status.code().is_none(), "process {} ended by itself: {status}", self.id());
         Ok(())
+    }
+
+    /// Waits until it has ended by itself, for `patience` at most.
+    pub async fn ended(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(
+                begun.elapsed() < patience,
+                "process {} did not end in {patience:?}",
+                self.id()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Has it not ended?

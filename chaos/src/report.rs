@@ -116,6 +116,7 @@ impl Row {
                 Fault::TwoServers,
                 Fault::ServedWithoutLease,
                 Fault::Removed,
+                Fault::Unanswered,
                 Fault::Invented,
                 Fault::GaveUp,
             ]),

@@ -174,19 +174,7 @@ mod tests {
     use crate::history::{Door, Kind};
 
     fn concluded(call: Call, reply: Reply) -> (Outcome, Option<String>) {
-        let mut event = Event {
-            key: "k".into(),
-            kind: Kind::Register,
-            call,
-            door: Door::Redis,
-            outcome: Outcome::No,
-            value: None,
-            since: None,
-            node: None,
-            invoked_us: 0,
-            returned_us: 0,
-            is_final: false,
-        };
+        let mut event = Event::asked("k", Kind::Register, call, Door::Redis, Outcome::No);
         conclude(&mut event, reply);
         (event.outcome, event.value)
     }

@@ -14,6 +14,7 @@ use crate::fault::{Harm, inflict};
 use crate::history::{Door, Event};
 use crate::links::Cut;
 use crate::load::{self, Load};
+use crate::polite;
 use crate::report::{Gaps, Row};
 use crate::steady::{Burn, Counted, Steadiness};
 
@@ -130,6 +131,9 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     let history = cluster.client.history();
     let mut violations = check::check(&history);
     violations.extend(seen);
+    if harm.answers_all() {
+        violations.extend(polite::unanswered(&history));
+    }
     let is_steady = harm == Harm::None;
     let steadiness = is_steady.then(|| Steadiness::between(&counted.0, &counted.1, &history));
     violations.extend(steadiness.as_ref().and_then(Steadiness::violation));
@@ -138,6 +142,7 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     ensure!(evictions == 0, "{evictions} evictions: a missing entry proves nothing");
     let row = Row { steadiness, ..Row::new(harm, acks, runs, &history, &violations, &gaps) };
     let allowance = match (harm, acks) {
+        (Harm::All | Harm::SigtermAll, _) => Allowance::Everything,
         (harm, _) if harm.loses_data() => Allowance::Copies,
         (Harm::None, _) | (_, "all") => Allowance::Nothing,
         _ => Allowance::Unsent(harmed_us),

@@ -24,6 +24,9 @@ const FAULTS: &[Harm] = &[
     Harm::CutOneWay,
     Harm::Bridge,
     Harm::Flap,
+    Harm::Rolling,
+    Harm::DrainBack,
+    Harm::KillCoordinating,
 ];
 
 fn lariat() -> Option<PathBuf> {

@@ -50,7 +50,7 @@ async fn answer(context: &Context, request: &HttpRequest, payload: Payload) -> H
         Err(problem) if is_write => problem.not_applied_unless_said().response(),
         Err(problem) => problem.response(),
     };
-    if context.client.is_stopping() {
+    if context.client.is_ending() {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response

@@ -157,6 +157,11 @@ impl Gateway {
         config.service(dispatch::Mount(self.settings.clone()));
     }
 
+    /// Connections there are.
+    fn connections(&self) -> u64 {
+        self.settings.connections.now.load(Relaxed)
+    }
+
     /// Counts a connection for as long as what it returns is kept.
     fn connected(&self) -> Connection {
         self.settings.connections.now.fetch_add(1, Relaxed);

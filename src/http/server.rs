@@ -24,6 +24,13 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may go on sending a body that was refused, so that it reads the answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a connection has for one more request, whose response closes it. One that is idle for
+/// longer is closed as it is: its client would have to send in that very moment to notice.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
+
+/// The acceptor has so long to look away from the listener before that is closed.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// How long connections without a request in flight have to close.
 const STOP_TIMEOUT_S: u64 = 5;
 
@@ -31,6 +38,9 @@ const STOP_TIMEOUT_S: u64 = 5;
 #[derive(Debug)]
 pub struct Server {
     client: Client,
+    gateway: Gateway,
+    /// The listening socket, shared with the acceptor.
+    listener: TcpListener,
     address: SocketAddr,
     running: Mutex<Option<(ServerHandle, JoinHandle<()>)>>,
 }
@@ -48,6 +58,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::Start(format!("http server: {error}"));
         let address = listener.local_addr().map_err(failed)?;
+        let (shared, served) = (listener.try_clone().map_err(failed)?, gateway.clone());
         let (workers, max_connections) = (settings.workers, settings.max_connections);
         let (tell, told) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -88,7 +99,7 @@ impl Server {
         match told.recv() {
             Ok(Ok(handle)) => {
                 let running = Mutex::new(Some((handle, thread)));
-                Ok(Server { client, address, running })
+                Ok(Server { client, gateway: served, listener: shared, address, running })
             }
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(Error::Start("the http server's thread ended".into())),
@@ -100,20 +111,39 @@ impl Server {
         self.address
     }
 
-    /// Stops. With `patience` requests in flight are finished first, for at most that long.
-    /// Idempotent; blocks.
+    /// Stops. With `patience` connections get an answer to what they ask, which closes them, and
+    /// requests in flight are finished, for at most that long. Idempotent; blocks.
     pub fn stop(&self, patience: Option<Duration>) {
         let taken = self.running.lock().expect("no holder of this lock panics").take();
         let Some((handle, thread)) = taken else { return };
-        let until = Instant::now() + patience.unwrap_or_default();
-        // Still accepting and forwarding; each connection closes after its response.
-        while self.client.inflight().used() > 0 && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
+        if let Some(patience) = patience {
+            let now = Instant::now();
+            let (until, idle) = (now + patience, now + LAST_REQUEST.min(patience));
+            let is_busy = || self.client.inflight().used() > 0;
+            while Instant::now() < until
+                && (is_busy() || (self.gateway.connections() > 0 && Instant::now() < idle))
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         // Sends the command when called; the thread ends when it has been carried out.
         drop(handle.stop(patience.is_some()));
         if thread.join().is_err() {
             tracing::error!("the http server's thread panicked");
         }
+    }
+
+    /// Refuses new connections, so that clients turn to another node; goes on serving those there
+    /// are. What waits to be accepted is lost, so this comes while clients have no reason to
+    /// connect: before the first connection is closed.
+    pub fn turn_away(&self) {
+        let running = self.running.lock().expect("no holder of this lock panics");
+        let Some((handle, _)) = &*running else { return };
+        // Sends the command when called. An acceptor that looks would call the closed listener an
+        // error.
+        drop(handle.pause());
+        std::thread::sleep(PAUSE);
+        // Where a listener cannot be shut down, connections are accepted until the server stops.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read);
     }
 }

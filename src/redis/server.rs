@@ -20,11 +20,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long connections have to end when the node stops without draining.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a connection that was accepted last has to send a command when the node drains.
+const FIRST_COMMAND: Duration = Duration::from_millis(50);
+
 /// A running port.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
+    /// The listening socket, shared with those that accept.
+    listener: TcpListener,
 }
 
 #[derive(Debug)]
@@ -32,6 +37,8 @@ struct Shared {
     gateway: Arc<Gateway>,
     /// Connections on each worker, so that new ones go where the fewest are.
     load: Vec<AtomicUsize>,
+    /// Is the listener closed, or about to be?
+    is_refusing: AtomicBool,
     is_stopping: AtomicBool,
 }
 
@@ -51,7 +58,12 @@ impl Server {
         let workers = client.workers();
         let gateway = Arc::new(Gateway::new(client, settings, kind, address));
         let load = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        let shared = Arc::new(Shared { gateway, load, is_stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            gateway,
+            load,
+            is_refusing: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+        });
         let (stop, stopped) = watch::channel(false);
         for worker in 0..workers {
             let (listener, shared, stopped) =
@@ -60,7 +72,7 @@ impl Server {
                 actix_rt::spawn(accept(shared, worker, listener, stopped));
             });
         }
-        Ok(Server { shared, stop })
+        Ok(Server { shared, stop, listener })
     }
 
     /// What its connections share.
@@ -73,6 +85,14 @@ impl Server {
         self.shared.gateway.address
     }
 
+    /// Refuses new connections, so that clients turn to another node; goes on serving those there
+    /// are. What waits to be accepted is lost.
+    pub fn turn_away(&self) {
+        self.shared.is_refusing.store(true, Relaxed);
+        // Where a listener cannot be shut down, connections are accepted until the server stops.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read);
+    }
+
     /// Stops accepting and asks connections to end; does not wait.
     pub fn abandon(&self) {
         self.shared.is_stopping.store(true, Relaxed);
@@ -81,8 +101,11 @@ impl Server {
     }
 
     /// Stops accepting; connections end after what they are doing, with `patience` within that
-    /// time. Idempotent; blocks.
+    /// time, and not before the last one accepted had time for a command. Idempotent; blocks.
     pub fn stop(&self, patience: Option<Duration>) {
+        if patience.is_some() && self.shared.gateway.clients.len() > 0 {
+            std::thread::sleep(FIRST_COMMAND);
+        }
         self.abandon();
         let until = Instant::now() + patience.unwrap_or(STOP_TIMEOUT);
         let clients = &self.shared.gateway.clients;
@@ -114,6 +137,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => admit(&shared, worker, stream, peer),
+            Err(_) if shared.is_refusing.load(Relaxed) => return,
             Err(error) => {
                 tracing::warn!(%error, "a redis connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

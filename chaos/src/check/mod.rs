@@ -38,6 +38,8 @@ pub enum Fault {
     ServedWithoutLease,
     /// A member that nobody harmed was taken out.
     Removed,
+    /// An operation got no answer, or was refused, though nodes only left politely.
+    Unanswered,
     /// The register checker's work bound was reached.
     GaveUp,
 }

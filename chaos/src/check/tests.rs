@@ -15,6 +15,7 @@ fn event(kind: Kind, call: Call, value: Option<&str>, at: u64) -> Event {
         value: value.map(Into::into),
         since: Some(1),
         node: None,
+        why: None,
         invoked_us: at * 1000,
         returned_us: at * 1000 + 500,
         is_final: at > 900,
@@ -194,6 +195,8 @@ fn loss_explains_nothing_that_happened_twice_or_was_served_twice() {
         let violation = super::Violation { fault, ..lost_write() };
         assert!(!everything.explains(&violation), "{fault:?}");
         assert!(!Allowance::Copies.explains(&violation), "{fault:?}");
+        let is_anew = fault == Fault::TwoServers;
+        assert_eq!(Allowance::Everything.explains(&violation), is_anew, "{fault:?}");
     }
     let back = super::Violation { fault: Fault::Resurrected, ..lost_write() };
     assert!(everything.explains(&back), "a copy did not hear of the deletion");

@@ -1,0 +1,237 @@
+//! Nodes that are told to leave, come back, or die while they do.
+//!
+//! A node that leaves politely fails no request of a client that tries the next node when a
+//! connection is refused: for these faults every operation without an answer is a violation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::{Method, StatusCode};
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+
+use crate::check::{Fault, Violation};
+use crate::client::{Client, PATIENCE};
+use crate::cluster::{Cluster, name};
+use crate::fault::{Harm, Harmed};
+use crate::history::{Event, Outcome};
+use crate::probe::victim;
+
+/// More than `drain_timeout`.
+const LEAVES_WITHIN: Duration = Duration::from_secs(40);
+/// Slots of which a node is the primary, as it tells itself.
+const PRIMARY: &str = "lariat_slots{role=\"primary\"}";
+/// Slots of which a node's copy is being filled, as it tells itself.
+const IMPORTING: &str = "lariat_slots{role=\"importing\"}";
+/// Written keys of each node.
+const KEYS: usize = 3;
+/// How often a move is looked at, to hit it while it runs.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Does it once to a whole cluster, and waits until the cluster is whole again. What it gives as a
+/// time without writes is the longest between two writes of one key from beginning to end.
+pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Harmed> {
+    let victim = victim(cluster, round, None).await?;
+    let epoch = cluster.view(&[]).await["epoch"].clone();
+    let keys = keys_of_all(cluster, round).await?;
+    let writers = Writers::start(&cluster.client, &keys, cluster.processes.len());
+    match harm {
+        Harm::Sigterm => end(cluster, victim).await?,
+        Harm::Rolling => {
+            for node in 0..cluster.processes.len() {
+                end(cluster, node).await?;
+                cluster.wait_until_whole().await?;
+            }
+        }
+        Harm::SigtermAll => end_all(cluster).await?,
+        Harm::Drain => {
+            drain(cluster, victim, Method::POST).await?;
+            has_left(cluster, victim).await?;
+            cluster.start_node(victim)?;
+        }
+        Harm::DrainBack => stay(cluster, victim).await?,
+        Harm::KillGiving => {
+            leave_until_slots_go(cluster, victim).await?;
+            kill(cluster, victim)?;
+            cluster.start_node(victim)?;
+        }
+        Harm::KillCoordinating => {
+            let coordinator = cluster.coordinator().await.context("nobody coordinates")?;
+            let nodes = cluster.processes.len();
+            let leaver = if victim == coordinator { (victim + 1) % nodes } else { victim };
+            leave_until_slots_go(cluster, leaver).await?;
+            kill(cluster, coordinator)?;
+            has_left(cluster, leaver).await?;
+            cluster.start_node(coordinator)?;
+            cluster.start_node(leaver)?;
+        }
+        Harm::KillImporting => {
+            kill(cluster, victim)?;
+            cluster.start_node(victim)?;
+            until(cluster, victim, IMPORTING, |slots| slots > 0.0).await?;
+            kill(cluster, victim)?;
+            cluster.start_node(victim)?;
+        }
+        _ => bail!("{harm:?} is not done by telling a node"),
+    }
+    cluster.wait_until_whole().await?;
+    let gap = writers.stop().await;
+    let now = &cluster.view(&[]).await["epoch"];
+    ensure!(*now != epoch, "{harm:?} of {} changed no map", name(victim));
+    Ok(Harmed { gaps: vec![gap], violations: Vec::new() })
+}
+
+/// Operations that got no answer, though nobody did harm.
+pub fn unanswered(history: &[Event]) -> Vec<Violation> {
+    let is_unanswered = |event: &&Event| matches!(event.outcome, Outcome::No | Outcome::Maybe);
+    let tell = |event: &Event| {
+        let took = (event.returned_us - event.invoked_us) / 1_000;
+        let why = event.why.as_deref().unwrap_or("no reason is known");
+        let detail = format!("{:?}: {:?} after {took} ms, {why}", event.call, event.outcome);
+        Violation::new(Fault::Unanswered, &event.key, detail)
+    };
+    history.iter().filter(is_unanswered).map(tell).collect()
+}
+
+async fn keys_of_all(cluster: &Cluster, round: usize) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    for (node, slots) in cluster.primaries().await.into_iter().enumerate() {
+        if slots > 0 {
+            keys.extend(cluster.keys_of(node, &format!("polite-{round}"), KEYS).await?);
+        }
+    }
+    Ok(keys)
+}
+
+fn kill(cluster: &mut Cluster, node: usize) -> Result<()> {
+    cluster.processes[node].as_mut().context("the victim runs")?.kill()
+}
+
+/// SIGTERM, exit 0, and a new start.
+async fn end(cluster: &mut Cluster, node: usize) -> Result<()> {
+    cluster.processes[node].as_ref().context("the victim runs")?.signal(Signal::TERM)?;
+    has_left(cluster, node).await?;
+    cluster.start_node(node)
+}
+
+async fn end_all(cluster: &mut Cluster) -> Result<()> {
+    for process in cluster.processes.iter().flatten() {
+        process.signal(Signal::TERM)?;
+    }
+    for node in 0..cluster.processes.len() {
+        has_left(cluster, node).await?;
+    }
+    for node in 0..cluster.processes.len() {
+        cluster.start_node(node)?;
+    }
+    Ok(())
+}
+
+async fn has_left(cluster: &mut Cluster, node: usize) -> Result<()> {
+    let process = cluster.processes[node].as_mut().context("the leaver ran")?;
+    let status = process.ended(LEAVES_WITHIN).await.with_context(|| name(node))?;
+    ensure!(status.success(), "{} was told to leave and ended with {status}", name(node));
+    Ok(())
+}
+
+/// Asks another node.
+async fn drain(cluster: &Cluster, node: usize, method: Method) -> Result<()> {
+    let asked = (node + 1) % cluster.processes.len();
+    let path = format!("/v1/cluster/nodes/{}/drain", name(node));
+    let status = cluster.client.send(method.clone(), asked, &path).await?;
+    ensure!(status == StatusCode::ACCEPTED, "{method} {path}: {status}");
+    Ok(())
+}
+
+async fn leave_until_slots_go(cluster: &Cluster, node: usize) -> Result<()> {
+    let slots = cluster.metric(node, PRIMARY).await?;
+    drain(cluster, node, Method::POST).await?;
+    until(cluster, node, PRIMARY, |now| now < slots).await?;
+    let left = cluster.metric(node, PRIMARY).await?;
+    println!("  {} leaves: {left} of {slots} slots", name(node));
+    Ok(())
+}
+
+/// It begins to leave, and is told to stay before it has.
+async fn stay(cluster: &Cluster, node: usize) -> Result<()> {
+    leave_until_slots_go(cluster, node).await?;
+    drain(cluster, node, Method::DELETE).await?;
+    let begun = Instant::now();
+    loop {
+        let view = cluster.view(&[node]).await;
+        let nodes = view["nodes"].as_array().into_iter().flatten();
+        let states = nodes.filter(|told| told["id"] == *name(node)).map(|told| &told["state"]);
+        if states.into_iter().any(|state| state == "up") {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < LEAVES_WITHIN, "{} was told to stay and is not up", name(node));
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn until(
+    cluster: &Cluster,
+    node: usize,
+    metric: &str,
+    is: impl Fn(f64) -> bool,
+) -> Result<()> {
+    let begun = Instant::now();
+    // A node that has just been started does not answer yet.
+    while !cluster.metric(node, metric).await.is_ok_and(&is) {
+        ensure!(begun.elapsed() < LEAVES_WITHIN, "{metric} of {} did not change", name(node));
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Writes of some keys, one task a key, through all nodes in turn.
+struct Writers {
+    tasks: JoinSet<Duration>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Writers {
+    fn start(client: &Client, keys: &[String], nodes: usize) -> Writers {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        for key in keys {
+            let (client, key, stop) = (client.clone(), key.clone(), stop.clone());
+            tasks.spawn(async move {
+                let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+                let mut node = 0;
+                while !stop.load(Relaxed) {
+                    if client.probe(node, &key, PATIENCE).await {
+                        longest = longest.max(last.elapsed());
+                        last = Instant::now();
+                        tokio::time::sleep(Duration::from_millis(3)).await;
+                    }
+                    node = (node + 1) % nodes;
+                }
+                longest.max(last.elapsed())
+            });
+        }
+        Writers { tasks, stop }
+    }
+
+    async fn stop(self) -> Duration {
+        self.stop.store(true, Relaxed);
+        self.tasks.join_all().await.into_iter().max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Call, Door, Kind};
+
+    #[test]
+    fn an_operation_without_an_answer_is_a_violation() {
+        let event = |outcome| Event::asked("k", Kind::Unique, Call::Get, Door::Http, outcome);
+        let all = [Outcome::Ok, Outcome::Mismatch, Outcome::No, Outcome::Maybe].map(event);
+        let found = unanswered(&all);
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|violation| violation.fault == Fault::Unanswered));
+    }
+}
