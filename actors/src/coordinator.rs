@@ -10,6 +10,8 @@
 //! which it is a copy at once. The slots of which it is primary follow when its last lease must be
 //! over: until then it may still serve them.
 
+mod listing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lease::waited_out;
@@ -43,6 +45,8 @@ pub struct Coordinator {
     members: Vec<Seen>,
     asks: BTreeSet<(Slot, u64, Ask)>,
     joins: Vec<(NodeIx, u64)>,
+    /// Nodes that are to be listed.
+    lists: Vec<Change>,
     /// Starts that want to leave, or to stay after all.
     leaves: BTreeMap<NodeIx, (u64, bool)>,
     /// Who votes on changes now.
@@ -95,6 +99,7 @@ impl Coordinator {
             members,
             asks,
             joins,
+            lists: Vec::new(),
             leaves: BTreeMap::new(),
             voters: BTreeSet::new(),
             planned_at: 0,
@@ -217,6 +222,7 @@ impl Coordinator {
         for node in map.present().filter(|&node| node != me) {
             changes.extend(self.take_out(node, now, lag_ms, map));
         }
+        changes.append(&mut self.lists);
         for &(node, incarnation) in &self.joins {
             // An older start goes first, by the rules of its own lease.
             if !map.member(node).is_present() {
@@ -234,7 +240,8 @@ impl Coordinator {
         }));
         changes.extend(left(map, me, &self.voters));
         let members = &self.members;
-        let is_gone = |node: NodeIx| members[usize::from(node.0)].is_gone;
+        let is_gone =
+            |node: NodeIx| members.get(usize::from(node.0)).is_some_and(|seen| seen.is_gone);
         let mut has_room = false;
         self.asks.retain(|&(slot, stamp, ask)| {
             let row = map.row(slot);
@@ -279,7 +286,13 @@ impl Coordinator {
     /// A start that is seen for the first time counts as heard of and answered now: it may have been
     /// both before this coordinator was elected.
     fn seen(&mut self, node: NodeIx, incarnation: u64, now: Ms) -> &mut Seen {
-        let seen = &mut self.members[usize::from(node.0)];
+        let at = usize::from(node.0);
+        if at >= self.members.len() {
+            // Listed since the election; nobody has start 0.
+            let nobody = Seen { incarnation: 0, heard_at: now, answered_at: now, is_gone: false };
+            self.members.resize(at + 1, nobody);
+        }
+        let seen = &mut self.members[at];
         if seen.incarnation != incarnation {
             *seen = Seen { incarnation, heard_at: now, answered_at: now, is_gone: false };
         }
@@ -311,7 +324,7 @@ mod tests {
     const TIMES: Times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
 
     /// Three members, node 0 elected at 1,000, everybody heard and answered at 1,000.
-    fn start() -> (Coordinator, ClusterMap) {
+    pub(super) fn start() -> (Coordinator, ClusterMap) {
         let map = ClusterMap::from_members(0, (0..3).map(|i| member(i, "")).collect(), 16, 2);
         let starts = (0..3).map(|node| (NodeIx(node), 10)).collect();
         let map = map.apply(1, &[Change::Found { cluster_id: 7, starts }]).0;

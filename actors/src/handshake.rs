@@ -44,6 +44,9 @@ pub enum Purpose {
     Data,
     /// Heartbeats and agreement, between Supervisors.
     Control,
+    /// A node that the other side may not list says who it is. It need not know whom it reaches,
+    /// and its digest is of the settings alone.
+    Enrol,
 }
 
 /// The first message.
@@ -51,7 +54,7 @@ pub enum Purpose {
 pub struct Hello {
     /// Who dials.
     pub from: Identity,
-    /// The id of the node it means to reach.
+    /// The id of the node it means to reach; empty for whoever is there.
     pub to: String,
     /// What the connection is for.
     pub purpose: Purpose,
@@ -96,9 +99,12 @@ pub enum Refusal {
     /// The proof does not fit the secret.
     #[error("its secret differs")]
     Secret,
+    /// The node that was reached has that very id.
+    #[error("the node that was reached has its id")]
+    SameId,
 }
 
-const REFUSALS: [Refusal; 7] = [
+const REFUSALS: [Refusal; 8] = [
     Refusal::Version,
     Refusal::Cluster,
     Refusal::UnknownId,
@@ -106,6 +112,7 @@ const REFUSALS: [Refusal; 7] = [
     Refusal::OldIncarnation,
     Refusal::Placement,
     Refusal::Secret,
+    Refusal::SameId,
 ];
 
 /// The dialling side, between its Hello and the Challenge.
@@ -169,7 +176,8 @@ pub struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     /// Takes a Hello; gives the Challenge to send. `known` gives the highest known incarnation of
-    /// a member (0: none yet), `None` for an id that is not a member.
+    /// a member (0: none yet), `None` for an id that is not a member; `settings` is the digest that a
+    /// node that enrols has to have.
     ///
     /// # Errors
     /// What is wrong with the Hello; a refusal is to be sent ([`refusal`]).
@@ -178,6 +186,7 @@ impl<'a> Listener<'a> {
         hello: &[u8],
         secret: &'a [u8],
         nonce: Nonce,
+        settings: u64,
         known: impl FnOnce(&str) -> Option<u64>,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
         let Hello { from, to, purpose, .. } = decode_hello(hello)?;
@@ -185,14 +194,19 @@ impl<'a> Listener<'a> {
         if from.cluster != me.cluster {
             return refuse(Refusal::Cluster);
         }
-        if to != me.id || from.id == me.id {
+        let enrols = purpose == Purpose::Enrol;
+        if enrols && from.id == me.id {
+            return refuse(Refusal::SameId);
+        }
+        if !(to == me.id || enrols && to.is_empty()) || from.id == me.id {
             return refuse(Refusal::WrongNode);
         }
-        let Some(highest) = known(&from.id) else { return refuse(Refusal::UnknownId) };
-        if from.incarnation < highest {
-            return refuse(Refusal::OldIncarnation);
+        match known(&from.id) {
+            None if !enrols => return refuse(Refusal::UnknownId),
+            Some(highest) if from.incarnation < highest => return refuse(Refusal::OldIncarnation),
+            _ => {}
         }
-        if from.digest != me.digest {
+        if from.digest != if enrols { settings } else { me.digest } {
             return refuse(Refusal::Placement);
         }
         let mut challenge = vec![2];
@@ -277,6 +291,7 @@ fn encode_hello(me: &Identity, to: &str, purpose: Purpose, nonce: &Nonce) -> Vec
     bytes.push(match purpose {
         Purpose::Data => 0,
         Purpose::Control => 1,
+        Purpose::Enrol => 2,
     });
     bytes.extend_from_slice(nonce);
     bytes
@@ -296,6 +311,7 @@ fn decode_hello(bytes: &[u8]) -> Result<Hello, HandshakeError> {
     let purpose = match reader.u8()? {
         0 => Purpose::Data,
         1 => Purpose::Control,
+        2 => Purpose::Enrol,
         _ => return Err(HandshakeError::Malformed),
     };
     let nonce = reader.array()?;
@@ -347,7 +363,7 @@ mod tests {
         let (dialler, hello) = Dialler::start(from, to, Purpose::Control, secrets[0], [1; 32]);
         let known = |id: &str| (id == "a").then_some(100);
         let (listener, challenge) =
-            Listener::start(&node("b"), &hello, secrets[1], [2; 32], known)?;
+            Listener::start(&node("b"), &hello, secrets[1], [2; 32], 9, known)?;
         let (incarnation, proof) = dialler.challenged(&challenge)?;
         assert_eq!(incarnation, 100);
         let (identity, purpose, welcome) = listener.proven(&proof)?;
@@ -379,9 +395,41 @@ mod tests {
     }
 
     #[test]
+    fn who_enrols_may_be_unknown_and_reach_anybody_and_has_the_same_settings() {
+        let enrol = |from: &Identity, to: &str, secret: &'static [u8]| {
+            let (dialler, hello) = Dialler::start(from, to, Purpose::Enrol, secret, [1; 32]);
+            let known = |id: &str| (id == "a").then_some(100);
+            let (listener, challenge) =
+                Listener::start(&node("b"), &hello, b"s", [2; 32], 9, known)?;
+            let (_, proof) = dialler.challenged(&challenge)?;
+            listener.proven(&proof).map(|(identity, purpose, _)| (identity, purpose))
+        };
+        let new = Identity { digest: 9, ..node("new") };
+        for to in ["", "b"] {
+            assert_eq!(enrol(&new, to, b"s"), Ok((new.clone(), Purpose::Enrol)));
+        }
+        let cases = [
+            (Identity { cluster: "other".into(), ..new.clone() }, "", Refusal::Cluster),
+            (Identity { digest: 7, ..new.clone() }, "", Refusal::Placement),
+            (Identity { id: "b".into(), ..new.clone() }, "", Refusal::SameId),
+            (new.clone(), "c", Refusal::WrongNode),
+            (
+                Identity { id: "a".into(), incarnation: 99, ..new.clone() },
+                "",
+                Refusal::OldIncarnation,
+            ),
+        ];
+        for (from, to, refusal) in cases {
+            assert_eq!(enrol(&from, to, b"s"), Err(HandshakeError::Refuse(refusal)));
+        }
+        assert_eq!(enrol(&new, "", b"wrong"), Err(HandshakeError::Refuse(Refusal::Secret)));
+    }
+
+    #[test]
     fn a_recorded_handshake_is_worth_nothing() {
         let (dialler, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
-        let start = |nonce| Listener::start(&node("b"), &hello, b"s", nonce, |_| Some(0)).unwrap();
+        let start =
+            |nonce| Listener::start(&node("b"), &hello, b"s", nonce, 9, |_| Some(0)).unwrap();
         let (first, challenge) = start([2; 32]);
         let (_, proof) = dialler.challenged(&challenge).unwrap();
         assert!(first.proven(&proof).is_ok());
@@ -393,7 +441,7 @@ mod tests {
     fn a_listeners_own_proof_cannot_be_sent_back_to_it() {
         let (_, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
         let (listener, challenge) =
-            Listener::start(&node("b"), &hello, b"s", [2; 32], |_| Some(0)).unwrap();
+            Listener::start(&node("b"), &hello, b"s", [2; 32], 9, |_| Some(0)).unwrap();
         let mut proof = vec![3];
         proof.extend_from_slice(&challenge[challenge.len() - 32..]);
         assert_eq!(listener.proven(&proof), Err(HandshakeError::Refuse(Refusal::Secret)));

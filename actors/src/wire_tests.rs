@@ -6,8 +6,9 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::control::Standing;
-use crate::map::{Ask, NodeIx};
+use crate::control::{Enrol, Enrolled, Standing};
+use crate::joining::Refused;
+use crate::map::{Ask, Details, NodeIx};
 use crate::op::{
     DeadlineTest, Entry, Failure, FailureKind, Part, Precondition, Put, ScanPosition, Tags, Ttl,
     Written,
@@ -181,6 +182,7 @@ fn samples() -> Vec<(&'static str, Message)> {
     .into_iter()
     .chain(control_samples())
     .chain(giving_samples(slot, since, import))
+    .chain(joining_samples())
     .collect()
 }
 
@@ -233,6 +235,32 @@ fn giving_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Messag
         ("leave", Message::Control(leave)),
         ("touch", Message::Replicate { items: vec![touch] }),
     ]
+}
+
+/// What nodes that are not in the cluster file brought.
+fn joining_samples() -> [(&'static str, Message); 6] {
+    let member = crate::map::tests::member(1, "z");
+    let details = Details {
+        http: "h:1".into(),
+        peer: "p:2".into(),
+        redis: "r:3".into(),
+        weight: 0.5,
+        ..member.details()
+    };
+    let standing = Standing { cluster_id: 5, epoch: 6, ..Standing::default() };
+    let (index, added) = (Some(NodeIx(3)), vec![member.clone()]);
+    let enrol = Enrol { details: details.clone(), index, standing, added: added.clone() };
+    let listed = Enrolled::Listed { listed: vec![member], added };
+    let enrolled = |answer| Control::Enrolled { standing, answer };
+    [
+        ("enrol", Control::Enrol(enrol)),
+        ("enrolled", enrolled(listed)),
+        ("enrolled_not_yet", enrolled(Enrolled::NotYet)),
+        ("enrolled_refused", enrolled(Enrolled::Refused(Refused::Elsewhere))),
+        ("list", Control::List { details: details.clone(), needs: None }),
+        ("list_at", Control::List { details, needs: index }),
+    ]
+    .map(|(name, message)| (name, Message::Control(message)))
 }
 
 /// What Supervisors say to each other.

@@ -7,11 +7,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterMap, Member, NodeIx, Row};
+use super::{ClusterMap, Details, MEMBERS_MAX, Member, NodeIx, Row};
 use crate::slot::Slot;
 
 /// Something that happens to a map.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Change {
     /// The first map: these starts of nodes are its members, and all slots start empty where the
     /// ring puts them. Does nothing to a map that has members.
@@ -61,6 +61,15 @@ pub enum Change {
         /// Does it leave?
         leaving: bool,
     },
+    /// A node that is not in the cluster file is listed at this index: at the end of the list, as the
+    /// same node with other details, or in the place of one that is gone. Does nothing while a start
+    /// of whoever is listed there is a member, or when the id is listed elsewhere.
+    List {
+        /// The index.
+        node: NodeIx,
+        /// What it says of itself.
+        details: Details,
+    },
 }
 
 /// A change to one row.
@@ -108,6 +117,7 @@ impl ClusterMap {
                     next.leave(*node, *incarnation, *leaving);
                 }
                 Change::Row { slot, stamp, ask } => next.row(*slot, *stamp, *ask),
+                Change::List { node, details } => next.list(*node, details),
             }
         }
         (next.map, next.summary)
@@ -154,6 +164,23 @@ impl Applying {
         self.map.split &= 2 * self.map.present().count() <= self.map.members.len();
         if was_present {
             self.forget(node);
+        }
+    }
+
+    fn list(&mut self, node: NodeIx, details: &Details) {
+        let at = usize::from(node.0);
+        let members = &mut self.map.members;
+        let end = members.len();
+        let is_elsewhere = members.iter().enumerate().any(|(i, m)| i != at && m.id == details.id);
+        if is_elsewhere || at >= MEMBERS_MAX {
+            return;
+        }
+        let member = Member::new(details.clone());
+        match members.get_mut(at) {
+            // Starts are never used again, whoever had the index before.
+            Some(old) if !old.is_present() => *old = Member { known: old.known, ..member },
+            None if at == end => members.push(member),
+            _ => {}
         }
     }
 

@@ -72,6 +72,7 @@ mod tests {
             known: incarnation,
             http: String::new(),
             peer: String::new(),
+            redis: String::new(),
             weight: 1.0,
             zone: String::new(),
             leaving: false,

@@ -39,6 +39,9 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
             Change::Leave { node: member, leaving: false, .. } => {
                 tracing::info!(%node, epoch, member = name(member), "a node stays after all");
             }
+            Change::List { node: index, details } => {
+                tracing::info!(%node, epoch, member = details.id, index = index.0, peer = details.peer, "a node that is not in the cluster file is listed");
+            }
             Change::Row { .. } => {}
         }
     }
