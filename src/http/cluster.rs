@@ -205,6 +205,8 @@ async fn cluster(context: &Context) -> Value {
     };
     let imports: u64 = stats.iter().flatten().map(imports).sum();
     let coordinator = context.client.coordinator().map(|node| map.member(node).id.as_str());
+    // One that this map does not list yet has no name here.
+    let coordinator = coordinator.filter(|id| !id.is_empty());
     json!({
         "name": context.client.cluster().name,
         "cluster_id": format!("{:016x}", map.cluster_id),
@@ -220,7 +222,7 @@ async fn cluster(context: &Context) -> Value {
 
 fn member(context: &Context, map: &ClusterMap, node: NodeIx, stats: &[Option<NodeStats>]) -> Value {
     let member = map.member(node);
-    let state = match context.client.member_states()[usize::from(node.0)] {
+    let state = match context.client.member_state(node) {
         MemberState::Joining => "joining",
         MemberState::Up if node == context.client.me() && context.client.is_stopping() => "leaving",
         MemberState::Up => "up",

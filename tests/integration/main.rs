@@ -12,6 +12,7 @@ mod failure;
 mod hostile_http;
 mod hostile_peer;
 mod http;
+mod joining;
 mod leaving;
 mod links;
 mod moving;

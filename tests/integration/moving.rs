@@ -14,13 +14,13 @@ const GET: Op = Op::Get { any: false };
 
 /// Clients that count in keys of their own, one after the other, until they are told to stop: each
 /// reads what it wrote before.
-struct Load {
+pub struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<tokio::task::JoinHandle<u64>>,
 }
 
 impl Load {
-    fn start(via: &[Client], name: &str) -> Load {
+    pub fn start(via: &[Client], name: &str) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = via.iter().enumerate().map(|(number, client)| {
             let (client, stop) = (client.clone(), stop.clone());
@@ -45,7 +45,7 @@ impl Load {
     }
 
     /// Stops; every client has to have done something, and nothing may have failed.
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.store(true, Relaxed);
         for client in self.clients {
             assert!(client.await.expect("no request failed") > 10);
@@ -54,7 +54,7 @@ impl Load {
 }
 
 /// Waits until every slot stands where the ring wants it.
-async fn wait_balanced(cluster: &Cluster) {
+pub async fn wait_balanced(cluster: &Cluster) {
     let is_balanced = || async {
         cluster.nodes.iter().flatten().all(|node| {
             let map = node.client().map();
