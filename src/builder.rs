@@ -7,7 +7,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Release;
 use std::time::Duration;
 #[cfg(feature = "http")]
 use std::time::Instant;
@@ -19,7 +18,7 @@ use lariat_actors::op::Acks;
 use lariat_actors::spec::{CacheSpec, MemberSpec, Minority};
 
 use crate::error::Error;
-use crate::node::{Node, on_thread};
+use crate::node::{Cancelled, Node, on_thread};
 use crate::settings::{Config, Mistake, Mistakes, NodeConfig, default_minority};
 
 /// How long an HTTP gateway's workers have to come up.
@@ -444,16 +443,6 @@ impl Builder {
             #[cfg(feature = "redis")]
             redis,
         ))
-    }
-}
-
-/// Tells a thread that starts a node when nobody waits for it any more.
-#[derive(Debug, Default)]
-struct Cancelled(Arc<AtomicBool>);
-
-impl Drop for Cancelled {
-    fn drop(&mut self) {
-        self.0.store(true, Release);
     }
 }
 

@@ -180,6 +180,10 @@ impl Coordinator {
         match map.standing(node, incarnation) {
             Standing::Gone => return Verdict::Gone,
             Standing::Member => return Verdict::Silence,
+            // It has to be listed first.
+            Standing::NotYet if usize::from(node.0) >= map.members.len() => {
+                return Verdict::Silence;
+            }
             Standing::NotYet if self.joins.contains(&(node, incarnation)) => {
                 return Verdict::Silence;
             }

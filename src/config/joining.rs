@@ -66,6 +66,13 @@ pub(super) fn own_node(
     };
     let (http, peer) = (own("LARIAT_HTTP", true), own("LARIAT_PEER", true));
     let (redis, redis_cluster) = (own("LARIAT_REDIS", false), own("LARIAT_REDIS_CLUSTER", false));
+    let others_have = nodes.iter().any(|node| !node.redis_cluster.is_empty());
+    if others_have && redis_cluster.is_empty() {
+        let message = format!(
+            "missing, expected the address of '{id}' for cluster-aware Redis clients, as the others have one"
+        );
+        r.mistake_outside("environment LARIAT_REDIS_CLUSTER", message);
+    }
     let zone = String::new();
     let member = MemberSpec { id: id.to_string(), http, peer, weight: 1.0, zone };
     let (redis_bind, redis_cluster_bind) = (redis.clone(), redis_cluster.clone());

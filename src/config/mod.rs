@@ -231,10 +231,6 @@ fn read_nodes(
             dial,
         });
     }
-    if joins && let Some(own) = joining::own_node(r, environment, id, &nodes) {
-        with_redis_cluster += usize::from(!own.redis_cluster.is_empty());
-        nodes.push(own);
-    }
     if with_redis_cluster > 0 && with_redis_cluster < nodes.len() {
         r.mistake(
             "nodes",
@@ -252,6 +248,9 @@ fn read_nodes(
                 format!("'{peer}' is not a listed node"),
             );
         }
+    }
+    if joins && let Some(own) = joining::own_node(r, environment, id, &nodes) {
+        nodes.push(own);
     }
     nodes
 }

@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use crate::support::PATIENCE;
 
-fn lariat(args: &[&str]) -> Output {
+pub fn lariat(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lariat"));
     command.args(args).env_remove("LARIAT_NODE").stdin(Stdio::null()).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Ports that were free a moment ago.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     let listeners: [TcpListener; N] =
         std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cli;
+mod cli_join;
 mod cluster;
 mod debug;
 mod embed;

@@ -33,7 +33,8 @@ mod tests {
         coordinator.list(list.clone());
         coordinator.list(list.clone());
         assert_eq!(coordinator.propose(1_001, 0, 0, &map), std::slice::from_ref(&list));
-        assert_eq!(coordinator.propose(1_002, 0, 0, &map), []);
+        coordinator.join(node, incarnation, 0, &map);
+        assert_eq!(coordinator.propose(1_002, 0, 0, &map), [], "it is not listed yet");
         let map = map.apply(2, &[list]).0;
         coordinator.join(node, incarnation, 0, &map);
         let admit = Change::Admit { node, incarnation };

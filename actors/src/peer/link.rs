@@ -36,6 +36,8 @@ pub struct PeerLink {
     params: Params,
     router: Addr<Router>,
     backoff: Backoff,
+    /// Whom it dialled last: another node may take the place of one that left.
+    dialled: Option<(String, String)>,
     /// The start of this node that dialled last.
     dialled_as: u64,
     /// Counts connections, so that news of an earlier one are recognised.
@@ -142,6 +144,7 @@ impl PeerLink {
             params,
             router,
             backoff: Backoff::default(),
+            dialled: None,
             dialled_as: 0,
             connection: 0,
             writer: None,
@@ -159,6 +162,7 @@ impl PeerLink {
     fn dial(&mut self, ctx: &mut Context<Self>) {
         let me = ctx.address();
         self.dialled_as = self.shared.incarnation();
+        self.dialled = self.whom.look();
         let (whom, params) = (self.whom.clone(), self.params.clone());
         actix_rt::spawn(async move {
             me.do_send(Dialled(whom.connect(Purpose::Data, &params).await));
@@ -235,6 +239,10 @@ impl PeerLink {
         let silent = self.shared.clock.now().saturating_sub(self.last_heard);
         if silent > self.shared.cluster.failure_timeout_ms {
             self.lose("silent for failure_timeout", ctx);
+            return;
+        }
+        if self.whom.look().is_some_and(|now| self.dialled.as_ref() != Some(&now)) {
+            self.lose("the map lists another node or address", ctx);
             return;
         }
         self.beat += 1;

@@ -65,7 +65,8 @@ impl Supervisor {
         self.join_agreement(None, ctx);
     }
 
-    /// Dials nodes that the map lists and to which there is no line yet.
+    /// Dials nodes that the map lists and to which there is no line yet, and those that have taken the
+    /// place of others.
     pub(super) fn know_all(&mut self, map: &ClusterMap, ctx: &mut Context<Self>) {
         let (Some(governing), Some(params)) = (&mut self.governing, &self.params) else { return };
         for node in governing.lines.len()..map.members.len() {
@@ -79,9 +80,16 @@ impl Supervisor {
                 orders
             });
             governing.lines.add(line);
-            let heard_at = self.shared.clock.now();
-            governing.peers.push(Peer { heard_at, ..Peer::default() });
+            let (heard_at, id) = (self.shared.clock.now(), map.member(peer).id.clone());
+            governing.peers.push(Peer { id, heard_at, ..Peer::default() });
             self.accepted.push(None);
+        }
+        for (node, (peer, member)) in governing.peers.iter_mut().zip(&map.members).enumerate() {
+            if peer.id != member.id {
+                peer.id.clone_from(&member.id);
+                (peer.up, peer.standing, peer.agreed) = (None, None, None);
+                let _ = governing.lines.order(NodeIx(node as u16), Order::Redial);
+            }
         }
     }
 

@@ -9,6 +9,8 @@ use crate::op::Ms;
 /// Another node, as seen over the line that this node dialled to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
+    /// Its id, by the newest map.
+    pub id: String,
     /// The highest start of it that is known.
     pub seen: u64,
     /// The start that it is connected to.
