@@ -39,6 +39,19 @@ async fn wait_ready(cluster: &Cluster, node: usize) {
     .await;
 }
 
+/// Kills a node, and waits until the others have noticed and have all copies again.
+async fn lose(cluster: &mut Cluster, node: usize) {
+    let dead = cluster.client(node).me();
+    cluster.kill(node).await;
+    wait_until("the others have its slots", || async {
+        cluster.nodes.iter().flatten().all(|node| {
+            let map = node.client().map();
+            !map.member(dead).is_present() && map.under_replicated() == 0
+        })
+    })
+    .await;
+}
+
 /// Waits until the running nodes agree on a coordinator, and gives it.
 async fn coordinator(cluster: &Cluster) -> usize {
     let named = || {
@@ -139,13 +152,11 @@ fn a_node_that_joined_dies_and_comes_back_as_another_start_of_the_same_member() 
         wait_ready(&cluster, new).await;
         cluster.wait_whole().await;
         let (me, start) = (cluster.client(new).me(), cluster.client(new).stats().incarnation);
-        cluster.kill(new).await;
-        wait_until("its slots are others'", || async {
-            let map = cluster.client(0).map();
-            !map.member(me).is_present() && map.under_replicated() == 0
+        lose(&mut cluster, new).await;
+        wait_until("it is down", || async {
+            cluster.client(0).member_state(me) == MemberState::Down
         })
         .await;
-        assert_eq!(cluster.client(0).member_state(me), MemberState::Down);
         all_there(&cluster, &keys).await;
         cluster.restart(new).await;
         wait_ready(&cluster, new).await;
@@ -182,15 +193,14 @@ fn a_listed_node_that_restarts_hears_of_those_that_joined_whoever_coordinates() 
         let mut turns = 0;
         while coordinator(&cluster).await < 3 {
             let node = coordinator(&cluster).await;
-            cluster.kill(node).await;
-            cluster.wait_whole().await;
+            lose(&mut cluster, node).await;
             cluster.restart(node).await;
             wait_ready(&cluster, node).await;
             turns += 1;
             assert!(turns < 40, "no node that joined is ever elected");
         }
         // Nobody else tells it of them: its settings list three.
-        cluster.kill(0).await;
+        lose(&mut cluster, 0).await;
         cluster.restart(0).await;
         wait_ready(&cluster, 0).await;
         assert_eq!(cluster.client(0).map().members.len(), 5);

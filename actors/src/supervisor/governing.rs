@@ -15,6 +15,7 @@ use super::moving::Moving;
 use super::peers::Peer;
 use super::{AskRows, Supervisor, TICK_MS};
 use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
+use crate::control::accepted::Accepted;
 use crate::control::line::Order;
 use crate::control::{Control, Standing as Stands};
 use crate::coordinator::{Coordinator, Times};
@@ -111,6 +112,7 @@ impl Supervisor {
         let map = self.shared.map.load_full();
         let (me, start) = (self.shared.me, self.shared.incarnation());
         self.know_all(&map, ctx);
+        self.guests.retain(Accepted::is_open);
         let Some(governing) = &mut self.governing else { return };
         if now >= governing.asked_status_at + STATUS_EVERY_MS {
             governing.asked_status_at = now;
