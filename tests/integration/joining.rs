@@ -274,6 +274,63 @@ fn a_cluster_that_is_founded_anew_lists_the_node_that_was_not_restarted() {
 }
 
 #[test]
+fn a_listed_node_finds_the_cluster_when_only_nodes_that_joined_are_left_of_it() {
+    run(async {
+        let mut cluster = Cluster::start(Shape::default()).await;
+        let keys = fill(&cluster, 100).await;
+        for id in ["x", "y", "z"] {
+            let new = cluster.join(id).await;
+            wait_ready(&cluster, new).await;
+        }
+        wait_balanced(&cluster).await;
+        let id = cluster.client(3).map().cluster_id;
+        for node in 0..3 {
+            cluster.nodes[node].take().unwrap().shutdown().await;
+        }
+        all_there(&cluster, &keys).await;
+        // Two of the file are a majority of it, and might found another cluster.
+        for node in [0, 1] {
+            cluster.restart(node).await;
+        }
+        for node in [0, 1] {
+            wait_ready(&cluster, node).await;
+            assert_eq!(cluster.client(node).map().cluster_id, id);
+        }
+        wait_balanced(&cluster).await;
+        all_there(&cluster, &keys).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_node_whose_place_is_gone_fails_and_gets_another_when_it_starts_again() {
+    run(async {
+        let mut cluster = Cluster::start(Shape::default()).await;
+        for id in ["x", "y"] {
+            let new = cluster.join(id).await;
+            wait_ready(&cluster, new).await;
+        }
+        cluster.wait_whole().await;
+        // Of the nodes of that cluster only the last is left, whose place comes after another's.
+        for node in 0..4 {
+            cluster.kill(node).await;
+        }
+        for node in 0..3 {
+            cluster.restart(node).await;
+        }
+        let lost = cluster.client(4);
+        wait_until("the node has failed", || async { lost.has_failed() }).await;
+        assert!(!lost.has_lease());
+        assert_eq!(cluster.client(0).map().members.len(), 3);
+        cluster.kill(4).await;
+        cluster.restart(4).await;
+        wait_ready(&cluster, 4).await;
+        assert_eq!(cluster.client(4).me(), NodeIx(3));
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn whoever_does_not_belong_is_refused_with_the_reason() {
     run(async {
         let mut cluster =
