@@ -265,7 +265,8 @@ fn what_a_node_that_joins_lacks_is_told() {
     let with_redis = format!("{NODE}redis_cluster = \"127.0.0.1:9\"\n");
     let taken = [OWN[0], ("LARIAT_PEER", "127.0.0.1:2")];
     let open = [OWN[0], ("LARIAT_PEER", "0.0.0.0:2")];
-    let cases: [(&str, &[(&str, &str)], &str); 5] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 5] = [
         (
             NODE,
             &OWN[..1],

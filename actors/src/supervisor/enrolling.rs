@@ -10,6 +10,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::governing::Governing;
+use super::peers::Peer;
 use super::{AskRows, EnrolAccepted, Supervisor};
 use crate::control::accepted::Accepted;
 use crate::control::enrolling::Enrolling;
@@ -23,6 +24,9 @@ const GUESTS_MAX: usize = 32;
 
 /// How long a cluster may serve without listing this node, which runs and asks for it.
 const UNLISTED_MAX_MS: Ms = 10_000;
+
+/// Between two introductions to a cluster that this node wants to join.
+const INTRODUCED_EVERY_MS: Ms = 300;
 
 /// A node says who it is.
 #[derive(Message)]
@@ -120,7 +124,21 @@ impl Supervisor {
         self.shared.tell_routers_of_map();
     }
 
-    /// Tells a peer that does not know this node who it is, and takes in how that one stands.
+    /// Without a place in a map: a cluster that serves may not list this node, whose lines it keeps
+    /// from a time when it had heard of it.
+    pub(super) fn introduce_where_it_counts(&mut self, now: Ms, ctx: &mut Context<Self>) {
+        let Some(governing) = &mut self.governing else { return };
+        if self.shared.details.is_none() || now < governing.introduced_at + INTRODUCED_EVERY_MS {
+            return;
+        }
+        governing.introduced_at = now;
+        let serves = |peer: &Peer| peer.standing.is_some_and(|s| s.cluster_id != 0 && s.has_lease);
+        if let Some(peer) = governing.peers.iter().position(serves) {
+            self.introduce(NodeIx(peer as u16), ctx);
+        }
+    }
+
+    /// Tells a peer that may not know this node who it is, and takes in how that one stands.
     pub(super) fn introduce(&mut self, peer: NodeIx, ctx: &mut Context<Self>) {
         let (Some(details), Some(params)) = (self.shared.details.clone(), self.params.clone())
         else {

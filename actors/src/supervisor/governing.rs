@@ -42,6 +42,8 @@ pub(super) struct Governing {
     pub is_leaving: bool,
     /// Since when a cluster serves that does not list this node, which is not in the file.
     pub unlisted_since: Option<Ms>,
+    /// When this node told a cluster last who it is.
+    pub introduced_at: Ms,
 }
 
 impl Governing {
@@ -58,6 +60,7 @@ impl Governing {
             wishes: Wishes::new(),
             is_leaving: false,
             unlisted_since: None,
+            introduced_at: 0,
         }
     }
 

@@ -89,6 +89,7 @@ impl Supervisor {
                 peer.id.clone_from(&member.id);
                 (peer.up, peer.standing, peer.agreed) = (None, None, None);
                 let _ = governing.lines.order(NodeIx(node as u16), Order::Redial);
+                self.accepted[node] = None;
             }
         }
     }

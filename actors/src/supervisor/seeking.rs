@@ -73,6 +73,7 @@ impl Supervisor {
         } else if step == Step::Join && now >= era.beat_at + interval {
             era.beat_at = now;
             governing.join(|standing| standing.cluster_id != 0);
+            self.introduce_where_it_counts(now, ctx);
         }
         let Some(governing) = &mut self.governing else { return };
         if now >= governing.said_at + SAY_EVERY_MS {
