@@ -356,7 +356,7 @@ pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
         secret: spec.cluster.secret.clone().into(),
         max_frame: max_frame(spec),
         known: Arc::new(move |id: &str| {
-            let node = members.map.load().find(id)?;
+            let node = members.find(id)?;
             Some(members.highest_seen(node))
         }),
     }

@@ -201,13 +201,22 @@ impl Shared {
         map.lists(self.me, &self.id)
     }
 
+    /// The index of a node by its id: by the map, or, beyond its list, by what this node heard of
+    /// before it had that map, which may be one from before others joined.
+    pub fn find(&self, id: &str) -> Option<NodeIx> {
+        let (map, heard) = (self.map.load(), self.unfounded.load());
+        let is_beyond = |node: &NodeIx| usize::from(node.0) >= map.members.len();
+        map.find(id).or_else(|| heard.find(id).filter(is_beyond))
+    }
+
     /// Where to dial a member: looked up in the newest map each time. `None` for this node, and for
     /// one that has no address.
     pub fn whom(self: &Arc<Self>, node: NodeIx) -> Option<Whom> {
         let shared = self.clone();
         let look = move || {
-            let map = shared.map.load();
-            let member = map.member(node);
+            let (map, heard) = (shared.map.load(), shared.unfounded.load());
+            let at = usize::from(node.0);
+            let member = map.members.get(at).or_else(|| heard.members.get(at))?;
             let address = shared.dial.get(&member.id).unwrap_or(&member.peer);
             (!address.is_empty()).then(|| (member.id.clone(), address.clone()))
         };

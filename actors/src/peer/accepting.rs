@@ -52,7 +52,7 @@ pub(crate) fn accept(
             }
             return;
         }
-        let Some(peer) = shared.map.load().find(&identity.id) else { return };
+        let Some(peer) = shared.find(&identity.id) else { return };
         let incarnation = identity.incarnation;
         supervisor.do_send(PeerSeen { peer, incarnation });
         match purpose {
