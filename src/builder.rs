@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 #[cfg(feature = "http")]
 use std::time::Instant;
 
-#[cfg(feature = "http")]
 #[cfg(feature = "http")]
 use lariat_actors::node::Running;
 use lariat_actors::node::{Hosting, StartError};
@@ -19,8 +19,8 @@ use lariat_actors::spec::{CacheSpec, MemberSpec, Minority};
 use lariat_actors::version::Versions;
 
 use crate::error::Error;
-use crate::node::{Node, on_thread};
-use crate::settings::{Config, Mistake, Mistakes, NodeConfig};
+use crate::node::{Cancelled, Node, on_thread};
+use crate::settings::{Config, Mistake, Mistakes, NodeConfig, default_minority};
 
 /// How long an HTTP gateway's workers have to come up.
 #[cfg(feature = "http")]
@@ -98,6 +98,7 @@ pub struct Builder {
     peer_listener: Option<TcpListener>,
     dial: HashMap<String, String>,
     versions: Versions,
+    join: Vec<String>,
     #[cfg(feature = "http")]
     http: Option<TcpListener>,
     #[cfg(any(feature = "http", feature = "redis"))]
@@ -125,6 +126,7 @@ impl Builder {
             peer_listener: None,
             dial: HashMap::new(),
             versions: Versions::CURRENT,
+            join: Vec::new(),
             #[cfg(feature = "http")]
             http: None,
             #[cfg(any(feature = "http", feature = "redis"))]
@@ -165,6 +167,14 @@ impl Builder {
     /// network.
     pub fn member(mut self, member: MemberSpec) -> Self {
         self.members.push(NodeConfig::new(member));
+        self
+    }
+
+    /// Joins a cluster whose file or code does not list this node: members at these peer addresses
+    /// (`host:port`) are asked in turn. [`Builder::member`] names this node alone then. Starting
+    /// waits until the cluster has agreed, and fails when the node is refused.
+    pub fn join(mut self, address: impl Into<String>) -> Self {
+        self.join.push(address.into());
         self
     }
 
@@ -302,7 +312,10 @@ impl Builder {
     /// # Errors
     /// All mistakes of the settings at once, then addresses that cannot be bound.
     pub async fn start(self) -> Result<Node, Error> {
-        on_thread(move || self.start_blocking())
+        // Joining may take as long as the cluster takes to agree, and ends with this future.
+        let cancelled = Cancelled::default();
+        let flag = cancelled.0.clone();
+        on_thread(move || self.start_blocking(flag))
             .await
             .unwrap_or_else(|| Err(Error::Start("the starting thread panicked".into())))
     }
@@ -312,9 +325,13 @@ impl Builder {
             Some(config) => config,
             None => self.load()?,
         };
+        if !config.joins() {
+            config.join.append(&mut self.join);
+        }
         if !self.members.is_empty() {
             config.nodes = std::mem::take(&mut self.members);
-            config.cluster.minority = Minority::of(config.nodes.len());
+            let id = self.id.as_ref().unwrap_or(&config.nodes[0].member.id);
+            config.cluster.minority = default_minority(&config.nodes, config.joins(), Some(id));
         }
         #[cfg(feature = "redis")]
         for (id, address) in self.redis_addresses.drain(..) {
@@ -347,7 +364,8 @@ impl Builder {
         match &self.file {
             Some(path) => {
                 let environment: BTreeMap<String, String> = std::env::vars().collect();
-                Ok(Config::load(Some(path), &environment, self.id.as_deref())?)
+                let id = self.id.as_deref();
+                Ok(Config::load_to_join(Some(path), &environment, id, &self.join)?)
             }
             None => Ok(Config::local()),
         }
@@ -358,13 +376,11 @@ impl Builder {
         Ok(Config::local())
     }
 
-    fn start_blocking(mut self) -> Result<Node, Error> {
+    fn start_blocking(mut self, cancelled: Arc<AtomicBool>) -> Result<Node, Error> {
         let settings = self.settings()?;
-        let mistake = |key: &str, message: String| Mistake {
-            file: None,
-            line: None,
-            key: key.to_string(),
-            message,
+        let mistake = |key: &str, message: String| {
+            let key = key.to_string();
+            Mistake { file: None, line: None, key, message }
         };
         let mut wrong: Vec<Mistake> =
             settings.check().into_iter().map(|(key, message)| mistake(&key, message)).collect();
@@ -384,9 +400,12 @@ impl Builder {
         };
         spec.versions = self.versions;
         spec.dial.extend(self.dial);
+        if let Some(joining) = &mut spec.joining {
+            joining.cancelled = cancelled;
+        }
         spec.peer_listener = match self.peer_listener.take() {
             Some(listener) => Some(listener),
-            None if settings.nodes.len() > 1 => {
+            None if settings.nodes.len() > 1 || settings.joins() => {
                 let address = settings.node(&id).map(|n| n.peer_bind.clone()).unwrap_or_default();
                 Some(
                     TcpListener::bind(&address)

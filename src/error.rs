@@ -19,7 +19,7 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The node's threads could not be started.
+    /// The node's threads could not be started, or the cluster that it joins refuses it.
     #[error("{0}")]
     Start(String),
     /// No cache of this name is declared.

@@ -1,6 +1,8 @@
 //! The embeddable node: a handle on everything that runs.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Release;
 
 use lariat_actors::client::Client;
 use lariat_actors::node::Running;
@@ -181,6 +183,16 @@ impl Drop for Inner {
         // its own end.
         let running = self.running.clone();
         std::thread::spawn(move || running.stop(false));
+    }
+}
+
+/// Tells a thread that starts a node when nobody waits for it any more.
+#[derive(Debug, Default)]
+pub(crate) struct Cancelled(pub Arc<AtomicBool>);
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        self.0.store(true, Release);
     }
 }
 

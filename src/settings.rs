@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use lariat_actors::map::{Details, MEMBERS_MAX};
 use lariat_actors::op::Ms;
-use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, NodeSpec};
+use lariat_actors::spec::{CacheSpec, ClusterSpec, Joining, MemberSpec, Minority, NodeSpec};
 use lariat_actors::version::Versions;
 
 /// Everything that a cluster file says.
@@ -15,6 +16,9 @@ pub struct Config {
     pub cluster: ClusterSpec,
     /// The nodes, in the file's order.
     pub nodes: Vec<NodeConfig>,
+    /// Peer addresses of members, for a node that is not in the file of the others: it asks them to
+    /// let it join. Of `nodes` only its own counts then.
+    pub join: Vec<String>,
     /// Worker threads of each node.
     pub workers: usize,
     /// Shards of each node.
@@ -152,6 +156,7 @@ impl Config {
         Config {
             cluster: spec.cluster,
             nodes: vec![NodeConfig::new(spec.members[0].clone())],
+            join: Vec::new(),
             workers: 1,
             shards: 1,
             max_inflight_bytes: spec.max_inflight_bytes,
@@ -173,10 +178,29 @@ impl Config {
     /// What the node with this id is told when it starts, without its listeners.
     pub fn node_spec(&self, id: &str) -> Option<NodeSpec> {
         let node = self.node(id)?;
+        let members = match self.joins() {
+            // It is told.
+            true => Vec::new(),
+            false => self.nodes.iter().map(|node| node.member.clone()).collect(),
+        };
+        let details = || Details {
+            id: id.to_string(),
+            http: node.member.http.clone(),
+            peer: node.member.peer.clone(),
+            redis: node.redis_cluster.clone(),
+            weight: node.member.weight,
+            zone: node.member.zone.clone(),
+        };
+        let joining = self.joins().then(|| Joining {
+            details: details(),
+            ask: self.join.clone(),
+            cancelled: Default::default(),
+        });
         Some(NodeSpec {
             cluster: self.cluster.clone(),
             id: id.to_string(),
-            members: self.nodes.iter().map(|node| node.member.clone()).collect(),
+            members,
+            joining,
             peer_listener: None,
             dial: node.dial.clone(),
             workers: self.workers,
@@ -185,6 +209,11 @@ impl Config {
             caches: self.caches.clone(),
             versions: Versions::CURRENT,
         })
+    }
+
+    /// Is this a node that is not in the cluster file of the others?
+    pub fn joins(&self) -> bool {
+        !self.join.is_empty()
     }
 
     /// What is wrong with the settings as a whole, whoever made them: (key, message).
@@ -240,7 +269,9 @@ impl Config {
         }
         let nodes = self.nodes.len();
         let factor = |say: &mut dyn FnMut(&str, String), key: &str, copies: usize| {
-            let most = nodes.min(lariat_actors::map::REPLICAS_MAX + 1);
+            // A node that joins does not know how many there are.
+            let there = if self.joins() { MEMBERS_MAX } else { nodes };
+            let most = there.min(lariat_actors::map::REPLICAS_MAX + 1);
             if copies == 0 || copies > most {
                 say(
                     key,
@@ -250,6 +281,9 @@ impl Config {
                 );
             }
         };
+        if nodes > MEMBERS_MAX {
+            say("nodes", format!("{nodes} nodes, expected at most {MEMBERS_MAX}"));
+        }
         factor(&mut say, "cluster.replication_factor", c.replication_factor);
         if c.min_copies == 0 || c.min_copies > c.replication_factor {
             let message = format!(
@@ -279,6 +313,22 @@ impl Config {
         }
         wrong
     }
+}
+
+/// The nodes that the cluster file of the others lists, as far as the defaults need to know: a node
+/// that joins may have a file that lists nobody but itself.
+pub(crate) fn nodes_in_file(nodes: &[NodeConfig], joins: bool, id: Option<&str>) -> usize {
+    let others = nodes.iter().filter(|node| Some(node.member.id.as_str()) != id).count();
+    match (joins, others) {
+        (false, _) => nodes.len(),
+        (true, 0) => 3,
+        (true, others) => others,
+    }
+}
+
+/// The default policy without a majority.
+pub(crate) fn default_minority(nodes: &[NodeConfig], joins: bool, id: Option<&str>) -> Minority {
+    Minority::of(nodes_in_file(nodes, joins, id))
 }
 
 /// Is this address one that only this machine reaches? None at all is.

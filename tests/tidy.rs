@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
-const PURE: [&str; 19] = [
+const PURE: [&str; 20] = [
     "apply",
     "clock",
     "codec",
@@ -14,6 +14,7 @@ const PURE: [&str; 19] = [
     "founding",
     "handshake",
     "holding",
+    "joining",
     "lease",
     "lru",
     "map",

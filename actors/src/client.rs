@@ -205,6 +205,11 @@ impl Client {
         (0..members).map(|index| self.shared.member_state(NodeIx(index))).collect()
     }
 
+    /// The state of one member, as this node sees it.
+    pub fn member_state(&self, node: NodeIx) -> MemberState {
+        self.shared.member_state(node)
+    }
+
     /// The coordinator of the cluster, as far as this node knows.
     pub fn coordinator(&self) -> Option<NodeIx> {
         self.shared.coordinator()
@@ -305,7 +310,9 @@ impl Client {
                 Some(()) => answer.await.unwrap_or_else(|_| vec![None; members]),
                 None => vec![None; members],
             };
-            all[usize::from(shared.me.0)] = Some(shared.stats());
+            if let Some(mine) = all.get_mut(usize::from(shared.me.0)) {
+                *mine = Some(shared.stats());
+            }
             all
         }
     }

@@ -11,6 +11,7 @@
 //! over: until then it may still serve them.
 
 mod left;
+mod listing;
 mod rising;
 mod wants;
 
@@ -51,6 +52,8 @@ pub struct Coordinator {
     members: Vec<Seen>,
     asks: BTreeSet<(Slot, u64, Ask)>,
     joins: Vec<(NodeIx, u64)>,
+    /// Nodes that are to be listed.
+    lists: Vec<Change>,
     /// Starts that want to leave, or to stay after all.
     leaves: BTreeMap<NodeIx, (u64, bool)>,
     /// Who votes on changes now.
@@ -105,6 +108,7 @@ impl Coordinator {
             members,
             asks,
             joins,
+            lists: Vec::new(),
             leaves: BTreeMap::new(),
             voters: BTreeSet::new(),
             planned_at: 0,
@@ -192,6 +196,10 @@ impl Coordinator {
         match map.standing(node, incarnation) {
             Standing::Gone => return Verdict::Gone,
             Standing::Member => return Verdict::Silence,
+            // It has to be listed first.
+            Standing::NotYet if usize::from(node.0) >= map.members.len() => {
+                return Verdict::Silence;
+            }
             Standing::NotYet if self.joins.contains(&(node, incarnation)) => {
                 return Verdict::Silence;
             }
@@ -239,6 +247,7 @@ impl Coordinator {
         for node in map.present().filter(|&node| node != me) {
             changes.extend(self.take_out(node, now, lag_ms, map));
         }
+        changes.append(&mut self.lists);
         for &(node, incarnation) in &self.joins {
             // An older start goes first, by the rules of its own lease.
             let may_come = self.rising.may_admit(node, incarnation, map);
@@ -258,7 +267,8 @@ impl Coordinator {
         changes.extend(left(map, me, &self.voters));
         changes.extend(self.wants.open(map));
         let members = &self.members;
-        let is_gone = |node: NodeIx| members[usize::from(node.0)].is_gone;
+        let is_gone =
+            |node: NodeIx| members.get(usize::from(node.0)).is_some_and(|seen| seen.is_gone);
         let mut has_room = false;
         self.asks.retain(|&(slot, stamp, ask)| {
             let row = map.row(slot);
@@ -306,7 +316,13 @@ impl Coordinator {
     /// A start that is seen for the first time counts as heard of and answered now: it may have been
     /// both before this coordinator was elected.
     fn seen(&mut self, node: NodeIx, incarnation: u64, now: Ms) -> &mut Seen {
-        let seen = &mut self.members[usize::from(node.0)];
+        let at = usize::from(node.0);
+        if at >= self.members.len() {
+            // Listed since the election; nobody has start 0.
+            let nobody = Seen { incarnation: 0, heard_at: now, answered_at: now, is_gone: false };
+            self.members.resize(at + 1, nobody);
+        }
+        let seen = &mut self.members[at];
         if seen.incarnation != incarnation {
             *seen = Seen { incarnation, heard_at: now, answered_at: now, is_gone: false };
         }
@@ -323,7 +339,7 @@ mod tests {
     const TIMES: Times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
 
     /// Three members, node 0 elected at 1,000, everybody heard and answered at 1,000.
-    fn start() -> (Coordinator, ClusterMap) {
+    pub(super) fn start() -> (Coordinator, ClusterMap) {
         let map = ClusterMap::from_members(0, (0..3).map(|i| member(i, "")).collect(), 16, 2);
         let starts = (0..3).map(|node| (NodeIx(node), 10)).collect();
         let map = map.apply(1, &[Change::Found { cluster_id: 7, starts }]).0;
@@ -443,40 +459,6 @@ mod tests {
         }
         map = map.apply(2, &[change]).0;
         assert_eq!(coordinator.propose(1_102, 0, 0, &map), []);
-    }
-
-    #[test]
-    fn a_member_leaves_when_it_holds_nothing_and_votes_no_more() {
-        let (mut coordinator, mut map) = start();
-        let (node, incarnation) = (NodeIx(2), 10);
-        coordinator.leave(node, incarnation, true);
-        let leave = Change::Leave { node, incarnation, leaving: true };
-        for now in [1_100, 1_101] {
-            assert_eq!(coordinator.propose(now, 0, 0, &map), std::slice::from_ref(&leave));
-        }
-        map = map.apply(2, &[leave]).0;
-        assert_eq!(coordinator.propose(1_102, 0, 0, &map), [], "it holds slots");
-        for row in &mut map.rows {
-            row.remove(node);
-            if row.primary == node {
-                row.primary = NodeIx(0);
-            }
-        }
-        coordinator.note_voters([NodeIx(0), node].into());
-        assert_eq!(coordinator.propose(1_103, 0, 0, &map), [], "nothing is agreed without it");
-        coordinator.note_voters([NodeIx(0)].into());
-        let remove = Change::Remove { node, incarnation };
-        assert_eq!(coordinator.propose(1_104, 0, 0, &map), [remove]);
-    }
-
-    #[test]
-    fn the_last_that_stays_cannot_leave() {
-        let (_, mut map) = start();
-        for node in [NodeIx(1), NodeIx(2), NodeIx(0)] {
-            let leave = Change::Leave { node, incarnation: 10, leaving: true };
-            map = map.apply(map.epoch + 1, &[leave]).0;
-        }
-        assert_eq!(map.staying(), [NodeIx(0)]);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub enum Step {
     },
     /// Wait until it has listened for long enough.
     Listen,
+    /// Wait for others to found it: this node is not in the cluster file.
+    Outside,
 }
 
 /// The times and the policy that decide.
@@ -98,6 +100,27 @@ pub fn step(me: NodeIx, known: &[Known], listening_ms: Ms, rules: Rules) -> Step
         first if first == me => Step::Found(with),
         first => Step::WaitFor(first),
     }
+}
+
+/// [`step`] where nodes may have joined that are not in the file, which lists the first `listed` of
+/// `known`. They found nothing and nobody waits for them; but whoever hears of a map, from them too,
+/// joins it.
+pub fn step_beside(
+    me: NodeIx,
+    known: &[Known],
+    listed: usize,
+    listening_ms: Ms,
+    rules: Rules,
+) -> Step {
+    let (file, _) = known.split_at(listed.min(known.len()));
+    let is_other = |node: usize| node != usize::from(me.0);
+    if known.iter().enumerate().any(|(node, k)| is_other(node) && *k == Known::WithMap) {
+        return Step::Join;
+    }
+    if usize::from(me.0) >= listed {
+        return Step::Outside;
+    }
+    step(me, file, listening_ms, rules)
 }
 
 /// Does a node agree to a founder? `agreed` is the start it has agreed to before, if that is not
@@ -160,6 +183,25 @@ mod tests {
         let founder = (NodeIx(0), 7);
         assert!(!agrees(false, 275, 250, None, founder));
         assert!(agrees(false, 276, 250, None, founder));
+    }
+
+    #[test]
+    fn whoever_is_not_in_the_file_founds_nothing_and_is_not_waited_for_but_heard_of() {
+        use Known::{Absent, WithMap, WithoutMap};
+        let beside = |me, known: &[Known]| step_beside(NodeIx(me), known, 3, 276, RULES);
+        for other in [WithoutMap, SILENT, Absent] {
+            let known = [WithoutMap, WithoutMap, WithoutMap, other, other];
+            assert_eq!(beside(0, &known), Step::Found(nodes(&[0, 1, 2])));
+            assert_eq!(beside(3, &known), Step::Outside);
+        }
+        // Two that joined do not make up for two of the file.
+        let known = [WithoutMap, Absent, Absent, WithoutMap, WithoutMap];
+        assert_eq!(beside(0, &known), Step::TooFew { answer: 1, needed: 2 });
+        let known = [WithoutMap, WithoutMap, SILENT, SILENT, WithMap];
+        assert_eq!((beside(0, &known), beside(3, &known)), (Step::Join, Step::Join));
+        // What a node that runs knows of itself does not count.
+        let known = [WithoutMap, WithoutMap, WithoutMap, WithMap];
+        assert_eq!(beside(3, &known), Step::Outside);
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub enum Purpose {
     Data,
     /// Heartbeats and agreement, between Supervisors.
     Control,
+    /// A node that the other side may not list says who it is. It need not know whom it reaches,
+    /// and its digest is of the settings alone.
+    Enrol,
 }
 
 /// The first message.
@@ -58,7 +61,7 @@ pub enum Purpose {
 pub struct Hello {
     /// Who dials.
     pub from: Identity,
-    /// The id of the node it means to reach.
+    /// The id of the node it means to reach; empty for whoever is there.
     pub to: String,
     /// What the connection is for.
     pub purpose: Purpose,
@@ -108,16 +111,20 @@ pub enum Refusal {
     /// The proof does not fit the secret.
     #[error("its secret differs")]
     Secret,
+    /// The node that was reached has that very id.
+    #[error("the node that was reached has its id")]
+    SameId,
 }
 
 /// Those that are no more than a number, which is one more than the index here: 0 is the version.
-const REFUSALS: [Refusal; 6] = [
+const REFUSALS: [Refusal; 7] = [
     Refusal::Cluster,
     Refusal::UnknownId,
     Refusal::WrongNode,
     Refusal::OldIncarnation,
     Refusal::Placement,
     Refusal::Secret,
+    Refusal::SameId,
 ];
 
 /// The dialling side, between its Hello and the Challenge.
@@ -191,7 +198,8 @@ pub struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     /// Takes a Hello; gives the Challenge to send. `known` gives the highest known incarnation of
-    /// a member (0: none yet), `None` for an id that is not a member.
+    /// a member (0: none yet), `None` for an id that is not a member; `settings` is the digest that a
+    /// node that enrols has to have.
     ///
     /// # Errors
     /// What is wrong with the Hello; a refusal is to be sent ([`refusal`]).
@@ -200,6 +208,7 @@ impl<'a> Listener<'a> {
         hello: &[u8],
         secret: &'a [u8],
         nonce: Nonce,
+        settings: u64,
         known: impl FnOnce(&str) -> Option<u64>,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
         let (Hello { from, to, purpose, .. }, version) = decode_hello(hello, me.versions)?;
@@ -207,14 +216,19 @@ impl<'a> Listener<'a> {
         if from.cluster != me.cluster {
             return refuse(Refusal::Cluster);
         }
-        if to != me.id || from.id == me.id {
+        let enrols = purpose == Purpose::Enrol;
+        if enrols && from.id == me.id {
+            return refuse(Refusal::SameId);
+        }
+        if !(to == me.id || enrols && to.is_empty()) || from.id == me.id {
             return refuse(Refusal::WrongNode);
         }
-        let Some(highest) = known(&from.id) else { return refuse(Refusal::UnknownId) };
-        if from.incarnation < highest {
-            return refuse(Refusal::OldIncarnation);
+        match known(&from.id) {
+            None if !enrols => return refuse(Refusal::UnknownId),
+            Some(highest) if from.incarnation < highest => return refuse(Refusal::OldIncarnation),
+            _ => {}
         }
-        if from.digest != me.digest {
+        if from.digest != if enrols { settings } else { me.digest } {
             return refuse(Refusal::Placement);
         }
         let mut challenge = vec![2];
@@ -326,6 +340,7 @@ fn encode_hello(me: &Identity, to: &str, purpose: Purpose, nonce: &Nonce) -> Vec
     bytes.push(match purpose {
         Purpose::Data => 0,
         Purpose::Control => 1,
+        Purpose::Enrol => 2,
     });
     bytes.extend_from_slice(nonce);
     bytes
@@ -352,6 +367,7 @@ fn decode_hello(bytes: &[u8], ours: Versions) -> Result<(Hello, u16), HandshakeE
     let purpose = match reader.u8()? {
         0 => Purpose::Data,
         1 => Purpose::Control,
+        2 => Purpose::Enrol,
         _ => return Err(HandshakeError::Malformed),
     };
     let nonce = reader.array()?;

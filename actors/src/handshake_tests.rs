@@ -10,7 +10,7 @@ fn node(id: &str) -> Identity {
 fn shake(from: &Identity, to: &str, secrets: [&[u8]; 2]) -> Result<Identity, HandshakeError> {
     let (dialler, hello) = Dialler::start(from, to, Purpose::Control, secrets[0], [1; 32]);
     let known = |id: &str| (id == "a").then_some(100);
-    let (listener, challenge) = Listener::start(&node("b"), &hello, secrets[1], [2; 32], known)?;
+    let (listener, challenge) = Listener::start(&node("b"), &hello, secrets[1], [2; 32], 9, known)?;
     let (incarnation, version, proof) = dialler.challenged(&challenge)?;
     assert_eq!((incarnation, version), (100, listener.version()));
     let (identity, purpose, welcome) = listener.proven(&proof)?;
@@ -42,9 +42,36 @@ fn each_mismatch_is_refused_by_name() {
 }
 
 #[test]
+fn who_enrols_may_be_unknown_and_reach_anybody_and_has_the_same_settings() {
+    let enrol = |from: &Identity, to: &str, secret: &'static [u8]| {
+        let (dialler, hello) = Dialler::start(from, to, Purpose::Enrol, secret, [1; 32]);
+        let known = |id: &str| (id == "a").then_some(100);
+        let (listener, challenge) = Listener::start(&node("b"), &hello, b"s", [2; 32], 9, known)?;
+        let (.., proof) = dialler.challenged(&challenge)?;
+        listener.proven(&proof).map(|(identity, purpose, _)| (identity, purpose))
+    };
+    let new = Identity { digest: 9, ..node("new") };
+    for to in ["", "b"] {
+        assert_eq!(enrol(&new, to, b"s"), Ok((new.clone(), Purpose::Enrol)));
+    }
+    let old = Identity { id: "a".into(), incarnation: 99, ..new.clone() };
+    let cases = [
+        (Identity { cluster: "other".into(), ..new.clone() }, "", Refusal::Cluster),
+        (Identity { digest: 7, ..new.clone() }, "", Refusal::Placement),
+        (Identity { id: "b".into(), ..new.clone() }, "", Refusal::SameId),
+        (new.clone(), "c", Refusal::WrongNode),
+        (old, "", Refusal::OldIncarnation),
+    ];
+    for (from, to, refusal) in cases {
+        assert_eq!(enrol(&from, to, b"s"), Err(HandshakeError::Refuse(refusal)));
+    }
+    assert_eq!(enrol(&new, "", b"wrong"), Err(HandshakeError::Refuse(Refusal::Secret)));
+}
+
+#[test]
 fn a_recorded_handshake_is_worth_nothing() {
     let (dialler, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
-    let start = |nonce| Listener::start(&node("b"), &hello, b"s", nonce, |_| Some(0)).unwrap();
+    let start = |nonce| Listener::start(&node("b"), &hello, b"s", nonce, 9, |_| Some(0)).unwrap();
     let (first, challenge) = start([2; 32]);
     let (_, _, proof) = dialler.challenged(&challenge).unwrap();
     assert!(first.proven(&proof).is_ok());
@@ -56,7 +83,7 @@ fn a_recorded_handshake_is_worth_nothing() {
 fn a_listeners_own_proof_cannot_be_sent_back_to_it() {
     let (_, hello) = Dialler::start(&node("a"), "b", Purpose::Data, b"s", [1; 32]);
     let (listener, challenge) =
-        Listener::start(&node("b"), &hello, b"s", [2; 32], |_| Some(0)).unwrap();
+        Listener::start(&node("b"), &hello, b"s", [2; 32], 9, |_| Some(0)).unwrap();
     let mut proof = vec![3];
     proof.extend_from_slice(&challenge[challenge.len() - 32..]);
     assert_eq!(listener.proven(&proof), Err(HandshakeError::Refuse(Refusal::Secret)));
@@ -67,7 +94,7 @@ fn settle(dialler: Versions, listener: Versions) -> Result<u16, HandshakeError> 
     let (a, b) =
         (Identity { versions: dialler, ..node("a") }, Identity { versions: listener, ..node("b") });
     let (dialler, hello) = Dialler::start(&a, "b", Purpose::Data, b"s", [1; 32]);
-    let started = Listener::start(&b, &hello, b"s", [2; 32], |_| Some(0));
+    let started = Listener::start(&b, &hello, b"s", [2; 32], 9, |_| Some(0));
     let (listener, challenge) = match started {
         Ok(started) => started,
         // What the dialler learns of it.

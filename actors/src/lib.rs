@@ -18,6 +18,7 @@ pub mod decimal;
 pub mod founding;
 pub mod handshake;
 pub mod holding;
+pub mod joining;
 pub mod lease;
 pub mod lru;
 pub mod map;

@@ -7,6 +7,8 @@
 //! links to peers, an accept loop for peers, and the worker's shards: shard `s` on worker
 //! `s mod workers`.
 
+#[cfg(feature = "agreement")]
+mod enrolling;
 mod stop;
 
 use std::net::TcpListener;
@@ -22,16 +24,16 @@ use arc_swap::ArcSwap;
 
 use crate::admission::Gate;
 use crate::client::{Client, Inflight};
-use crate::map::{ClusterMap, Member, NodeIx};
+use crate::map::{ClusterMap, Details, MEMBERS_MAX, Member};
 use crate::peer::Params;
-use crate::peer::link::{LinkConfig, PeerLink};
+use crate::peer::link::PeerLink;
 use crate::router::Router;
 use crate::router::gates::CopyGates;
-use crate::router::messages::SetLinks;
+use crate::router::messages::Dial;
 use crate::shard::{Shard, ShardConfig, ShardCounters};
 use crate::shared::{Counters, NO_COORDINATOR, PublishedLease, Registry, ShardHandle, Shared};
 use crate::slot::SLOTS;
-use crate::spec::NodeSpec;
+use crate::spec::{CacheSpec, NodeSpec};
 use crate::supervisor::{FIRST_INSTANCE, Supervisor};
 use crate::time::NodeClock;
 use crate::wire::cache_hash;
@@ -60,6 +62,20 @@ pub enum StartError {
     /// Several members, and a build that knows of no agreement.
     #[error("{0} members are listed, and this build is for one: turn the feature `cluster` on")]
     NoAgreement(usize),
+    /// More members than a map lists.
+    #[error("{0} members are listed, expected at most {MEMBERS_MAX}")]
+    TooManyMembers(usize),
+    /// A node that is not in the cluster file will not become a member.
+    #[error("cannot join the cluster at {address}: {why}")]
+    NotJoined {
+        /// Who was asked.
+        address: String,
+        /// What it said.
+        why: String,
+    },
+    /// Whoever wanted the node to join has given up.
+    #[error("joining the cluster was given up")]
+    Cancelled,
     /// The peer listener could not be used.
     #[error("cannot listen for peers: {0}")]
     Listen(#[from] std::io::Error),
@@ -128,14 +144,19 @@ struct Parts {
 }
 
 /// Starts a node. Blocks until its own workers serve; with [`Hosting::Guests`] it returns at once
-/// and the node serves as soon as enough workers are known.
+/// and the node serves as soon as enough workers are known. A node that is not in the cluster file
+/// is listed first: that blocks until a majority of the cluster has agreed.
 ///
 /// # Errors
 /// What is wrong with the specification, the listener or the threads.
 pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
-    if spec.members.len() > 1 && cfg!(not(feature = "agreement")) {
+    if (spec.members.len() > 1 || spec.joining.is_some()) && cfg!(not(feature = "agreement")) {
         return Err(StartError::NoAgreement(spec.members.len()));
     }
+    #[cfg(feature = "agreement")]
+    let (spec, added) = enrolling::enrol(spec)?;
+    #[cfg(not(feature = "agreement"))]
+    let added = Vec::new();
     let (complete, workers_known) = mpsc::sync_channel(1);
     let workers = Arc::new(Workers {
         wanted: spec.workers,
@@ -144,13 +165,12 @@ pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
         complete,
     });
     let listeners = clone_listeners(&spec)?;
-    let shared = Arc::new(share(&spec)?);
+    let shared = Arc::new(share(&spec, added)?);
     let (started, wait_started) = mpsc::sync_channel(1);
     let own = if hosting == Hosting::Own { spec.workers } else { 0 };
     let params = params(&spec, &shared);
-    let addresses = addresses(&spec, &shared);
     #[cfg(feature = "agreement")]
-    let targets = control_targets(&addresses, &shared, &params);
+    let control = params.clone();
     let thread = thread::Builder::new()
         .name(format!("lariat-{}", spec.id))
         .spawn({
@@ -164,7 +184,7 @@ pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
                     let supervisor = Supervisor::new(
                         shared,
                         #[cfg(feature = "agreement")]
-                        targets,
+                        Some(control),
                     );
                     let _ = tell.send(crate::actor::start(supervisor));
                 });
@@ -195,7 +215,6 @@ pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
         shared: shared.clone(),
         supervisor: supervisor.clone(),
         params,
-        addresses,
         listeners: Mutex::new(listeners),
         links: links.clone(),
         accepting: accepting.clone(),
@@ -238,23 +257,24 @@ impl Running {
     }
 }
 
-pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
+/// `added` are the nodes that the map lists and the cluster file does not.
+pub(crate) fn share(spec: &NodeSpec, added: Vec<Member>) -> Result<Shared, StartError> {
     let clock = NodeClock::new();
-    let incarnation = clock.wall_ms();
-    let members = spec
-        .members
-        .iter()
-        .map(|member| Member {
+    let listed = spec.members.len();
+    if listed + added.len() > MEMBERS_MAX {
+        return Err(StartError::TooManyMembers(listed + added.len()));
+    }
+    let members = spec.members.iter().map(|member| {
+        Member::new(Details {
             id: member.id.clone(),
-            incarnation: 0,
-            known: 0,
             http: member.http.clone(),
             peer: member.peer.clone(),
+            redis: String::new(),
             weight: member.weight,
             zone: member.zone.clone(),
-            leaving: false,
         })
-        .collect();
+    });
+    let members = members.collect();
     let cache_hashes: Vec<u32> = spec.caches.iter().map(|cache| cache_hash(&cache.name)).collect();
     for (index, hash) in cache_hashes.iter().enumerate() {
         if let Some(other) = cache_hashes[..index].iter().position(|h| h == hash) {
@@ -262,19 +282,20 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
             return Err(StartError::CacheNamesCollide(name(other), name(index)));
         }
     }
-    let copies = spec
-        .caches
-        .iter()
-        .map(|cache| cache.replication_factor.unwrap_or(spec.cluster.replication_factor))
-        .max()
-        .unwrap_or(1);
+    let copies = copies(spec);
     let map = ClusterMap::from_members(0, members, spec.cluster.virtual_nodes, copies);
+    let map = map.unfounded(listed, &added);
     let me = map.find(&spec.id).ok_or_else(|| StartError::UnknownId(spec.id.clone()))?;
+    // The clock may have gone back since an earlier start.
+    let incarnation = clock.wall_ms().max(map.member(me).known + 1);
     let map = Arc::new(map);
-    let member_states = (0..map.members.len()).map(|_| 0.into()).collect();
+    let member_states = (0..MEMBERS_MAX).map(|_| 0.into()).collect();
     let shared = Shared {
         id: spec.id.clone(),
         me,
+        listed,
+        details: spec.joining.as_ref().map(|joining| joining.details.clone()),
+        dial: spec.dial.clone(),
         incarnation: incarnation.into(),
         lease: PublishedLease::default(),
         versions: spec.versions,
@@ -285,8 +306,8 @@ pub(crate) fn share(spec: &NodeSpec) -> Result<Shared, StartError> {
         workers: spec.workers,
         started_at: clock.now(),
         clock,
-        seen: map.members.iter().map(|_| AtomicU64::new(0)).collect(),
-        unfounded: map.clone(),
+        seen: (0..MEMBERS_MAX).map(|_| AtomicU64::new(0)).collect(),
+        unfounded: ArcSwap::new(map.clone()),
         map: ArcSwap::new(map),
         begun: (0..SLOTS).map(|_| 0.into()).collect(),
         registry: OnceLock::new(),
@@ -312,44 +333,33 @@ fn clone_listeners(spec: &NodeSpec) -> Result<Vec<TcpListener>, StartError> {
     (0..spec.workers).map(|_| listener.try_clone().map_err(StartError::from)).collect()
 }
 
-/// Where to dial each other member; `None` for this node and for those without an address.
-fn addresses(spec: &NodeSpec, shared: &Shared) -> Vec<Option<String>> {
-    let members = spec.members.iter().enumerate();
-    members
-        .map(|(index, member)| {
-            let address = spec.dial.get(&member.id).unwrap_or(&member.peer).clone();
-            (NodeIx(index as u16) != shared.me && !address.is_empty()).then_some(address)
-        })
-        .collect()
+/// Copies of each slot: as many as the cache with the most has.
+fn copies(spec: &NodeSpec) -> usize {
+    let copies =
+        |cache: &CacheSpec| cache.replication_factor.unwrap_or(spec.cluster.replication_factor);
+    spec.caches.iter().map(copies).max().unwrap_or(1)
 }
 
-#[cfg(feature = "agreement")]
-fn control_targets(
-    addresses: &[Option<String>],
-    shared: &Shared,
-    params: &Params,
-) -> Vec<Option<crate::control::line::Target>> {
-    let map = shared.map.load();
-    let target = |(id, address): (&String, &Option<String>)| {
-        let (id, address, params) = (id.clone(), address.clone()?, params.clone());
-        Some(crate::control::line::Target { id, address, params })
-    };
-    map.members.iter().map(|member| &member.id).zip(addresses).map(target).collect()
+/// The largest frame that a peer may send.
+fn max_frame(spec: &NodeSpec) -> usize {
+    let largest = spec.caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
+    (largest + (4 << 20)) as usize
 }
 
 pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
-    let largest = spec.caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
     let (members, current, speaking) = (shared.clone(), shared.clone(), shared.clone());
+    let file = shared.unfounded.load().unfounded(shared.listed, &[]);
     Params {
         cluster: spec.cluster.name.clone(),
         id: spec.id.clone(),
         incarnation: Arc::new(move || current.incarnation()),
-        digest: shared.map.load().digest(),
+        digest: file.digest(),
+        settings: file.settings(),
         versions: Arc::new(move || speaking.speaks()),
         secret: spec.cluster.secret.clone().into(),
-        max_frame: (largest + (4 << 20)) as usize,
+        max_frame: max_frame(spec),
         known: Arc::new(move |id: &str| {
-            let node = members.map.load().find(id)?;
+            let node = members.find(id)?;
             Some(members.highest_seen(node))
         }),
     }
@@ -360,7 +370,6 @@ struct Plan {
     shared: Arc<Shared>,
     supervisor: Addr<Supervisor>,
     params: Params,
-    addresses: Vec<Option<String>>,
     listeners: Mutex<Vec<TcpListener>>,
     links: Arc<Mutex<Vec<Addr<PeerLink>>>>,
     accepting: Arc<Mutex<Vec<tokio::sync::oneshot::Sender<()>>>>,
@@ -419,33 +428,13 @@ fn populate(plan: &Plan, workers: &[ArbiterHandle]) -> Result<(), StartError> {
 /// Starts a worker's links and its accept loop.
 fn connect(plan: &Plan, worker: &ArbiterHandle, router: Addr<Router>) {
     let listener = plan.listeners.lock().expect("no holder of this lock panics").pop();
-    if listener.is_none() {
-        return;
-    }
-    let targets = plan.addresses.clone();
+    let Some(listener) = listener else { return };
     let (shared, params) = (plan.shared.clone(), plan.params.clone());
-    let (supervisor, links, accepting) =
-        (plan.supervisor.clone(), plan.links.clone(), plan.accepting.clone());
+    let (supervisor, accepting) = (plan.supervisor.clone(), plan.accepting.clone());
+    router.do_send(Dial { params: params.clone(), all: plan.links.clone() });
     worker.spawn_fn(move || {
-        let mine: Vec<Option<Addr<PeerLink>>> = targets
-            .into_iter()
-            .enumerate()
-            .map(|(index, address)| {
-                Some(crate::actor::start(PeerLink::new(LinkConfig {
-                    shared: shared.clone(),
-                    peer: NodeIx(index as u16),
-                    address: address?,
-                    params: params.clone(),
-                    router: router.clone(),
-                })))
-            })
-            .collect();
-        router.do_send(SetLinks(mine.clone()));
-        links.lock().expect("no holder of this lock panics").extend(mine.into_iter().flatten());
-        if let Some(listener) = listener {
-            let (stop, stopped) = tokio::sync::oneshot::channel();
-            accepting.lock().expect("no holder of this lock panics").push(stop);
-            crate::peer::accepting::accept(shared, params, supervisor, router, listener, stopped);
-        }
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        accepting.lock().expect("no holder of this lock panics").push(stop);
+        crate::peer::accepting::accept(shared, params, supervisor, router, listener, stopped);
     });
 }

@@ -3,6 +3,7 @@
 //!
 //! There is one [`Shared`] a node and nothing process-wide, so many nodes fit in one process.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -12,8 +13,9 @@ use arc_swap::ArcSwap;
 
 use crate::admission::Gate;
 use crate::client::{Inflight, MemberState};
-use crate::map::{ClusterMap, Left, NodeIx};
+use crate::map::{ClusterMap, Details, Left, NodeIx};
 use crate::op::{Acks, CacheId, Failure, FailureKind, Ms};
+use crate::peer::Whom;
 use crate::router::messages::MapChanged;
 use crate::router::{self, Router};
 use crate::shard::messages::RowsChanged;
@@ -30,8 +32,14 @@ use crate::version::Versions;
 pub struct Shared {
     /// This node's id.
     pub id: String,
-    /// This node in the map. Members never change their index while membership is fixed.
+    /// This node in the map. It keeps its index for as long as it runs.
     pub me: NodeIx,
+    /// Nodes of the cluster file, the first of every map.
+    pub listed: usize,
+    /// What this node says of itself, if it is not in the cluster file.
+    pub details: Option<Details>,
+    /// Addresses to dial instead of those that the map names, by node id.
+    pub dial: HashMap<String, String>,
     /// See [`Shared::incarnation`].
     pub(crate) incarnation: AtomicU64,
     /// Until when this node may serve; the Supervisor publishes it.
@@ -79,9 +87,10 @@ pub struct Shared {
     pub moves: ArcSwap<Left>,
     /// Has a shard ended so often that it is not made again?
     pub given_up: AtomicBool,
-    /// The map before any cluster is founded: where the ring would put the slots of all members.
-    pub unfounded: Arc<ClusterMap>,
-    /// The highest known start of each member of the cluster file.
+    /// The map before any cluster is founded: where the ring would put the slots of the nodes of the
+    /// cluster file. It lists those too that are known to have joined.
+    pub unfounded: ArcSwap<ClusterMap>,
+    /// The highest known start of each member.
     pub seen: Vec<AtomicU64>,
     /// When the node started, by its own clock.
     pub started_at: Ms,
@@ -195,6 +204,33 @@ impl Shared {
     pub fn highest_seen(&self, node: NodeIx) -> u64 {
         let known = self.map.load().member(node).known;
         self.seen[usize::from(node.0)].load(Relaxed).max(known)
+    }
+
+    /// Does a map list this node? One that it was told of may be older than its joining.
+    pub fn is_listed_in(&self, map: &ClusterMap) -> bool {
+        map.lists(self.me, &self.id)
+    }
+
+    /// The index of a node by its id: by the map, or, beyond its list, by what this node heard of
+    /// before it had that map, which may be one from before others joined.
+    pub fn find(&self, id: &str) -> Option<NodeIx> {
+        let (map, heard) = (self.map.load(), self.unfounded.load());
+        let is_beyond = |node: &NodeIx| usize::from(node.0) >= map.members.len();
+        map.find(id).or_else(|| heard.find(id).filter(is_beyond))
+    }
+
+    /// Where to dial a member: looked up in the newest map each time. `None` for this node, and for
+    /// one that has no address.
+    pub fn whom(self: &Arc<Self>, node: NodeIx) -> Option<Whom> {
+        let shared = self.clone();
+        let look = move || {
+            let (map, heard) = (shared.map.load(), shared.unfounded.load());
+            let at = usize::from(node.0);
+            let member = map.members.get(at).or_else(|| heard.members.get(at))?;
+            let address = shared.dial.get(&member.id).unwrap_or(&member.peer);
+            (!address.is_empty()).then(|| (member.id.clone(), address.clone()))
+        };
+        (node != self.me && look().is_some()).then(|| Whom::new(look))
     }
 
     /// Tells shards and Routers that a newer map is published.

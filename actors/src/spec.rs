@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use crate::map::Details;
 use crate::op::{Acks, Ms};
 use crate::version::Versions;
 
@@ -11,10 +14,13 @@ use crate::version::Versions;
 pub struct NodeSpec {
     /// What holds for the whole cluster.
     pub cluster: ClusterSpec,
-    /// This node's id; one of `members`.
+    /// This node's id; one of `members`, unless it is `joining`.
     pub id: String,
-    /// The nodes of the cluster file, in its order, this one included.
+    /// The nodes of the cluster file, in its order, this one included. A node that is `joining` is
+    /// told them.
     pub members: Vec<MemberSpec>,
+    /// Set for a node that is not in the cluster file.
+    pub joining: Option<Joining>,
     /// The bound peer listener; `None` for a node without network.
     pub peer_listener: Option<TcpListener>,
     /// Addresses to dial instead of the listed ones, by node id.
@@ -30,6 +36,17 @@ pub struct NodeSpec {
     /// The protocol versions that it speaks. Fewer than [`Versions::CURRENT`] make it pass for an
     /// older build, in tests.
     pub versions: Versions,
+}
+
+/// How a node that is not in the cluster file becomes a member.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// What it says of itself.
+    pub details: Details,
+    /// Peer addresses of members, `host:port`, asked in turn.
+    pub ask: Vec<String>,
+    /// Set by whoever does not want it to start any more.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// What holds for the whole cluster.
@@ -163,6 +180,7 @@ impl NodeSpec {
                 weight: 1.0,
                 zone: String::new(),
             }],
+            joining: None,
             peer_listener: None,
             dial: HashMap::new(),
             workers: 1,

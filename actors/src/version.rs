@@ -17,7 +17,8 @@ use crate::control::Control;
 use crate::map::{Change, ClusterMap};
 
 /// The newest version that this build speaks. 2 brought ranges of versions to the handshake, the
-/// version of the map, and pausing moves, weights and zones at run time.
+/// version of the map, pausing moves, weights and zones at run time, and nodes that are not in the
+/// cluster file.
 pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The oldest version that this build understands.
@@ -80,7 +81,10 @@ pub fn of_change(change: &Change) -> u16 {
         | Change::Silence { .. }
         | Change::Row { .. }
         | Change::Leave { .. } => 1,
-        Change::Pause { .. } | Change::Weight { .. } | Change::Zone { .. } => 2,
+        Change::Pause { .. }
+        | Change::Weight { .. }
+        | Change::Zone { .. }
+        | Change::List { .. } => 2,
         // Whoever understands a version understands that it is spoken.
         Change::Version { version } => *version,
     }
@@ -102,7 +106,10 @@ pub fn of_control(message: &Control) -> u16 {
         | Control::Standing(_)
         | Control::Agreed { .. }
         | Control::Leave { .. } => 1,
-        Control::Want { .. } => 2,
+        Control::Want { .. }
+        | Control::Enrol(_)
+        | Control::Enrolled { .. }
+        | Control::List { .. } => 2,
     }
 }
 

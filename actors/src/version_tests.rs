@@ -48,6 +48,7 @@ fn map() -> ClusterMap {
         known: 7 + 10 * i,
         http: "127.0.0.1:8081".into(),
         peer: "127.0.0.1:7201".into(),
+        redis: String::new(),
         weight: 1.5,
         zone: "a".into(),
         leaving: i == 2,
@@ -114,7 +115,7 @@ fn the_handshake_of_version_1_is_followed_to_the_byte_on_both_sides() {
         let (dialler, hello) = Dialler::start(&old, "b", purpose, b"secret", [1; 32]);
         assert_eq!(&hello, part("hello"), "{name}");
         let now = node("b", 200, Versions::CURRENT);
-        let started = Listener::start(&now, part("hello"), b"secret", [2; 32], |_| Some(0));
+        let started = Listener::start(&now, part("hello"), b"secret", [2; 32], 9, |_| Some(0));
         let (listener, challenge) = started.unwrap();
         assert_eq!((&challenge, listener.version()), (part("challenge"), 1));
         let (incarnation, version, proof) = dialler.challenged(part("challenge")).unwrap();

@@ -6,8 +6,9 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::control::Standing;
-use crate::map::{Ask, Change, ClusterMap, NodeIx};
+use crate::control::{Enrol, Enrolled, Standing};
+use crate::joining::Refused;
+use crate::map::{Ask, Change, ClusterMap, Details, NodeIx};
 use crate::op::{
     DeadlineTest, Entry, Failure, FailureKind, Part, Precondition, Put, ScanPosition, Tags, Ttl,
     Written,
@@ -182,6 +183,7 @@ fn samples() -> Vec<(&'static str, Message)> {
     .chain(control_samples())
     .chain(giving_samples(slot, since, import))
     .chain(aged_samples(slot, since, import))
+    .chain(joining_samples())
     .collect()
 }
 
@@ -277,6 +279,32 @@ fn without_ages_a_peer_is_sent_what_it_knows() {
     };
     assert_eq!(bare(hand), items);
     assert_eq!(bare(Message::Replicate { items: items.clone() }), items);
+}
+
+/// What nodes that are not in the cluster file brought.
+fn joining_samples() -> [(&'static str, Message); 6] {
+    let member = crate::map::tests::member(1, "z");
+    let details = Details {
+        http: "h:1".into(),
+        peer: "p:2".into(),
+        redis: "r:3".into(),
+        weight: 0.5,
+        ..member.details()
+    };
+    let standing = Standing { cluster_id: 5, epoch: 6, ..Standing::default() };
+    let (index, added) = (Some(NodeIx(3)), vec![member.clone()]);
+    let enrol = Enrol { details: details.clone(), index, standing, added: added.clone() };
+    let listed = Enrolled::Listed { listed: vec![member], added };
+    let enrolled = |answer| Control::Enrolled { standing, answer };
+    [
+        ("enrol", Control::Enrol(enrol)),
+        ("enrolled", enrolled(listed)),
+        ("enrolled_not_yet", enrolled(Enrolled::NotYet)),
+        ("enrolled_refused", enrolled(Enrolled::Refused(Refused::Elsewhere))),
+        ("list", Control::List { details: details.clone(), needs: None }),
+        ("list_at", Control::List { details, needs: index }),
+    ]
+    .map(|(name, message)| (name, Message::Control(message)))
 }
 
 /// What Supervisors say to each other.

@@ -44,6 +44,11 @@ enum Command {
         /// Which of the file's nodes this is; may be left out when there is one
         #[arg(long)]
         id: Option<String>,
+        /// Join a running cluster whose file does not list this node: ask the member at this peer
+        /// address; repeatable, tried in turn. The node's own addresses come from LARIAT_HTTP,
+        /// LARIAT_PEER, LARIAT_REDIS and LARIAT_REDIS_CLUSTER, or from an entry of its own in FILE
+        #[arg(long, value_name = "HOST:PORT", requires = "id", value_delimiter = ',')]
+        join: Vec<String>,
     },
     /// Check a cluster file; print every mistake with its line
     Check {
@@ -202,7 +207,7 @@ pub fn run() -> ExitCode {
     };
     let result = match cli.command {
         Command::Demo { exit, base_port } => demo::run(exit, base_port),
-        Command::Node { cluster, id } => node::run(cluster, id),
+        Command::Node { cluster, id, join } => node::run(cluster, id, &join),
         Command::Check { cluster } => commands::check(&cluster),
         Command::Config { cluster, id } => commands::config(cluster.as_deref(), id.as_deref()),
         Command::Get { key, to } => commands::get(&to, &key),

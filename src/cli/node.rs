@@ -17,9 +17,10 @@ use tracing_subscriber::EnvFilter;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs a node; SIGTERM or Ctrl-C drains, a second one stops at once.
-pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
+pub fn run(cluster: Option<PathBuf>, id: Option<String>, join: &[String]) -> Result<ExitCode> {
     let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let config = match Config::load(cluster.as_deref(), &environment, id.as_deref()) {
+    let loaded = Config::load_to_join(cluster.as_deref(), &environment, id.as_deref(), join);
+    let config = match loaded {
         Ok(config) => config,
         Err(mistakes) => {
             eprintln!("{mistakes}");
@@ -37,7 +38,10 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
     let index = config.nodes.iter().position(|node| node.member.id == id);
     let index = index.ok_or_else(|| {
         let ids: Vec<&str> = config.nodes.iter().map(|node| node.member.id.as_str()).collect();
-        anyhow!("--id '{id}' is not listed, expected one of {}", ids.join(", "))
+        anyhow!(
+            "--id '{id}' is not listed, expected one of {}, or --join HOST:PORT to join a running cluster",
+            ids.join(", ")
+        )
     })?;
     log();
     for warning in &config.warnings {
@@ -51,7 +55,7 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
     let http = bind(&node.http_bind, "http")?;
     let (http_at, peer_at) = (http.local_addr()?, node.peer_bind.clone());
     let mut builder = Node::builder().id(&id).serve_http(http);
-    if config.nodes.len() > 1 {
+    if config.nodes.len() > 1 || config.joins() {
         builder = builder.peer_listener(bind(&node.peer_bind, "peer")?);
     }
     #[cfg(feature = "redis")]
@@ -70,12 +74,17 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>) -> Result<ExitCode> {
         // Before the node starts, so that an early signal is not lost.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let peers = config.nodes.len() - 1;
-        let node = builder.config(config).start().await?;
+        let node = tokio::select! {
+            node = builder.config(config).start() => node?,
+            // It may wait for the cluster that it joins.
+            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        };
+        let peers = node.client().map().members.len() - 1;
         tracing::info!(node = %id, http = %http_at, peer = %peer_at, redis = %redis_at, peers, "listening");
         tokio::select! {
             () = failed(&node) => {
-                tracing::error!(node = %id, "the supervisor has failed and only a new process mends that, exiting");
+                tracing::error!(node = %id, "the node has failed and only a new process mends that, exiting");
                 return Ok(ExitCode::FAILURE);
             }
             () = left(&node) => {}

@@ -3,6 +3,7 @@
 //! `config` layers the file and the environment; `toml_edit` tells the line of each key. One
 //! [`Reader`] walks the merged tree, notes every mistake and goes on.
 
+mod joining;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,9 @@ use lariat_actors::lru::ENTRIES_MAX;
 use lariat_actors::op::{Acks, MAX_KEY_BYTES};
 use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, Minority};
 
-use crate::settings::{Config, HttpConfig, Mistakes, NodeConfig, RedisConfig, is_local};
+use crate::settings::{
+    Config, HttpConfig, Mistakes, NodeConfig, RedisConfig, is_local, nodes_in_file,
+};
 use crate::units::{format_duration, format_size, parse_duration_ms, parse_size};
 use reader::{Reader, Show};
 
@@ -34,20 +37,48 @@ impl Config {
         environment: &BTreeMap<String, String>,
         id: Option<&str>,
     ) -> Result<Config, Mistakes> {
+        Config::load_to_join(file, environment, id, &[])
+    }
+
+    /// The same for a node that is not in the cluster file of the others and asks the members at
+    /// these peer addresses to let it join. Its own addresses are those of an entry with its id in
+    /// this file, or `LARIAT_HTTP`, `LARIAT_PEER`, `LARIAT_REDIS` and `LARIAT_REDIS_CLUSTER`; other
+    /// entries do not count.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_to_join(
+        file: Option<&Path>,
+        environment: &BTreeMap<String, String>,
+        id: Option<&str>,
+        join: &[String],
+    ) -> Result<Config, Mistakes> {
         let mut reader = Reader::open(file, environment)?;
-        let config = read(&mut reader, environment, id);
+        let config = read(&mut reader, environment, id, join);
         reader.finish()?;
         Ok(config)
     }
 }
 
-fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>) -> Config {
+fn read(
+    r: &mut Reader,
+    environment: &BTreeMap<String, String>,
+    id: Option<&str>,
+    join: &[String],
+) -> Config {
     let defaults = ClusterSpec::default();
-    let nodes = read_nodes(r, environment, id);
+    let joins = !join.is_empty();
+    for address in join {
+        if let Err(problem) = joining::member_address(address) {
+            r.mistake_outside("--join", problem);
+        }
+    }
+    let nodes = read_nodes(r, environment, id, joins);
+    let listed = nodes_in_file(&nodes, joins, id);
     let workers = r.integer("node.workers", cores(), 1, 1024);
     let shards = r.integer("node.shards", workers, 1, 4096);
-    let minority_default = if nodes.len() <= 2 { "available" } else { "refuse" };
-    let replication_default = if r.has_file() { nodes.len().min(2) } else { 1 };
+    let minority_default = if listed <= 2 { "available" } else { "refuse" };
+    let replication_default = if r.has_file() || joins { listed.min(2) } else { 1 };
     let minority = match r.choice("cluster.minority", minority_default, &["refuse", "available"]) {
         "available" => Minority::Available,
         _ => Minority::Refuse,
@@ -86,6 +117,7 @@ fn read(r: &mut Reader, environment: &BTreeMap<String, String>, id: Option<&str>
     let mut config = Config {
         cluster,
         nodes,
+        join: join.to_vec(),
         workers,
         shards,
         max_inflight_bytes,
@@ -110,9 +142,11 @@ fn read_nodes(
     r: &mut Reader,
     environment: &BTreeMap<String, String>,
     id: Option<&str>,
+    joins: bool,
 ) -> Vec<NodeConfig> {
     let count = match r.length("nodes") {
         Some(count) => count,
+        None if joins => 0,
         None if r.has_file() => {
             r.mistake("nodes", "no [[nodes]], expected at least one".into());
             0
@@ -153,7 +187,13 @@ fn read_nodes(
             optional_address,
         );
         let redis_bind = r.text(&key("redis_bind"), Some(&redis), optional_address);
-        let redis_cluster = r.text(&key("redis_cluster"), Some(""), optional_address);
+        let redis_cluster = r.text_or(
+            &key("redis_cluster"),
+            Some(""),
+            own("LARIAT_REDIS_CLUSTER"),
+            "LARIAT_REDIS_CLUSTER",
+            optional_address,
+        );
         let redis_cluster_bind =
             r.text(&key("redis_cluster_bind"), Some(&redis_cluster), optional_address);
         for (name, bind, advertised) in
@@ -209,6 +249,9 @@ fn read_nodes(
                 format!("'{peer}' is not a listed node"),
             );
         }
+    }
+    if joins && let Some(own) = joining::own_node(r, environment, id, &nodes) {
+        nodes.push(own);
     }
     nodes
 }

@@ -122,6 +122,11 @@ impl Reader {
         self.mistakes.push(mistake);
     }
 
+    /// Notes a mistake that is none of the file: of an argument, or of a variable.
+    pub fn mistake_outside(&mut self, key: &str, message: String) {
+        self.mistakes.push(Mistake { file: None, line: None, key: key.into(), message });
+    }
+
     /// The line of a key, or of what contains it.
     fn line(&self, key: &str) -> Option<usize> {
         let mut key = key;

@@ -222,3 +222,87 @@ fn a_capacity_beyond_what_shards_hold_is_warned_of() {
         assert_eq!(config.warnings.len(), warnings, "{:?}", config.warnings);
     }
 }
+
+fn load_to_join(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.toml");
+    std::fs::write(&file, toml).unwrap();
+    let environment: BTreeMap<String, String> =
+        environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    Config::load_to_join(Some(&file), &environment, Some("new"), &["h:7".into()])
+        .map_err(|m| m.to_string().replace(file.to_str().unwrap(), "c.toml"))
+}
+
+const OWN: [(&str, &str); 2] = [("LARIAT_HTTP", "127.0.0.1:51"), ("LARIAT_PEER", "127.0.0.1:71")];
+
+#[test]
+fn a_node_that_joins_is_described_by_the_environment_or_by_an_entry_of_its_own() {
+    let config = load_to_join(NODE, &OWN).unwrap();
+    let own = &config.node("new").unwrap().member;
+    assert_eq!((own.http.as_str(), own.peer.as_str()), ("127.0.0.1:51", "127.0.0.1:71"));
+    let spec = config.node_spec("new").unwrap();
+    assert!(spec.members.is_empty(), "it is told who else there is");
+    assert_eq!(spec.joining.unwrap().details.peer, "127.0.0.1:71");
+    let entry = "[[nodes]]\nid = \"new\"\nhttp = \"127.0.0.1:51\"\npeer = \"127.0.0.1:71\"\nweight = 2.0\nzone = \"z\"\n";
+    for toml in [entry.to_string(), format!("{NODE}{entry}")] {
+        let details = load_to_join(&toml, &[]).unwrap().node_spec("new").unwrap().joining.unwrap();
+        assert_eq!((details.details.weight, details.details.zone.as_str()), (2.0, "z"));
+        assert_eq!(details.ask, ["h:7"]);
+    }
+}
+
+#[test]
+fn a_node_that_joins_has_the_defaults_of_the_file_of_the_others() {
+    let policy = |toml: &str| {
+        let config = load_to_join(toml, &OWN).unwrap();
+        (config.cluster.replication_factor, config.cluster.minority)
+    };
+    let other = |id: &str, port: u16| {
+        format!(
+            "[[nodes]]\nid = \"{id}\"\nhttp = \"127.0.0.1:{port}\"\npeer = \"127.0.0.1:1{port}\"\n"
+        )
+    };
+    let two = other("a", 101) + &other("b", 102);
+    assert_eq!(policy(&two), (2, Minority::Available));
+    assert_eq!(policy(&(two + &other("c", 103))), (2, Minority::Refuse));
+    assert_eq!(policy("[cluster]\nname = \"x\"\n"), (2, Minority::Refuse));
+    let three = load_to_join("[cluster]\nreplication_factor = 3\n", &OWN).unwrap();
+    assert_eq!(three.cluster.replication_factor, 3);
+}
+
+#[test]
+fn what_a_node_that_joins_lacks_is_told() {
+    let with_redis = format!("{NODE}redis_cluster = \"127.0.0.1:9\"\n");
+    let taken = [OWN[0], ("LARIAT_PEER", "127.0.0.1:2")];
+    let open = [OWN[0], ("LARIAT_PEER", "0.0.0.0:2")];
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 5] = [
+        (
+            NODE,
+            &OWN[..1],
+            "environment LARIAT_PEER: missing, expected the address of 'new', which is not listed, or a [[nodes]] entry of its own",
+        ),
+        (NODE, &[OWN[0], ("LARIAT_PEER", "x")], "environment LARIAT_PEER: invalid address 'x'"),
+        (NODE, &taken, "environment LARIAT_PEER: '127.0.0.1:2' is used by 'a' too"),
+        (NODE, &open, "nodes[1].peer: '0.0.0.0:2' is not a loopback address"),
+        (&with_redis, &OWN, "environment LARIAT_REDIS_CLUSTER: missing"),
+    ];
+    for (toml, environment, expected) in cases {
+        let error = load_to_join(toml, environment).unwrap_err();
+        assert!(error.contains(expected), "{expected} is not in:\n{error}");
+    }
+    let join = |id: Option<&str>, address: &str| {
+        let environment = OWN.map(|(k, v)| (k.to_string(), v.to_string())).into();
+        Config::load_to_join(None, &environment, id, &[address.into()]).map_err(|m| m.to_string())
+    };
+    assert!(join(Some("new"), "h:7").is_ok(), "no file is needed");
+    for (id, address, expected) in [
+        (Some("new"), "h", "--join: invalid address 'h', expected host:port"),
+        (Some("new"), "h:0", "--join: invalid address 'h:0', expected a port"),
+        (Some("a b"), "h:7", "--id: invalid name 'a b'"),
+        (None, "h:7", "--join: --id is missing"),
+    ] {
+        let error = join(id, address).unwrap_err();
+        assert!(error.contains(expected), "{expected} is not in:\n{error}");
+    }
+}

@@ -208,6 +208,8 @@ async fn cluster(context: &Context) -> Value {
         stats.iter().flatten().map(of).sum()
     };
     let coordinator = context.client.coordinator().map(|node| map.member(node).id.as_str());
+    // One that this map does not list yet has no name here.
+    let coordinator = coordinator.filter(|id| !id.is_empty());
     json!({
         "name": context.client.cluster().name,
         "cluster_id": format!("{:016x}", map.cluster_id),
@@ -225,7 +227,7 @@ async fn cluster(context: &Context) -> Value {
 
 fn member(context: &Context, map: &ClusterMap, node: NodeIx, stats: &[Option<NodeStats>]) -> Value {
     let member = map.member(node);
-    let state = match context.client.member_states()[usize::from(node.0)] {
+    let state = match context.client.member_state(node) {
         MemberState::Joining => "joining",
         MemberState::Up if node == context.client.me() && context.client.is_stopping() => "leaving",
         MemberState::Up => "up",

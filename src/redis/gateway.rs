@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use lariat_actors::client::{CallOptions, Client};
-use lariat_actors::map::NodeIx;
+use lariat_actors::map::{Member, NodeIx};
 use lariat_actors::op::{CacheId, Ms};
 use lariat_actors::slot::{Slot, slot_of};
 
@@ -56,8 +56,8 @@ pub struct Gateway {
     pub counts: Counts,
     /// When it started.
     pub started: Instant,
-    /// Where each member serves cluster-aware clients, by id.
-    pub addresses: HashMap<String, (String, u16)>,
+    /// Where each node of the file serves cluster-aware clients, by id.
+    addresses: HashMap<String, (String, u16)>,
     topology: ArcSwapOption<Topology>,
 }
 
@@ -73,11 +73,10 @@ impl Gateway {
         }
         databases[0] = Some(CacheId(0));
         let largest = client.caches().iter().map(|cache| cache.max_value).max().unwrap_or(0);
-        let addresses = settings.nodes.iter().filter_map(|node| {
-            let (host, port) = node.redis_cluster.rsplit_once(':')?;
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            Some((node.member.id.clone(), (host.to_string(), port.parse().ok()?)))
-        });
+        let addresses = settings
+            .nodes
+            .iter()
+            .filter_map(|node| Some((node.member.id.clone(), host_and_port(&node.redis_cluster)?)));
         Gateway {
             kind,
             address,
@@ -123,11 +122,16 @@ impl Gateway {
         if primary == self.client.me() {
             return Ok(());
         }
-        let owner = map.members.get(usize::from(primary.0)).map(|member| &member.id);
-        match owner.and_then(|id| self.addresses.get(id)) {
+        match self.address_of(map.member(primary)) {
             Some((host, port)) => Err(format!("MOVED {slot} {host}:{port}").into()),
             None => Err("CLUSTERDOWN Hash slot not served".into()),
         }
+    }
+
+    /// Where a member serves cluster-aware clients: of one that joined the map says it, of the others
+    /// the file.
+    pub fn address_of(&self, member: &Member) -> Option<(String, u16)> {
+        host_and_port(&member.redis).or_else(|| self.addresses.get(&member.id).cloned())
     }
 
     /// How many copies besides the primary have what is written to this slot.
@@ -152,10 +156,17 @@ impl Gateway {
         {
             return known;
         }
-        let made = Arc::new(Topology::new(&self.client, &map, states, &self.addresses));
+        let made =
+            Arc::new(Topology::new(&self.client, &map, states, |member| self.address_of(member)));
         self.topology.store(Some(made.clone()));
         made
     }
+}
+
+fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some((host.to_string(), port.parse().ok()?))
 }
 
 /// The wall clock in milliseconds since 1970.

@@ -3,11 +3,10 @@
 //! Primaries only: clients fix a node's role by the first range it appears in, and here every node
 //! is primary of some slots and holds copies of others.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 
 use lariat_actors::client::{Client, MemberState};
-use lariat_actors::map::{ClusterMap, NodeIx};
+use lariat_actors::map::{ClusterMap, Member, NodeIx};
 use lariat_actors::slot::Slot;
 use sha2::{Digest, Sha256};
 
@@ -43,7 +42,7 @@ impl Topology {
         client: &Client,
         map: &ClusterMap,
         states: Vec<MemberState>,
-        addresses: &HashMap<String, (String, u16)>,
+        address_of: impl Fn(&Member) -> Option<(String, u16)>,
     ) -> Self {
         let cluster = &client.cluster().name;
         let mut nodes: Vec<Node> = map
@@ -52,7 +51,7 @@ impl Topology {
             .zip(&states)
             .enumerate()
             .map(|(index, (member, &state))| {
-                let (host, port) = addresses.get(&member.id).cloned().unwrap_or_default();
+                let (host, port) = address_of(member).unwrap_or_default();
                 let peer_port =
                     member.peer.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
                 Node {

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use crate::support::PATIENCE;
 
-fn lariat(args: &[&str]) -> Output {
+pub fn lariat(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lariat"));
     command.args(args).env_remove("LARIAT_NODE").stdin(Stdio::null()).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Ports that nobody listens on, all different, below those that the system hands out: a test
 /// beside this one takes none of them before they are used. They are looked at by connecting,
 /// because a program that starts at that moment would inherit a bound socket.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     static TURN: AtomicU32 = AtomicU32::new(0);
     std::array::from_fn(|_| {
         loop {

@@ -6,8 +6,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use lariat::actors::codec;
+use lariat::actors::control::{Control, Enrol, Enrolled, Standing};
 use lariat::actors::handshake::{Dialler, Identity, Purpose};
-use lariat::actors::map::NodeIx;
+use lariat::actors::joining::Refused;
+use lariat::actors::map::{Details, NodeIx};
 use lariat::actors::op::{Applied, Failure, Reply};
 use lariat::actors::version::Versions;
 use lariat::actors::wire::{self, Message};
@@ -183,6 +185,92 @@ fn nonsense_from_somebody_who_knows_the_secret_ends_the_connection() {
             stranger.closed(what);
         }
         cluster.wait_equal_copies().await;
+        cluster.stop().await;
+    });
+}
+
+/// Shakes hands with node-1 as a node that nobody knows.
+fn enrol(cluster: &Cluster) -> Stranger {
+    let mut stranger = Stranger::connect(cluster, 0);
+    let digest = cluster.client(0).map().settings();
+    let me = Identity { id: "new".into(), digest, incarnation: u64::MAX, ..identity(cluster) };
+    let nonce = rand::random();
+    let (dialler, hello) = Dialler::start(&me, "", Purpose::Enrol, SECRET, nonce);
+    stranger.send(&framed(&hello));
+    let (.., proof) = dialler.challenged(&stranger.frame()).unwrap();
+    stranger.send(&framed(&proof));
+    dialler.welcomed(&stranger.frame()).unwrap();
+    stranger
+}
+
+fn encoded(message: Control) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    wire::encode(&Message::Control(message), &mut bytes);
+    framed(&bytes)
+}
+
+#[test]
+fn whoever_enrols_can_do_nothing_else_and_nonsense_lists_nobody() {
+    run(async {
+        let cluster = Cluster::start(Shape::default()).await;
+        let details = |id: &str| Details {
+            id: id.into(),
+            http: String::new(),
+            peer: "127.0.0.1:1".into(),
+            redis: String::new(),
+            weight: 1.0,
+            zone: String::new(),
+        };
+        let says = |details| {
+            let standing = Standing::default();
+            encoded(Control::Enrol(Enrol { details, index: None, standing, added: Vec::new() }))
+        };
+        let start = cluster.client(0).map().member(NodeIx(1)).incarnation;
+        let forget = Control::Forget { node: NodeIx(1), incarnation: start };
+        let list = Control::List { details: details("new"), needs: None };
+        let mut beat = Vec::new();
+        wire::encode(&Message::Beat { seq: 1 }, &mut beat);
+        let rows: Vec<(&str, Vec<u8>)> = vec![
+            ("an order of a member", encoded(forget)),
+            ("what members tell the coordinator", encoded(list)),
+            ("a message of data links", framed(&beat)),
+            ("noise", framed(&[250; 64])),
+        ];
+        for (round, (what, bytes)) in rows.into_iter().enumerate() {
+            let mut stranger = enrol(&cluster);
+            stranger.send(&bytes);
+            stranger.closed(what);
+            serves(&cluster, round).await;
+        }
+        let refused = |details| {
+            let mut stranger = enrol(&cluster);
+            stranger.send(&says(details));
+            match wire::decode(&stranger.frame()) {
+                Ok(Message::Control(Control::Enrolled { answer, .. })) => answer,
+                other => panic!("{other:?}"),
+            }
+        };
+        let malformed = [
+            Details { weight: f64::NAN, ..details("new") },
+            Details { weight: 1e300, ..details("new") },
+            Details { zone: "z".repeat(100_000), ..details("new") },
+            details(""),
+        ];
+        for details in malformed {
+            let shown = format!("{details:?}");
+            assert_eq!(refused(details), Enrolled::Refused(Refused::Malformed), "{shown:.200}");
+        }
+        assert_eq!(refused(details("node-2")), Enrolled::Refused(Refused::InFile));
+        // More of them than are listened to: the oldest go, the newest is answered.
+        let mut crowd: Vec<Stranger> = (0..40).map(|_| enrol(&cluster)).collect();
+        let mut newest = crowd.pop().unwrap();
+        newest.send(&says(details("node-3")));
+        newest.frame();
+        for oldest in crowd.into_iter().take(8) {
+            oldest.closed("one of too many");
+        }
+        let map = cluster.client(0).map();
+        assert_eq!((map.members.len(), map.member(NodeIx(1)).incarnation), (3, start));
         cluster.stop().await;
     });
 }

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cli;
+mod cli_join;
 mod cluster;
 mod debug;
 mod embed;
@@ -12,6 +13,7 @@ mod failure;
 mod hostile_http;
 mod hostile_peer;
 mod http;
+mod joining;
 mod leaving;
 mod links;
 mod moving;

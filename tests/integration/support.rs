@@ -83,6 +83,8 @@ pub struct Cluster {
     pub versions: Vec<Versions>,
     shape: Shape,
     members: Vec<MemberSpec>,
+    /// Nodes that every node's settings list; those after them joined.
+    listed: usize,
     /// The proxy between node i and node j, if links go through proxies.
     proxies: Vec<Vec<Option<Proxy>>>,
 }
@@ -115,7 +117,8 @@ impl Cluster {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let nodes = (0..shape.nodes).map(|_| None).collect();
         let versions = (0..shape.nodes).map(shape.versions).collect();
-        let mut cluster = Cluster { nodes, urls, http, versions, shape, members, proxies };
+        let listed = shape.nodes;
+        let mut cluster = Cluster { nodes, urls, http, versions, shape, members, listed, proxies };
         for (i, (peer, http)) in peers.into_iter().zip(https).enumerate() {
             let node = cluster.builder(i).peer_listener(peer).serve_http(http).start().await;
             cluster.nodes[i] = Some(node.unwrap());
@@ -125,7 +128,29 @@ impl Cluster {
         cluster
     }
 
-    fn builder(&self, index: usize) -> Builder {
+    /// A node that nobody's settings list, with listeners of its own; nothing of it runs yet.
+    pub fn stranger(&mut self, id: &str) -> (usize, Builder) {
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (peer, http) = (bind(), bind());
+        let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+        let (id, zone, weight) = (id.to_string(), String::new(), 1.0);
+        let member = MemberSpec { id, http: address(&http), peer: address(&peer), weight, zone };
+        self.urls.push(format!("http://{}", member.http));
+        self.members.push(member);
+        self.nodes.push(None);
+        self.versions.push(Versions::CURRENT);
+        let index = self.nodes.len() - 1;
+        (index, self.builder(index).peer_listener(peer).serve_http(http))
+    }
+
+    /// Has a node join that nobody's settings list; gives its index here.
+    pub async fn join(&mut self, id: &str) -> usize {
+        let (index, builder) = self.stranger(id);
+        self.nodes[index] = Some(builder.start().await.unwrap());
+        index
+    }
+
+    pub fn builder(&self, index: usize) -> Builder {
         let mut builder = Node::builder()
             .id(&self.members[index].id)
             .speaks(self.versions[index])
@@ -142,10 +167,20 @@ impl Cluster {
         if let Some(minority) = self.shape.minority {
             builder = builder.minority(minority);
         }
-        for member in &self.members {
-            builder = builder.member(member.clone());
+        match index < self.listed {
+            true => {
+                for member in &self.members[..self.listed] {
+                    builder = builder.member(member.clone());
+                }
+            }
+            false => {
+                builder = builder.member(self.members[index].clone());
+                for seed in &self.members[..self.listed] {
+                    builder = builder.join(&seed.peer);
+                }
+            }
         }
-        for (other, proxy) in self.proxies[index].iter().enumerate() {
+        for (other, proxy) in self.proxies.get(index).into_iter().flatten().enumerate() {
             if let Some(proxy) = proxy {
                 builder = builder.dial(&self.members[other].id, proxy.address.to_string());
             }

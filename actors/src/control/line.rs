@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Control;
 use crate::handshake::{HandshakeError, Purpose, Refusal};
-use crate::peer::{self, ConnectError, Connection, Params, WriterHandle};
+use crate::peer::{ConnectError, Connection, Params, Whom, WriterHandle};
 use crate::version::of_control;
 use crate::wire::Message as Wire;
 
@@ -61,16 +61,16 @@ pub enum Event {
         refused: bool,
         /// Does the peer know a newer start of this node?
         outdated: bool,
+        /// Does the peer not know this node?
+        unknown: bool,
     },
 }
 
 /// Whom a line connects to, and how.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The peer's id.
-    pub id: String,
     /// Where to dial it.
-    pub address: String,
+    pub whom: Whom,
     /// How to shake hands.
     pub params: Params,
 }
@@ -85,8 +85,7 @@ pub async fn run(
     let mut wait = Duration::ZERO;
     loop {
         let mine = (target.params.incarnation)();
-        let dialling = peer::connect(&target.address, &target.id, Purpose::Control, &target.params);
-        match dialling.await {
+        match target.whom.connect(Purpose::Control, &target.params).await {
             Ok((identity, connection)) => {
                 wait = Duration::ZERO;
                 // What was ordered while it was dialled is late.
@@ -108,11 +107,12 @@ pub async fn run(
             Err(error) => {
                 let refused = matches!(&error,
                     ConnectError::Io(io) if io.kind() == ErrorKind::ConnectionRefused);
-                let outdated = matches!(
-                    &error,
-                    ConnectError::Handshake(HandshakeError::Refused(Refusal::OldIncarnation))
-                );
-                tell(mine, Event::Failed { refused, outdated });
+                let says = |refusal| {
+                    matches!(&error,
+                        ConnectError::Handshake(HandshakeError::Refused(said)) if *said == refusal)
+                };
+                let (outdated, unknown) = (says(Refusal::OldIncarnation), says(Refusal::UnknownId));
+                tell(mine, Event::Failed { refused, outdated, unknown });
                 wait = (wait * 2).clamp(Duration::from_millis(10), WAIT_MAX);
                 let spread = rand::random_range(0..=wait.as_millis() as u64 / 2);
                 let until = tokio::time::Instant::now() + wait + Duration::from_millis(spread);

@@ -6,16 +6,18 @@
 //! delays no heartbeat. A connection belongs to one start of each of its two nodes.
 
 pub mod accepted;
+pub mod enrolling;
 pub mod line;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::map::{Ask, Change, NodeIx};
+use crate::joining::Refused;
+use crate::map::{Ask, Change, Details, Member, NodeIx};
 use crate::op::Ms;
 use crate::slot::Slot;
 
-/// A message between Supervisors. The first group, `Leave` and `Want` travel from the dialling node, the
+/// A message between Supervisors. The first group, `Leave`, `Want`, `Enrol` and `List` travel from the dialling node, the
 /// others are what the accepting one answers. New messages come last: the order is the wire's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Control {
@@ -95,6 +97,51 @@ pub enum Control {
         /// The change that makes it so.
         change: Change,
     },
+    /// A node that is not in the cluster file says who it is, on a connection of its own.
+    Enrol(Enrol),
+    /// The answer to it.
+    Enrolled {
+        /// How the receiver of `Enrol` stands.
+        standing: Standing,
+        /// What it says.
+        answer: Enrolled,
+    },
+    /// A member was asked to have a node listed: for the coordinator.
+    List {
+        /// What the node says of itself.
+        details: Details,
+        /// The index that it has already.
+        needs: Option<NodeIx>,
+    },
+}
+
+/// A node that is not in the cluster file says who it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Enrol {
+    /// What it says of itself.
+    pub details: Details,
+    /// The index that it runs with; `None` before it starts.
+    pub index: Option<NodeIx>,
+    /// How it stands.
+    pub standing: Standing,
+    /// The nodes that its map lists and the cluster file does not; none without a map.
+    pub added: Vec<Member>,
+}
+
+/// What is said to a node that is not in the cluster file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Enrolled {
+    /// It is listed.
+    Listed {
+        /// The nodes of the cluster file, as the file has them.
+        listed: Vec<Member>,
+        /// All others.
+        added: Vec<Member>,
+    },
+    /// Not yet: it asks again.
+    NotYet,
+    /// It will not be.
+    Refused(Refused),
 }
 
 /// How a node stands.

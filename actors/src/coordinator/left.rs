@@ -18,3 +18,43 @@ pub(super) fn left(map: &ClusterMap, me: NodeIx, voters: &BTreeSet<NodeIx>) -> V
     let left = map.present().filter(is_leaving).filter(holds_nothing);
     left.map(|node| Change::Remove { node, incarnation: map.member(node).incarnation }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::start;
+    use super::*;
+
+    #[test]
+    fn a_member_leaves_when_it_holds_nothing_and_votes_no_more() {
+        let (mut coordinator, mut map) = start();
+        let (node, incarnation) = (NodeIx(2), 10);
+        coordinator.leave(node, incarnation, true);
+        let leave = Change::Leave { node, incarnation, leaving: true };
+        for now in [1_100, 1_101] {
+            assert_eq!(coordinator.propose(now, 0, 0, &map), std::slice::from_ref(&leave));
+        }
+        map = map.apply(2, &[leave]).0;
+        assert_eq!(coordinator.propose(1_102, 0, 0, &map), [], "it holds slots");
+        for row in &mut map.rows {
+            row.remove(node);
+            if row.primary == node {
+                row.primary = NodeIx(0);
+            }
+        }
+        coordinator.note_voters([NodeIx(0), node].into());
+        assert_eq!(coordinator.propose(1_103, 0, 0, &map), [], "nothing is agreed without it");
+        coordinator.note_voters([NodeIx(0)].into());
+        let remove = Change::Remove { node, incarnation };
+        assert_eq!(coordinator.propose(1_104, 0, 0, &map), [remove]);
+    }
+
+    #[test]
+    fn the_last_that_stays_cannot_leave() {
+        let (_, mut map) = start();
+        for node in [NodeIx(1), NodeIx(2), NodeIx(0)] {
+            let leave = Change::Leave { node, incarnation: 10, leaving: true };
+            map = map.apply(map.epoch + 1, &[leave]).0;
+        }
+        assert_eq!(map.staying(), [NodeIx(0)]);
+    }
+}

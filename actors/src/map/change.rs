@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterMap, Member, NodeIx, Row};
+use super::{ClusterMap, Details, MEMBERS_MAX, Member, NodeIx, Row};
 use crate::slot::Slot;
 
 /// Something that happens to a map.
@@ -85,6 +85,15 @@ pub enum Change {
         /// The zone.
         zone: String,
     },
+    /// A node that is not in the cluster file is listed at this index: at the end of the list, as the
+    /// same node with other details, or in the place of one that is gone. Does nothing while a start
+    /// of whoever is listed there is a member, or when the id is listed elsewhere.
+    List {
+        /// The index.
+        node: NodeIx,
+        /// What it says of itself.
+        details: Details,
+    },
 }
 
 /// A change to one row.
@@ -136,6 +145,7 @@ impl ClusterMap {
                 Change::Pause { .. } | Change::Weight { .. } | Change::Zone { .. } => {
                     next.grant(change);
                 }
+                Change::List { node, details } => next.list(*node, details),
             }
         }
         (next.map, next.summary)
@@ -182,6 +192,23 @@ impl Applying {
         self.map.split &= 2 * self.map.present().count() <= self.map.members.len();
         if was_present {
             self.forget(node);
+        }
+    }
+
+    fn list(&mut self, node: NodeIx, details: &Details) {
+        let at = usize::from(node.0);
+        let members = &mut self.map.members;
+        let end = members.len();
+        let is_elsewhere = members.iter().enumerate().any(|(i, m)| i != at && m.id == details.id);
+        if is_elsewhere || at >= MEMBERS_MAX {
+            return;
+        }
+        let member = Member::new(details.clone());
+        match members.get_mut(at) {
+            // Starts are never used again, whoever had the index before.
+            Some(old) if !old.is_present() => *old = Member { known: old.known, ..member },
+            None if at == end => members.push(member),
+            _ => {}
         }
     }
 

@@ -4,6 +4,7 @@
 //! replaced as a whole and shared by reference.
 
 mod change;
+mod member;
 mod plan;
 mod progress;
 mod row;
@@ -13,6 +14,7 @@ mod voters;
 mod wish;
 
 pub use change::{Ask, Change, Summary};
+pub use member::{Details, MEMBERS_MAX, Member};
 pub use plan::{Pace, Placed, gives, plan};
 pub use progress::{Left, Progress, slots_left};
 pub use row::{REPLICAS_MAX, Row};
@@ -40,7 +42,9 @@ pub struct ClusterMap {
     pub epoch: u64,
     /// Did a minority found it from what it held? Then it yields to a map of a majority.
     pub split: bool,
-    /// The nodes that were ever listed; those whose start is a member are present.
+    /// The nodes of the cluster file in its order, then those that joined without being in it;
+    /// those whose start is a member are present.
+    #[serde(with = "member::first")]
     pub members: Vec<Member>,
     /// Points of a node of weight 1 on the ring.
     pub virtual_nodes: u32,
@@ -59,44 +63,6 @@ pub struct ClusterMap {
 
 fn first_version() -> u16 {
     FIRST_VERSION
-}
-
-/// A node as the map names it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its id.
-    pub id: String,
-    /// Its start; 0 while no start of it is a member.
-    pub incarnation: u64,
-    /// The newest start of it that was ever a member.
-    pub known: u64,
-    /// Advertised HTTP address.
-    pub http: String,
-    /// Advertised peer address.
-    pub peer: String,
-    /// Its share of the slots relative to others.
-    pub weight: f64,
-    /// Its failure zone.
-    pub zone: String,
-    /// Is its start on its way out? It is given nothing and gives away what it has.
-    pub leaving: bool,
-}
-
-impl Member {
-    /// Is a start of it a member?
-    pub fn is_present(&self) -> bool {
-        self.incarnation != 0
-    }
-
-    fn on_ring(&self) -> RingNode {
-        RingNode { id: self.id.clone(), weight: self.weight, zone: self.zone.clone() }
-    }
-
-    fn start(&mut self, incarnation: u64) {
-        self.incarnation = incarnation;
-        self.leaving = false;
-        self.known = self.known.max(incarnation);
-    }
 }
 
 /// What a start of a node is to a map.
@@ -204,9 +170,20 @@ impl ClusterMap {
         &self.rows[usize::from(slot)]
     }
 
-    /// The member with this index.
+    /// The member with this index. One that this map does not list yet is nobody: no start of it is
+    /// a member.
     pub fn member(&self, node: NodeIx) -> &Member {
-        &self.members[usize::from(node.0)]
+        self.members.get(usize::from(node.0)).unwrap_or(&member::NOBODY)
+    }
+
+    /// Does it list a node of this id at this index?
+    pub fn lists(&self, node: NodeIx, id: &str) -> bool {
+        self.members.get(usize::from(node.0)).is_some_and(|member| member.id == id)
+    }
+
+    /// The nodes after the first `listed`, which are those of the cluster file.
+    pub fn added(&self, listed: usize) -> &[Member] {
+        self.members.get(listed..).unwrap_or_default()
     }
 
     /// The index of the member with this id.
@@ -263,5 +240,23 @@ impl ClusterMap {
             row.replicas().for_each(|node| hash.update(&node.0.to_le_bytes()));
         }
         hash.digest()
+    }
+
+    /// A digest of what every node of the cluster has to be told alike, whatever its file lists.
+    pub fn settings(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(&self.virtual_nodes.to_le_bytes());
+        hash.update(&(self.copies as u64).to_le_bytes());
+        hash.digest()
+    }
+
+    /// The map before any cluster is founded, of a cluster file of which this one lists the first
+    /// `listed` nodes, and of others that are known to have joined.
+    pub fn unfounded(&self, listed: usize, added: &[Member]) -> Self {
+        let (file, _) = self.members.split_at(listed.min(self.members.len()));
+        let nobody =
+            |member: &Member| Member { known: member.known, ..Member::new(member.details()) };
+        let members = file.iter().chain(added).map(nobody).collect();
+        ClusterMap { members, ..self.clone() }
     }
 }

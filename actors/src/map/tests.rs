@@ -10,6 +10,7 @@ pub(crate) fn member(i: usize, zone: &str) -> Member {
         known: 0,
         http: String::new(),
         peer: String::new(),
+        redis: String::new(),
         weight: 1.0,
         zone: zone.to_string(),
         leaving: false,

@@ -14,7 +14,7 @@ use crate::op::Ms;
 use crate::router::Router;
 use crate::router::messages::Opened;
 use crate::shared::Shared;
-use crate::supervisor::{ControlAccepted, PeerSeen, Supervisor};
+use crate::supervisor::{ControlAccepted, EnrolAccepted, PeerSeen, Supervisor};
 
 /// Refused peers are logged once in this time, and always counted.
 const REFUSALS_LOGGED_EVERY_MS: Ms = 1_000;
@@ -43,7 +43,16 @@ pub(crate) fn accept(
     };
     let on_connection = move |accepted: Accepted| {
         let Accepted { identity, mine, purpose, connection } = accepted;
-        let Some(peer) = shared.map.load().find(&identity.id) else { return };
+        if purpose == Purpose::Enrol {
+            match connection.detach() {
+                Ok(connection) => supervisor.do_send(EnrolAccepted { connection }),
+                Err(error) => {
+                    tracing::warn!(node = %shared.id, %error, "cannot pass a connection on")
+                }
+            }
+            return;
+        }
+        let Some(peer) = shared.find(&identity.id) else { return };
         let (incarnation, version) = (identity.incarnation, connection.version());
         supervisor.do_send(PeerSeen { peer, incarnation, version });
         match purpose {
@@ -60,7 +69,7 @@ pub(crate) fn accept(
                 }
             },
             // It belongs to a start of this node that is over.
-            Purpose::Data => {}
+            Purpose::Data | Purpose::Enrol => {}
         }
     };
     let listening = listen(listener, params, on_connection, on_refused);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 
-use super::{Backoff, ConnectError, Connection, Params, PeerIdentity, WriterHandle};
+use super::{Backoff, ConnectError, Connection, Params, PeerIdentity, Whom, WriterHandle};
 use crate::handshake::Purpose;
 use crate::map::NodeIx;
 use crate::op::Ms;
@@ -33,10 +33,12 @@ const ITEMS_BYTES: usize = 1 << 20;
 pub struct PeerLink {
     shared: Arc<Shared>,
     peer: NodeIx,
-    address: String,
+    whom: Whom,
     params: Params,
     router: Addr<Router>,
     backoff: Backoff,
+    /// Whom it dialled last: another node may take the place of one that left.
+    dialled: Option<(String, String)>,
     /// The start of this node that dialled last.
     dialled_as: u64,
     /// Counts connections, so that news of an earlier one are recognised.
@@ -125,7 +127,7 @@ pub struct LinkConfig {
     /// The peer.
     pub peer: NodeIx,
     /// Where to dial it.
-    pub address: String,
+    pub whom: Whom,
     /// How to shake hands.
     pub params: Params,
     /// This thread's Router.
@@ -135,14 +137,15 @@ pub struct LinkConfig {
 impl PeerLink {
     /// A link that dials as soon as it starts.
     pub fn new(config: LinkConfig) -> Self {
-        let LinkConfig { shared, peer, address, params, router } = config;
+        let LinkConfig { shared, peer, whom, params, router } = config;
         PeerLink {
             shared,
             peer,
-            address,
+            whom,
             params,
             router,
             backoff: Backoff::default(),
+            dialled: None,
             dialled_as: 0,
             connection: 0,
             writer: None,
@@ -160,10 +163,10 @@ impl PeerLink {
     fn dial(&mut self, ctx: &mut Context<Self>) {
         let me = ctx.address();
         self.dialled_as = self.shared.incarnation();
-        let (address, params) = (self.address.clone(), self.params.clone());
-        let peer_id = self.peer_id();
+        self.dialled = self.whom.look();
+        let (whom, params) = (self.whom.clone(), self.params.clone());
         actix_rt::spawn(async move {
-            me.do_send(Dialled(super::connect(&address, &peer_id, Purpose::Data, &params).await));
+            me.do_send(Dialled(whom.connect(Purpose::Data, &params).await));
         });
     }
 
@@ -239,6 +242,10 @@ impl PeerLink {
             self.lose("silent for failure_timeout", ctx);
             return;
         }
+        if self.whom.look().is_some_and(|now| self.dialled.as_ref() != Some(&now)) {
+            self.lose("the map lists another node or address", ctx);
+            return;
+        }
         self.beat += 1;
         let beat = Wire::Beat { seq: self.beat };
         self.send(&beat, ctx);
@@ -302,7 +309,7 @@ impl Handler<Dialled> for PeerLink {
                 self.shared.counters.peer_connect_failures.add(1);
                 if self.backoff.failures() == 0 || error.is_handshake() {
                     let peer = self.peer_id();
-                    tracing::warn!(node = %self.shared.id, %peer, address = %self.address, %error,
+                    tracing::warn!(node = %self.shared.id, %peer, address = %self.whom.address(), %error,
                         "cannot connect to peer");
                 }
                 self.dial_later(ctx);

@@ -60,6 +60,8 @@ pub struct Params {
     pub digest: u64,
     /// Tells the protocol versions that this node understands in its cluster.
     pub versions: Arc<dyn Fn() -> Versions + Send + Sync>,
+    /// Digest of the settings that every node of the cluster has to have, whatever its file lists.
+    pub settings: u64,
     /// The shared secret.
     pub secret: Arc<[u8]>,
     /// The largest frame after the handshake, in bytes.
@@ -68,16 +70,56 @@ pub struct Params {
     pub known: KnownMembers,
 }
 
+/// Whom to dial, looked up anew each time: the id and the address of a node.
+#[derive(Clone)]
+pub struct Whom(Arc<dyn Fn() -> Option<(String, String)> + Send + Sync>);
+
+impl Whom {
+    /// What `look` says; `None` while no such node is known.
+    pub fn new(look: impl Fn() -> Option<(String, String)> + Send + Sync + 'static) -> Self {
+        Whom(Arc::new(look))
+    }
+
+    /// The id and the address now.
+    pub fn look(&self) -> Option<(String, String)> {
+        (self.0)()
+    }
+
+    /// Dials the node that is meant now.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(
+        &self,
+        purpose: Purpose,
+        params: &Params,
+    ) -> Result<(PeerIdentity, Connection), ConnectError> {
+        let (id, address) = self.look().ok_or(ConnectError::Nobody)?;
+        connect(&address, &id, purpose, params).await
+    }
+
+    /// The address, for people.
+    pub fn address(&self) -> String {
+        self.look().map_or_else(|| "(none)".into(), |(_, address)| address)
+    }
+}
+
+impl fmt::Debug for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Whom").field(&(self.0)()).finish()
+    }
+}
+
 /// Looks up the highest known incarnation of a member.
 pub type KnownMembers = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
 
 impl Params {
-    fn identity(&self) -> Identity {
+    fn identity(&self, purpose: Purpose) -> Identity {
         Identity {
             cluster: self.cluster.clone(),
             id: self.id.clone(),
             incarnation: (self.incarnation)(),
-            digest: self.digest,
+            digest: if purpose == Purpose::Enrol { self.settings } else { self.digest },
             versions: (self.versions)(),
         }
     }
@@ -102,6 +144,9 @@ pub enum ConnectError {
     /// The other side was too slow.
     #[error("no handshake within {} s", HANDSHAKE_DEADLINE.as_secs())]
     Timeout,
+    /// The map does not list the node any more.
+    #[error("it is not known who is to be dialled")]
+    Nobody,
     /// Too many others were at their handshake.
     #[error("{HANDSHAKES_MAX} later connections came before its handshake was done")]
     Crowded,
@@ -228,8 +273,9 @@ impl Reader {
     }
 }
 
-/// Dials the node `to` at `address` and shakes hands. A node of an older version that cannot choose
-/// one is dialled again, as one of its own version.
+/// Dials the node `to` at `address` and shakes hands. The address is looked up anew each time, and
+/// all that it stands for are tried in turn. A node of an older version that cannot choose one is
+/// dialled again, as one of its own version.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -239,7 +285,7 @@ pub async fn connect(
     purpose: Purpose,
     params: &Params,
 ) -> Result<(PeerIdentity, Connection), ConnectError> {
-    let me = params.identity();
+    let me = params.identity(purpose);
     let older = |error: &ConnectError| match error {
         ConnectError::Handshake(HandshakeError::Refused(Refusal::Version { theirs, ours })) => {
             let common = ours.agreed(*theirs).map(Versions::only);
@@ -295,8 +341,8 @@ pub async fn accept(mut stream: TcpStream, params: &Params) -> Result<Accepted, 
         stream.set_nodelay(true)?;
         let mut buffer = BytesMut::new();
         let hello = receive(&mut stream, &mut buffer).await?;
-        let (me, known) = (params.identity(), |id: &str| (params.known)(id));
-        let started = Listener::start(&me, &hello, &params.secret, nonce(), known);
+        let (me, known) = (params.identity(Purpose::Data), |id: &str| (params.known)(id));
+        let started = Listener::start(&me, &hello, &params.secret, nonce(), params.settings, known);
         let (listener, challenge) = match started {
             Ok(started) => started,
             Err(error) => return Err(refuse(&mut stream, error).await),

@@ -15,6 +15,7 @@ fn params(id: &str, secret: &[u8]) -> Params {
         incarnation: Arc::new(|| 10),
         digest: 1,
         versions: Arc::new(|| Versions::CURRENT),
+        settings: 2,
         secret: secret.into(),
         max_frame: 64 * 1024,
         known: Arc::new(|id| ["a", "b"].contains(&id).then_some(10)),
@@ -101,7 +102,7 @@ fn strangers_are_turned_away_and_the_next_peer_is_served() {
         let (address, accepted, refused, _guard) = listening(b"secret");
         let mut hello = Vec::new();
         codec::put(&mut hello, |into| {
-            let identity = params("a", b"secret").identity();
+            let identity = params("a", b"secret").identity(Purpose::Data);
             into.extend(Dialler::start(&identity, "b", Purpose::Data, b"secret", [0; 32]).1);
         });
         let mut with_version_9 = hello.clone();

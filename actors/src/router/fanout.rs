@@ -91,8 +91,15 @@ impl Fans {
         }
     }
 
-    pub fn set_links(&mut self, links: Vec<Option<Addr<PeerLink>>>) {
-        self.links = Links::new(links);
+    /// The link to the member after those that it has links to; `None` for this node, and for one
+    /// without an address.
+    pub fn add_link(&mut self, link: Option<Addr<PeerLink>>) {
+        self.links.add(link);
+    }
+
+    /// Members that it has been given links to.
+    pub fn linked(&self) -> usize {
+        self.links.len()
     }
 
     pub fn link(&self, peer: NodeIx) -> Option<&Addr<PeerLink>> {

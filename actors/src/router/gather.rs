@@ -50,7 +50,9 @@ impl Handler<StatsArrived> for Router {
     type Result = ();
     fn handle(&mut self, arrived: StatsArrived, _ctx: &mut Context<Self>) {
         let Some(gather) = self.gathers.get_mut(&arrived.id) else { return };
-        gather.got[usize::from(arrived.peer.0)] = arrived.stats;
+        if let Some(got) = gather.got.get_mut(usize::from(arrived.peer.0)) {
+            *got = arrived.stats;
+        }
         gather.open -= 1;
         if gather.open == 0
             && let Some(gather) = self.gathers.remove(&arrived.id)

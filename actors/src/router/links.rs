@@ -48,8 +48,9 @@ pub struct Import {
 pub struct Links(Vec<Option<Link>>);
 
 impl Links {
-    pub fn new(links: Vec<Option<Addr<PeerLink>>>) -> Self {
-        let link = |addr| Link {
+    /// The link to the next member.
+    pub fn add(&mut self, link: Option<Addr<PeerLink>>) {
+        self.0.push(link.map(|addr| Link {
             addr,
             up: false,
             incarnation: 0,
@@ -58,8 +59,12 @@ impl Links {
             handing: HashMap::new(),
             gives_from: 0,
             items: Vec::new(),
-        };
-        Links(links.into_iter().map(|addr| addr.map(link)).collect())
+        }));
+    }
+
+    /// Members, this node and those without an address included.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub fn get(&self, peer: NodeIx) -> Option<&Link> {

@@ -1,14 +1,16 @@
 //! What a Router can be sent.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use actix::{Addr, Message};
 use tokio::sync::oneshot;
 
 use crate::map::{NodeIx, Row};
 use crate::op::{Acks, Answer, Ms, Request};
+use crate::peer::Params;
 use crate::peer::inbound::Inbound;
+use crate::peer::link::PeerLink;
 use crate::recency::Used;
 use crate::replication::Effect;
 use crate::shard::messages::{ChunkEntry, ChunkPosition, PartAnswer, ReplyTo};
@@ -313,10 +315,22 @@ pub struct StatsArrived {
 #[rtype(result = "()")]
 pub struct StopRouter;
 
-/// Names this Router's link to each member, once, before anything else is sent to it.
+/// Names this Router's link to each member, for tests whose peers exist only in the map.
+#[cfg(test)]
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct SetLinks(pub Vec<Option<Addr<crate::peer::link::PeerLink>>>);
+pub struct SetLinks(pub Vec<Option<Addr<PeerLink>>>);
+
+/// Has the Router link itself to each member, and to those that are listed later; once, before
+/// anything else is sent to it.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Dial {
+    /// How to shake hands.
+    pub params: Params,
+    /// All links of the node, for when it stops.
+    pub all: Arc<Mutex<Vec<Addr<PeerLink>>>>,
+}
 
 /// A shard is to be made on this thread.
 #[derive(Debug, Message)]

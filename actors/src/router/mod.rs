@@ -9,6 +9,7 @@
 //! and reads, are tried again until the deadline: on every tick, when a link comes up, and when
 //! the map or the lease changes.
 
+mod dialling;
 mod factory;
 mod fanout;
 pub mod gates;
@@ -63,6 +64,8 @@ pub struct Router {
     generation: u32,
     parked: Vec<Parked>,
     fans: Fans,
+    /// How links are made.
+    dialling: Option<Dial>,
     inbounds: Vec<Addr<Inbound>>,
     gathers: HashMap<u64, Gather>,
     next_gather: u64,
@@ -95,6 +98,7 @@ impl Router {
             generation: 0,
             parked: Vec::new(),
             fans,
+            dialling: None,
             inbounds: Vec::new(),
             gathers: HashMap::new(),
             next_gather: 0,
@@ -448,6 +452,7 @@ impl Handler<PartBroken> for Router {
 impl Handler<MapChanged> for Router {
     type Result = ();
     fn handle(&mut self, _changed: MapChanged, ctx: &mut Context<Self>) {
+        self.dial(ctx);
         self.fans.say_late();
         self.unpark(ctx);
     }

@@ -3,12 +3,15 @@
 use actix::{Context, Handler};
 
 use super::Router;
-use super::messages::{Acked, Chunk, Fanout, LinkEvent, LinkNews, Rows, SetLinks};
+#[cfg(test)]
+use super::messages::SetLinks;
+use super::messages::{Acked, Chunk, Fanout, LinkEvent, LinkNews, Rows};
 
+#[cfg(test)]
 impl Handler<SetLinks> for Router {
     type Result = ();
     fn handle(&mut self, message: SetLinks, _ctx: &mut Context<Self>) {
-        self.fans.set_links(message.0);
+        message.0.into_iter().for_each(|link| self.fans.add_link(link));
     }
 }
 

@@ -14,8 +14,8 @@ use super::*;
 use crate::admission::Gate;
 use crate::map::{Change, ClusterMap, NodeIx, Row};
 use crate::op::{Acks, Applied, CacheId, Failure, Ms, Op, Precondition, Put, Request, Ttl};
-use crate::peer::Params;
 use crate::peer::link::{LinkConfig, PeerLink};
+use crate::peer::{Params, Whom};
 use crate::router::messages::{Acked, LinkEvent, LinkNews, MapChanged, SetLinks};
 use crate::shared::{Registry, ShardHandle};
 use crate::slot::slot_of;
@@ -59,6 +59,7 @@ pub fn spec() -> NodeSpec {
         },
         id: "me".into(),
         members: vec![member("me"), member("other")],
+        joining: None,
         peer_listener: None,
         dial: HashMap::new(),
         workers: 1,
@@ -91,7 +92,7 @@ impl Node {
     /// A node without a map and without a lease.
     pub fn start_as(id: &str) -> Node {
         let spec = NodeSpec { id: id.into(), ..spec() };
-        let shared = Arc::new(crate::node::share(&spec).unwrap());
+        let shared = Arc::new(crate::node::share(&spec, Vec::new()).unwrap());
         let supervisor = crate::actor::start(Supervisor::idle(shared.clone()));
         let gates = Rc::new(CopyGates::default());
         let router = Router::new(shared.clone(), gates.clone(), supervisor.clone());
@@ -207,7 +208,9 @@ impl Node {
     pub fn link(&self, peer: NodeIx, address: String) -> Addr<PeerLink> {
         let (shared, router) = (self.shared.clone(), self.router.clone());
         let params = self.params();
-        crate::actor::start(PeerLink::new(LinkConfig { shared, peer, address, params, router }))
+        let id = shared.map.load().member(peer).id.clone();
+        let whom = Whom::new(move || Some((id.clone(), address.clone())));
+        crate::actor::start(PeerLink::new(LinkConfig { shared, peer, whom, params, router }))
     }
 
     /// How this node shakes hands.

@@ -184,7 +184,7 @@ fn a_write_without_enough_copies_in_sync_is_refused_before_it_is_applied() {
         let mut spec = spec();
         spec.cluster.min_copies = 2;
         let mut node = Node::start();
-        let mut shared = crate::node::share(&spec).unwrap();
+        let mut shared = crate::node::share(&spec, Vec::new()).unwrap();
         shared.map = ArcSwap::new(node.shared.map.load_full());
         shared.set_incarnation(node.shared.incarnation());
         shared.lease.publish(FOREVER, 1);

@@ -35,7 +35,8 @@ impl Supervisor {
     }
 
     fn could_go_on_alone(&self, now: Ms, map: &ClusterMap) -> Option<bool> {
-        let Governing { era, peers, times, .. } = self.governing.as_ref()?;
+        let governing = self.governing.as_ref()?;
+        let Governing { era, peers, times, .. } = governing;
         let era = era.as_ref()?;
         let me = self.shared.me;
         let is_member = map.standing(me, self.shared.incarnation()) == Standing::Member;
@@ -43,7 +44,7 @@ impl Supervisor {
         if !is_member || era.continues.is_some() || era.quorum_ms() < Ms::MAX {
             return None;
         }
-        let over = |node: NodeIx, incarnation| peers[usize::from(node.0)].is_over(incarnation);
+        let over = |node: NodeIx, incarnation| governing.is_over(node, incarnation);
         // Whatever was agreed needed each of the sets, and of two voters both.
         let needed_me = era.agreement.voter_sets().iter().any(|voters| {
             voters.len() == 2
@@ -60,7 +61,9 @@ impl Supervisor {
         let patience = waited_out(times.lease_ms);
         let failure_timeout = times.failure_timeout_ms + self.lag.longest();
         let is_out_of_reach = |node: NodeIx| {
-            let (peer, member) = (&peers[usize::from(node.0)], map.member(node));
+            // One that was listed a moment ago has not been dialled yet.
+            let Some(peer) = peers.get(usize::from(node.0)) else { return false };
+            let member = map.member(node);
             let silence = now.saturating_sub(peer.heard_at);
             silence > failure_timeout
                 || (silence > patience && (peer.refused || peer.is_over(member.incarnation)))

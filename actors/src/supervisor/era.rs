@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
@@ -109,15 +110,39 @@ impl Era {
     }
 }
 
-/// Carries the agreement's requests over the lines of the Supervisor.
-pub(super) struct Lines(pub Vec<Option<mpsc::Sender<Order>>>);
+/// The lines of the Supervisor, by node: `None` for this node, and for one without an address. They
+/// carry the agreement's requests too.
+#[derive(Clone, Default)]
+pub(super) struct Lines(Arc<ArcSwap<Vec<Option<mpsc::Sender<Order>>>>>);
+
+impl Lines {
+    /// The line to the next node.
+    pub fn add(&self, line: Option<mpsc::Sender<Order>>) {
+        self.0.rcu(|lines| {
+            let mut lines = (**lines).clone();
+            lines.push(line.clone());
+            lines
+        });
+    }
+
+    /// Nodes, this one included.
+    pub fn len(&self) -> usize {
+        self.0.load().len()
+    }
+
+    /// Gives an order for the line to a node; returns whether it was taken.
+    pub fn order(&self, to: NodeIx, order: Order) -> bool {
+        let lines = self.0.load();
+        let line = lines.get(usize::from(to.0)).and_then(Option::as_ref);
+        line.is_some_and(|line| line.try_send(order).is_ok())
+    }
+}
 
 impl Carrier for Lines {
     fn send(&self, to: RaftId, request: Vec<u8>) -> Carried {
         let (answer, answered) = oneshot::channel();
         let order = Order::Request { request: Bytes::from(request), answer };
-        let line = self.0.get(usize::from(to.node)).and_then(Option::as_ref);
-        let sent = line.is_some_and(|line| line.try_send(order).is_ok());
+        let sent = self.order(NodeIx(to.node), order);
         Box::pin(async move {
             if !sent {
                 return Err(Unreachable);

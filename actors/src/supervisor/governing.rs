@@ -7,9 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use actix::fut::WrapFuture;
 use actix::{ActorFutureExt, AsyncContext, Context, Handler};
-use tokio::sync::mpsc;
 
-use super::era::Era;
+use super::era::{Era, Lines};
 use super::leaving::Wishes;
 use super::machine::Applied;
 use super::moving::Moving;
@@ -17,6 +16,7 @@ use super::peers::Peer;
 use super::wanting::Wants;
 use super::{AskRows, Supervisor, TICK_MS};
 use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
+use crate::control::accepted::Accepted;
 use crate::control::line::Order;
 use crate::control::{Control, Standing as Stands};
 use crate::coordinator::{Coordinator, Times};
@@ -31,7 +31,7 @@ const STATUS_EVERY_MS: Ms = 100;
 
 /// What a member of a cluster of several nodes keeps.
 pub(super) struct Governing {
-    pub lines: Vec<Option<mpsc::Sender<Order>>>,
+    pub lines: Lines,
     pub peers: Vec<Peer>,
     pub era: Option<Era>,
     pub times: Times,
@@ -43,14 +43,17 @@ pub(super) struct Governing {
     pub wants: Wants,
     /// Is this start of the node on its way out, by the newest map that named it?
     pub is_leaving: bool,
+    /// Since when a cluster serves that does not list this node, which is not in the file.
+    pub unlisted_since: Option<Ms>,
+    /// When this node told a cluster last who it is.
+    pub introduced_at: Ms,
 }
 
 impl Governing {
-    pub fn new(lines: Vec<Option<mpsc::Sender<Order>>>, times: Times, now: Ms) -> Self {
-        let peers = vec![Peer { heard_at: now, ..Peer::default() }; lines.len()];
+    pub fn new(times: Times, now: Ms) -> Self {
         Governing {
-            lines,
-            peers,
+            lines: Lines::default(),
+            peers: Vec::new(),
             era: None,
             times,
             listening_since: now,
@@ -60,17 +63,18 @@ impl Governing {
             wishes: Wishes::new(),
             wants: Wants::new(),
             is_leaving: false,
+            unlisted_since: None,
+            introduced_at: 0,
         }
     }
 
     /// Sends a message over the line to a peer. It is lost while there is no connection.
     pub fn send(&self, to: NodeIx, message: Control) {
-        if let Some(line) = self.lines.get(usize::from(to.0)).and_then(Option::as_ref) {
-            let _ = line.try_send(Order::Send(message));
-        }
+        let _ = self.lines.order(to, Order::Send(message));
     }
 
-    fn send_all(&self, message: &Control) {
+    /// Sends a message to every peer.
+    pub fn send_all(&self, message: &Control) {
         for node in 0..self.lines.len() as u16 {
             self.send(NodeIx(node), message.clone());
         }
@@ -98,6 +102,12 @@ impl Governing {
         }
     }
 
+    /// Is a start of a node known to have ended? The agreement may name one that no map has listed
+    /// here yet.
+    pub fn is_over(&self, node: NodeIx, incarnation: u64) -> bool {
+        self.peers.get(usize::from(node.0)).is_some_and(|peer| peer.is_over(incarnation))
+    }
+
     pub fn peer(&mut self, node: NodeIx) -> &mut Peer {
         &mut self.peers[usize::from(node.0)]
     }
@@ -108,6 +118,8 @@ impl Supervisor {
     pub(super) fn govern(&mut self, now: Ms, ctx: &mut Context<Self>) {
         let map = self.shared.map.load_full();
         let (me, start) = (self.shared.me, self.shared.incarnation());
+        self.know_all(&map, ctx);
+        self.guests.retain(Accepted::is_open);
         let Some(governing) = &mut self.governing else { return };
         if now >= governing.asked_status_at + STATUS_EVERY_MS {
             governing.asked_status_at = now;
@@ -118,12 +130,10 @@ impl Supervisor {
         let Some(governing) = &mut self.governing else { return };
         // Packets may be lost while no socket is closed: what is sent later would wait behind them.
         let patience = governing.times.failure_timeout_ms + self.lag.longest();
-        for (peer, line) in governing.peers.iter_mut().zip(&governing.lines) {
+        for (node, peer) in governing.peers.iter_mut().enumerate() {
             if peer.up.is_some() && now > peer.heard_at + patience {
                 (peer.up, peer.standing, peer.agreed) = (None, None, None);
-                if let Some(line) = line {
-                    let _ = line.try_send(Order::Redial);
-                }
+                let _ = governing.lines.order(NodeIx(node as u16), Order::Redial);
             }
         }
         for (node, member) in map.members.iter().enumerate() {
@@ -173,9 +183,10 @@ impl Supervisor {
 
     /// Has a majority of the voters ended, so that they may have agreed on what nobody knows?
     fn is_majority_over(&self) -> bool {
-        let Some(Governing { era: Some(era), peers, .. }) = &self.governing else { return false };
+        let Some(governing) = &self.governing else { return false };
+        let Some(era) = &governing.era else { return false };
         let is_over = |id: &&RaftId| {
-            id.node != self.shared.me.0 && peers[usize::from(id.node)].is_over(id.incarnation)
+            id.node != self.shared.me.0 && governing.is_over(NodeIx(id.node), id.incarnation)
         };
         let configs = era.agreement.voter_sets();
         configs.iter().any(|voters| voters.iter().filter(is_over).count() > voters.len() / 2)
@@ -423,6 +434,7 @@ impl Handler<Applied> for Supervisor {
         }
         let now = self.shared.clock.now();
         let map = self.shared.map.load_full();
+        self.know_all(&map, ctx);
         super::report::tell(&self.shared, &map, &applied, &mut self.is_short);
         let me = self.shared.me;
         if map.standing(me, applied.incarnation) == Standing::Gone {

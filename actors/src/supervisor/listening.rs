@@ -9,17 +9,18 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 
-use super::era::{Era, Lines};
+use super::era::Era;
 use super::governing::Governing;
 use super::machine::MapMachine;
+use super::peers::Peer;
 use super::{ControlAccepted, ForgetNode, PeerSeen, Supervisor};
 use crate::agreement::{Agreement, AgreementError, LEASE_MS, RaftId};
 use crate::control::accepted::{Accepted, Reply};
-use crate::control::line::{self, Event, ORDERS_MAX, Order};
+use crate::control::line::{self, Event, ORDERS_MAX, Order, Target};
 use crate::control::{Control, Standing as Stands};
 use crate::coordinator::{Times, Verdict};
 use crate::founding::{PROMISE_MS, agrees};
-use crate::map::{Ask, NodeIx};
+use crate::map::{Ask, ClusterMap, NodeIx};
 use crate::slot::Slot;
 use crate::wire::MapState;
 
@@ -59,31 +60,49 @@ impl Supervisor {
         let cluster = &self.shared.cluster;
         let times =
             Times { lease_ms: cluster.lease_ms, failure_timeout_ms: cluster.failure_timeout_ms };
-        let lines = self
-            .targets
-            .iter()
-            .enumerate()
-            .map(|(peer, target)| {
-                let (peer, target) = (NodeIx(peer as u16), target.clone()?);
+        self.governing = Some(Governing::new(times, now));
+        self.know_all(&self.shared.map.load_full(), ctx);
+        self.join_agreement(None, ctx);
+    }
+
+    /// Dials nodes that the map lists and to which there is no line yet, and those that have taken the
+    /// place of others.
+    pub(super) fn know_all(&mut self, map: &ClusterMap, ctx: &mut Context<Self>) {
+        let (Some(governing), Some(params)) = (&mut self.governing, &self.params) else { return };
+        for node in governing.lines.len()..map.members.len() {
+            let peer = NodeIx(node as u16);
+            let line = self.shared.whom(peer).map(|whom| {
                 let (orders, taken) = mpsc::channel(ORDERS_MAX);
                 let me = ctx.address();
                 let tell = move |mine, event| me.do_send(LineNews { peer, mine, event });
+                let target = Target { whom, params: params.clone() };
                 actix_rt::spawn(line::run(target, taken, tell));
-                Some(orders)
-            })
-            .collect();
-        self.governing = Some(Governing::new(lines, times, now));
-        self.join_agreement(None, ctx);
+                orders
+            });
+            governing.lines.add(line);
+            let (heard_at, id) = (self.shared.clock.now(), map.member(peer).id.clone());
+            governing.peers.push(Peer { id, heard_at, ..Peer::default() });
+            self.accepted.push(None);
+        }
+        for (node, (peer, member)) in governing.peers.iter_mut().zip(&map.members).enumerate() {
+            if peer.id != member.id {
+                peer.id.clone_from(&member.id);
+                (peer.up, peer.standing, peer.agreed) = (None, None, None);
+                let _ = governing.lines.order(NodeIx(node as u16), Order::Redial);
+                self.accepted[node] = None;
+            }
+        }
     }
 
     /// Takes part in the agreement as this start of the node. With a map to go on from, it is the
     /// only voter until others join it.
     pub(super) fn join_agreement(&mut self, continues: Option<MapState>, ctx: &mut Context<Self>) {
         let Some(governing) = &self.governing else { return };
-        let lines = Arc::new(Lines(governing.lines.clone()));
+        let lines = Arc::new(governing.lines.clone());
         let (live, base) = (Arc::new(true.into()), Arc::new(0.into()));
         let is_alone = continues.is_some();
-        let map = (*self.shared.map.load_full()).clone();
+        // What is agreed begins with the file, as on every other node.
+        let map = self.shared.unfounded.load().unfounded(self.shared.listed, &[]);
         let machine = MapMachine::new(
             self.shared.clone(),
             ctx.address(),
@@ -132,15 +151,19 @@ impl Supervisor {
         tracing::warn!(node = %shared.id, incarnation, why, "this node drops what it holds and joins again");
         shared.counters.rejoins.add(1);
         shared.set_incarnation(incarnation);
-        shared.map.store(shared.unfounded.clone());
+        // Those that joined are still dialled: one of them may coordinate.
+        let added = shared.map.load_full();
+        let unfounded =
+            shared.unfounded.load().unfounded(shared.listed, added.added(shared.listed));
+        shared.unfounded.store(Arc::new(unfounded));
+        shared.map.store(shared.unfounded.load_full());
         shared.forget_slots();
         self.accepted.iter_mut().for_each(|accepted| *accepted = None);
-        for (peer, line) in governing.peers.iter_mut().zip(&governing.lines) {
+        let Some(governing) = &mut self.governing else { return };
+        for (node, peer) in governing.peers.iter_mut().enumerate() {
             (peer.up, peer.standing, peer.agreed) = (None, None, None);
-            if let Some(line) = line {
-                // A full line is busy with a connection that its peer will close.
-                let _ = line.try_send(Order::Redial);
-            }
+            // A full line is busy with a connection that its peer will close.
+            let _ = governing.lines.order(NodeIx(node as u16), Order::Redial);
         }
         actix_rt::spawn(era.agreement.shutdown());
         self.join_agreement(None, ctx);
@@ -152,10 +175,10 @@ impl Supervisor {
             accepted.take_if(|accepted| accepted.version() < version);
         }
         let Some(governing) = &self.governing else { return };
-        for (peer, line) in governing.peers.iter().zip(&governing.lines) {
-            let is_older = peer.up.is_some() && peer.version < version;
-            if let Some(line) = line.as_ref().filter(|_| is_older) {
-                let _ = line.try_send(Order::Redial);
+        for (node, peer) in governing.peers.iter().enumerate() {
+            if peer.up.is_some() && peer.version < version {
+                // A full line is busy with a connection that its peer will close.
+                let _ = governing.lines.order(NodeIx(node as u16), Order::Redial);
             }
         }
     }
@@ -177,9 +200,10 @@ impl Supervisor {
         }
     }
 
-    fn seen(&mut self, peer: NodeIx, incarnation: u64, version: u16) {
+    pub(super) fn seen(&mut self, peer: NodeIx, incarnation: u64, version: u16) {
         let Some(governing) = &mut self.governing else { return };
-        let known = governing.peer(peer);
+        // One that was listed a moment ago is seen again when it has a line.
+        let Some(known) = governing.peers.get_mut(usize::from(peer.0)) else { return };
         if incarnation >= known.seen {
             known.version = version;
         }
@@ -222,7 +246,7 @@ impl Supervisor {
     }
 
     /// Two clusters have met: the one without a majority, else the one with the older map, yields.
-    fn compare(&mut self, other: Stands, ctx: &mut Context<Self>) {
+    pub(super) fn compare(&mut self, other: Stands, ctx: &mut Context<Self>) {
         let mine = self.stands();
         let differ =
             mine.cluster_id != 0 && other.cluster_id != 0 && mine.cluster_id != other.cluster_id;
@@ -305,6 +329,7 @@ impl Supervisor {
                 reply.send(Control::Agreed { sent, yes });
             }
             Control::Forget { node, incarnation } => self.forget(node, incarnation),
+            Control::List { details, needs } => self.list(details, needs, ctx),
             Control::Leave { node, incarnation, leaving } => {
                 if let Some(era) = &mut governing.era
                     && let Some(coordinator) = &mut era.coordinator
@@ -380,12 +405,14 @@ impl Handler<LineNews> for Supervisor {
             Event::Lost if is_current => {
                 (peer.up, peer.standing, peer.agreed) = (None, None, None);
             }
-            Event::Failed { refused, outdated } => {
+            Event::Failed { refused, outdated, unknown } => {
                 (peer.up, peer.refused) = (None, refused);
                 if outdated && is_current && !is_member {
                     // The clock has gone back since an earlier start of this node.
                     let later = self.shared.incarnation() + CLOCK_BACK_MS;
                     self.become_another_start("a peer knows a newer start of it", later, ctx);
+                } else if unknown && is_current {
+                    self.introduce(news.peer, ctx);
                 }
             }
             _ => {}
@@ -397,8 +424,10 @@ impl Handler<ControlAccepted> for Supervisor {
     type Result = ();
     fn handle(&mut self, accepted: ControlAccepted, ctx: &mut Context<Self>) {
         let ControlAccepted { peer, incarnation, mine, connection } = accepted;
+        self.know_all(&self.shared.map.load_full(), ctx);
         let at = usize::from(peer.0);
-        let is_newest = self.accepted[at].as_ref().is_none_or(|a| a.incarnation <= incarnation);
+        let Some(earlier) = self.accepted.get(at) else { return };
+        let is_newest = earlier.as_ref().is_none_or(|other| other.incarnation <= incarnation);
         if mine != self.shared.incarnation() || !is_newest {
             return;
         }
@@ -445,11 +474,9 @@ impl Handler<ForgetNode> for Supervisor {
     fn handle(&mut self, forget: ForgetNode, _ctx: &mut Context<Self>) {
         let member = self.shared.map.load().member(forget.0).incarnation;
         let Some(governing) = &mut self.governing else { return };
-        let incarnation = governing.peer(forget.0).seen.max(member).max(1);
-        let message = Control::Forget { node: forget.0, incarnation };
-        for node in 0..governing.lines.len() as u16 {
-            governing.send(NodeIx(node), message.clone());
-        }
+        let Some(peer) = governing.peers.get(usize::from(forget.0.0)) else { return };
+        let incarnation = peer.seen.max(member).max(1);
+        governing.send_all(&Control::Forget { node: forget.0, incarnation });
         self.forget(forget.0, incarnation);
     }
 }

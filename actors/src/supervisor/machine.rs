@@ -47,7 +47,8 @@ impl MapMachine {
     }
 
     fn publish(&self, changes: Vec<Change>, summary: Summary) {
-        if !self.live.load(Acquire) {
+        // A map from before this node was listed is none that it was ever part of.
+        if !self.live.load(Acquire) || !self.shared.is_listed_in(&self.map) {
             return;
         }
         self.shared.map.store(Arc::new(self.map.clone()));

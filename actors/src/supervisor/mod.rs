@@ -10,6 +10,8 @@
 #[cfg(feature = "agreement")]
 mod alone;
 #[cfg(feature = "agreement")]
+mod enrolling;
+#[cfg(feature = "agreement")]
 mod era;
 #[cfg(feature = "agreement")]
 mod governing;
@@ -75,8 +77,12 @@ pub struct Supervisor {
     /// Counts accepted control connections.
     #[cfg(feature = "agreement")]
     connections: u64,
+    /// Connections of nodes that are not in the cluster file and say who they are.
     #[cfg(feature = "agreement")]
-    targets: Vec<Option<crate::control::line::Target>>,
+    guests: std::collections::VecDeque<crate::control::accepted::Accepted>,
+    /// How to shake hands; `None` for one that talks to nobody.
+    #[cfg(feature = "agreement")]
+    params: Option<crate::peer::Params>,
 }
 
 /// Rows that this node wants to be changed: for the coordinator, wherever it is. Lost with it: who
@@ -138,6 +144,14 @@ pub struct ControlAccepted {
     pub connection: Detached,
 }
 
+/// A node that is not in the cluster file has dialled this one to say who it is.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct EnrolAccepted {
+    /// The connection.
+    pub connection: Detached,
+}
+
 /// A worker has shaken hands with a start of a peer.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -177,11 +191,10 @@ pub struct WantChange(pub Change);
 pub struct StopSupervisor;
 
 impl Supervisor {
-    /// The Supervisor of this node; `dials` says for each member of the file where to dial it and
-    /// how to shake hands.
+    /// The Supervisor of this node; `params` says how to shake hands.
     pub fn new(
         shared: Arc<Shared>,
-        #[cfg(feature = "agreement")] targets: Vec<Option<crate::control::line::Target>>,
+        #[cfg(feature = "agreement")] params: Option<crate::peer::Params>,
     ) -> Self {
         Supervisor {
             watched: (0..shared.shards).map(|_| Watched::new()).collect(),
@@ -195,11 +208,13 @@ impl Supervisor {
             #[cfg(feature = "agreement")]
             governing: None,
             #[cfg(feature = "agreement")]
-            accepted: targets.iter().map(|_| None).collect(),
+            accepted: Vec::new(),
             #[cfg(feature = "agreement")]
             connections: 0,
             #[cfg(feature = "agreement")]
-            targets,
+            guests: Default::default(),
+            #[cfg(feature = "agreement")]
+            params,
             shared,
         }
     }
@@ -211,7 +226,7 @@ impl Supervisor {
         let supervisor = Supervisor::new(
             shared,
             #[cfg(feature = "agreement")]
-            Vec::new(),
+            None,
         );
         Supervisor { is_idle: true, ..supervisor }
     }
@@ -357,6 +372,11 @@ mod alone {
     impl Handler<ControlAccepted> for Supervisor {
         type Result = ();
         fn handle(&mut self, _accepted: ControlAccepted, _ctx: &mut Context<Self>) {}
+    }
+
+    impl Handler<EnrolAccepted> for Supervisor {
+        type Result = ();
+        fn handle(&mut self, _accepted: EnrolAccepted, _ctx: &mut Context<Self>) {}
     }
 
     impl Handler<ForgetNode> for Supervisor {

@@ -10,6 +10,8 @@ use crate::version::Spoken;
 /// Another node, as seen over the line that this node dialled to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
+    /// Its id, by the newest map.
+    pub id: String,
     /// The highest start of it that is known.
     pub seen: u64,
     /// The protocol version that this start speaks with this node.
@@ -81,6 +83,7 @@ mod tests {
             known: incarnation,
             http: String::new(),
             peer: String::new(),
+            redis: String::new(),
             weight: 1.0,
             zone: String::new(),
             leaving: false,

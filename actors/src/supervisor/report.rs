@@ -54,6 +54,9 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
             Change::Zone { node: member, zone } => {
                 tracing::info!(%node, epoch, member = name(member), zone, "a node is in another zone");
             }
+            Change::List { node: index, details } => {
+                tracing::info!(%node, epoch, member = details.id, index = index.0, peer = details.peer, "a node that is not in the cluster file is listed");
+            }
             Change::Row { .. } => {}
         }
     }

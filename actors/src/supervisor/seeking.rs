@@ -29,10 +29,11 @@ impl Supervisor {
         let Some(governing) = &mut self.governing else { return };
         let lease_ms = governing.times.lease_ms;
         let known: Vec<Known> = governing.peers.iter().map(|peer| peer.known(now)).collect();
+        let listed = self.shared.listed;
         let Some(era) = &mut governing.era else { return };
         let is_over = |founder: NodeIx, incarnation| {
-            let peer = &governing.peers[usize::from(founder.0)];
-            founder != me && (peer.refused || peer.is_over(incarnation))
+            let peer = governing.peers.get(usize::from(founder.0));
+            founder != me && peer.is_some_and(|peer| peer.refused || peer.is_over(incarnation))
         };
         // A promise is not for ever: the founder may have found that it is not the first.
         if era.agreed_to.is_some_and(|((founder, incarnation), at)| {
@@ -62,8 +63,8 @@ impl Supervisor {
         let silence_max_ms =
             (cluster.minority == Minority::Available).then_some(cluster.failure_timeout_ms);
         let rules = Rules { lease_ms, silence_max_ms };
-        let step =
-            founding::step(me, &known, now - era.began_at.max(governing.listening_since), rules);
+        let listening_ms = now - era.began_at.max(governing.listening_since);
+        let step = founding::step_beside(me, &known, listed, listening_ms, rules);
         if let Step::Found(with) = &step
             && era.agreed_to.is_none_or(|(founder, _)| founder == (me, start))
         {
@@ -72,6 +73,7 @@ impl Supervisor {
         } else if step == Step::Join && now >= era.beat_at + interval {
             era.beat_at = now;
             governing.join(|standing| standing.cluster_id != 0);
+            self.introduce_where_it_counts(now, ctx);
         }
         let Some(governing) = &mut self.governing else { return };
         if now >= governing.said_at + SAY_EVERY_MS {
@@ -139,6 +141,9 @@ fn say(node: &str, map: &ClusterMap, step: &Step) {
         }
         Step::Found(with) => {
             tracing::info!(%node, with = %names(with), "asking the others to agree to a cluster");
+        }
+        Step::Outside => {
+            tracing::info!(%node, "waiting for a cluster; this node is not in its file and founds none")
         }
         Step::Listen => {}
     }

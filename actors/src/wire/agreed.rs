@@ -34,16 +34,22 @@ pub struct MapState {
 struct Later {
     version: u16,
     moves_paused: bool,
+    /// Where each member serves cluster-aware Redis clients, if the map says it.
+    redis: Vec<String>,
 }
 
 impl Later {
     fn of(map: &ClusterMap) -> Self {
-        Later { version: map.version, moves_paused: map.moves_paused }
+        let redis = map.members.iter().map(|member| member.redis.clone()).collect();
+        Later { version: map.version, moves_paused: map.moves_paused, redis }
     }
 
     fn put_into(self, map: &mut ClusterMap) {
-        let Later { version, moves_paused } = self;
+        let Later { version, moves_paused, redis } = self;
         (map.version, map.moves_paused) = (version, moves_paused);
+        for (member, redis) in map.members.iter_mut().zip(redis) {
+            member.redis = redis;
+        }
     }
 }
 

@@ -46,6 +46,7 @@ impl Plane {
             known: 0,
             http: format!("10.0.{}.{}:8080", i / 256, i % 256),
             peer: format!("10.0.{}.{}:7400", i / 256, i % 256),
+            redis: String::new(),
             weight: 1.0,
             zone: format!("zone-{}", i % 3),
             leaving: false,

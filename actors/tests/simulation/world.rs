@@ -142,6 +142,7 @@ impl World {
             known: 0,
             http: String::new(),
             peer: String::new(),
+            redis: String::new(),
             weight: 1.0,
             zone: String::new(),
             leaving: false,
