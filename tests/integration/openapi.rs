@@ -286,10 +286,12 @@ fn stopping(call: &Call) -> Answer {
     let mut slow = Http::connect(door);
     slow.write(&head("PUT", "/v1/caches/default/entries/slow", &[], Some(1)));
     wait_until("the body is waited for", || cluster.nodes[0].client().inflight().used() > 0);
+    let mut waiting = Http::connect(door);
     let node = cluster.nodes[0].clone();
     let stop = std::thread::spawn(move || block_on(node.shutdown()));
     wait_until("the node is stopping", || cluster.nodes[0].client().is_stopping());
-    let answer = call.send(door);
+    // New connections are refused.
+    let answer = waiting.send(&call.method, &call.target, &call.headers(), &call.body);
     slow.write(b"x");
     slow.read("PUT");
     stop.join().unwrap();

@@ -144,7 +144,7 @@ fn health_is_ready_until_the_node_stops() {
     waiting.send("GET", "/health/live", &[], b"").is(200);
     let node = one.nodes[0].clone();
     let stopping = std::thread::spawn(move || crate::nodes::block_on(node.shutdown()));
-    wait_until("the node says that it stops", || one.nodes[0].client().is_stopping());
+    wait_until("the node has nothing to give away", || one.nodes[0].client().is_ending());
     let answer = waiting.send("GET", "/health/ready", &[], b"").is(503);
     assert_eq!(answer.json()["status"], "not_ready");
     assert_eq!(answer.header("connection"), Some("close"));
