@@ -9,7 +9,7 @@ use actix::{Context, Handler};
 use super::messages::Replicate;
 use super::{CacheShard, Shard};
 use crate::apply::{apply_effect, cache_of};
-use crate::holding::{Holding, given_away, may_follow};
+use crate::holding::{Holding, given_away, is_late_hand, may_follow};
 use crate::map::Row;
 use crate::op::Ms;
 use crate::peer::inbound::SendAcks;
@@ -49,7 +49,8 @@ impl Shard {
                 .and_then(|()| copy.begin(since, import, *n0))
                 .map(|()| copy.stamp = *stamp),
             ReplicationItem::Chunk { after, last, .. } => copy.chunk(since, import, *after, *last),
-            ReplicationItem::Hand { .. } => copy.hand(since, import),
+            ReplicationItem::Hand { stamp, .. } if is_late_hand(row, &held, *stamp) => return None,
+            ReplicationItem::Hand { stamp, .. } => copy.hand(since, import, *stamp),
             ReplicationItem::Touch { .. } => return None,
             ReplicationItem::Write { n, .. } => {
                 copy.write(since, import, *n).map(|is_new| fresh = Some(is_new))

@@ -34,6 +34,9 @@ const CUTS: Faults = Faults { partitions: 6, pauses: 4, kills: 2, bridges: true,
 /// Slots wander, and nodes die and stand still meanwhile.
 const WANDERING: Faults = Faults { gives_permille: 20, ..IN_TURN };
 
+/// Nodes leave, stay after all, and start again.
+const LEAVING: Faults = Faults { moves: true, rollings: 3, stays: 2, ..Faults::none() };
+
 fn configuration(bug: Bug) -> (Shape, Faults) {
     match bug {
         Bug::LateImportAccepted => (FIVE, RESTLESS),
@@ -42,6 +45,8 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::ServesWhileGiving | Bug::GivesBeforeItIsSettled | Bug::ResumesOnAnyMap => {
             (THREE, WANDERING)
         }
+        Bug::HandedBeforeAll => (THREE, WANDERING),
+        Bug::LeavesBeforeItHoldsNothing => (THREE, LEAVING),
         Bug::CallersMapForFanOut
         | Bug::NoWaitForProposedCopy
         | Bug::ClockStandsStillWithTheProcess => (FIVE, QUICK),
