@@ -488,20 +488,4 @@ impl World {
         }
         parked.into_iter().try_for_each(|id| self.route(node, id))
     }
-
-    /// A shard ends; what it passed on is still under way. A new one holds nothing.
-    pub fn crash_shard(&mut self, node: NodeIx) {
-        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
-        let me = self.node(node);
-        let map = me.map.clone();
-        for (row, held) in map.rows.iter().zip(&mut me.slots) {
-            held.data.clear();
-            (held.own, held.handed) = (Data::default(), 0);
-            let was_primary = matches!(held.holding, Holding::Primary { .. });
-            held.holding = match keeps && was_primary && row.primary == node {
-                true => Holding::primary(row.since),
-                false => Holding::None,
-            };
-        }
-    }
 }

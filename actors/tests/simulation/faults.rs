@@ -1,8 +1,10 @@
 //! What goes wrong in a run, and when.
 
+use lariat_actors::holding::Holding;
 use lariat_actors::map::NodeIx;
 
 use super::agreed::{majority, voters};
+use super::node::Data;
 use super::random::Random;
 use super::report::Bug;
 use super::world::{Event, World};
@@ -226,5 +228,21 @@ impl World {
         let least = if self.faults.one_at_a_time { self.times.failure_timeout_ms + 500 } else { 1 };
         let next = self.random.between(least, least + 1_500);
         self.after(lasts + next, Event::NextFault);
+    }
+
+    /// A shard ends; what it passed on is still under way. A new one holds nothing.
+    pub fn crash_shard(&mut self, node: NodeIx) {
+        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
+        let me = self.node(node);
+        let map = me.map.clone();
+        for (row, held) in map.rows.iter().zip(&mut me.slots) {
+            held.data.clear();
+            (held.own, held.handed) = (Data::default(), 0);
+            let was_primary = matches!(held.holding, Holding::Primary { .. });
+            held.holding = match keeps && was_primary && row.primary == node {
+                true => Holding::primary(row.since),
+                false => Holding::None,
+            };
+        }
     }
 }

@@ -45,7 +45,7 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::ServesWhileGiving | Bug::GivesBeforeItIsSettled | Bug::ResumesOnAnyMap => {
             (THREE, WANDERING)
         }
-        Bug::HandedBeforeAll => (THREE, WANDERING),
+        Bug::HandedBeforeAll => (THREE, LEAVING),
         Bug::LeavesBeforeItHoldsNothing => (THREE, LEAVING),
         Bug::CallersMapForFanOut
         | Bug::NoWaitForProposedCopy
@@ -67,6 +67,10 @@ fn wrong(shape: Shape, faults: Faults, bug: Option<Bug>, seed: u64) -> Option<St
         Err(why) => Some(why),
         Ok(report) if report.lost > 0 && faults.one_at_a_time => {
             Some(format!("{} acknowledged writes lost", report.lost))
+        }
+        // Nobody dies here that has not given everything away.
+        Ok(report) if report.own_lost > 0 && faults.moves => {
+            Some(format!("{} entries kept in one copy lost", report.own_lost))
         }
         Ok(_) => None,
     }
