@@ -144,6 +144,13 @@ pub fn may_follow(row: &Row, me: NodeIx, stamp: u64) -> Result<(), Refusal> {
     Err(Refusal::Lower)
 }
 
+/// Does what is handed over under the row of this stamp belong to a give that is over? Its connection
+/// broke, and the primary decided the slot again before it began another: the entries of both may
+/// differ. Nobody waits for an answer.
+pub fn is_late_hand(row: &Row, copy: &Copy, stamp: u64) -> bool {
+    stamp < row.stamp.max(copy.stamp)
+}
+
 /// May a primary begin to give its slot to `to`? The row has to be the one that is named, so that
 /// the coordinator has the same or drops the request.
 pub fn may_give(held: &Holding, row: &Row, me: NodeIx, stamp: u64, to: NodeIx) -> bool {

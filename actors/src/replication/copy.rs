@@ -11,8 +11,8 @@ pub struct Copy {
     pub n: u64,
     /// Has the import ended?
     pub complete: bool,
-    /// The stamp of the row under which it was last opened or imported: a map whose row is older
-    /// says nothing about it.
+    /// The stamp of the row under which it was last opened, imported or handed something: a map whose
+    /// row is older says nothing about it.
     pub stamp: u64,
 }
 
@@ -77,13 +77,18 @@ impl Copy {
         Ok(())
     }
 
-    /// The primary gives the slot away, and to this copy what lived there alone.
+    /// The primary gives the slot away under the row of this stamp, and to this copy what lived there
+    /// alone. [`crate::holding::is_late_hand`] comes first.
     ///
     /// # Errors
     /// [`Refusal::Gap`] when the copy has not got everything else.
-    pub fn hand(&self, since: u64, import: u64) -> Result<(), Refusal> {
+    pub fn hand(&mut self, since: u64, import: u64, stamp: u64) -> Result<(), Refusal> {
         self.same_import(since, import)?;
-        if self.complete { Ok(()) } else { Err(Refusal::Gap) }
+        if !self.complete {
+            return Err(Refusal::Gap);
+        }
+        self.stamp = stamp;
+        Ok(())
     }
 
     /// A write: `Ok(true)` means apply it, `Ok(false)` that it was applied before.

@@ -421,3 +421,15 @@ fn a_slot_is_offered_only_while_its_copies_follow_closely() {
     world.cut();
     assert!(!world.fan.could_give(COPY, 0), "it cannot be reached");
 }
+
+#[test]
+fn what_an_older_give_handed_over_is_late() {
+    // A new row's stamp is the epoch that made it.
+    let row = |stamp| crate::map::Row::new(crate::map::NodeIx(0), stamp, false);
+    let mut copy = Copy { since: 1, import: 1, n: 4, complete: true, stamp: 2 };
+    assert!(!crate::holding::is_late_hand(&row(5), &copy, 5));
+    assert_eq!(copy.hand(1, 1, 7), Ok(()), "a newer row than this node has");
+    assert!(crate::holding::is_late_hand(&row(5), &copy, 5), "another give has begun");
+    assert!(crate::holding::is_late_hand(&row(8), &copy, 7), "the row has answered");
+    assert!(!crate::holding::is_late_hand(&row(5), &copy, 7), "the next chunk of the same");
+}

@@ -9,7 +9,7 @@ use actix::{Context, Handler};
 use super::messages::Replicate;
 use super::{CacheShard, Shard};
 use crate::apply::{apply_effect, cache_of};
-use crate::holding::{Holding, given_away, may_follow};
+use crate::holding::{Holding, given_away, is_late_hand, may_follow};
 use crate::map::Row;
 use crate::op::Ms;
 use crate::peer::inbound::SendAcks;
@@ -51,8 +51,11 @@ impl Shard {
             | ReplicationItem::AgedChunk { after, last, .. } => {
                 copy.chunk(since, import, *after, *last)
             }
-            ReplicationItem::Hand { .. } | ReplicationItem::AgedHand { .. } => {
-                copy.hand(since, import)
+            ReplicationItem::Hand { stamp, .. } | ReplicationItem::AgedHand { stamp, .. } => {
+                if is_late_hand(row, &held, *stamp) {
+                    return None;
+                }
+                copy.hand(since, import, *stamp)
             }
             ReplicationItem::Touch { .. } => return None,
             ReplicationItem::Write { n, .. } => {

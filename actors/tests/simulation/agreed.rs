@@ -73,9 +73,12 @@ impl Agreed {
     }
 }
 
-/// The members that vote.
+/// The members that vote: whoever leaves does so until it holds nothing.
 pub fn voters(map: &ClusterMap) -> Vec<NodeIx> {
-    map.present().take(VOTERS_MAX).collect()
+    let holds = |node: NodeIx| map.rows.iter().any(|row| row.names(node));
+    let stays = map.present().any(|node| !map.member(node).leaving);
+    let is_out = |node: NodeIx| stays && map.member(node).leaving && !holds(node);
+    map.present().filter(|&node| !is_out(node)).take(VOTERS_MAX).collect()
 }
 
 pub fn majority(voters: usize) -> usize {

@@ -64,6 +64,10 @@ impl World {
     }
 
     pub fn control_tick(&mut self, node: NodeIx) -> Result<(), String> {
+        if self.node(node).has_left {
+            return Ok(());
+        }
+        self.tell_wish(node);
         if self.node(node).leading.is_some() {
             self.lead(node);
             return Ok(());
@@ -108,6 +112,7 @@ impl World {
         let term = leading.term;
         let mut changes = Vec::new();
         leading.coordinator.note_quorum(quorum);
+        leading.coordinator.note_voters(voters(&map).into_iter().collect());
         leading.speaks_since =
             leading.coordinator.may_speak(quorum).then(|| leading.speaks_since.unwrap_or(clock));
         if !leading.is_proposing {
@@ -148,7 +153,9 @@ impl World {
         if may {
             let unfit = self.has_bug(Bug::PromotedThoughNotInSync);
             let heirs = if unfit { self.agreed.unfit_heirs(changes) } else { Vec::new() };
-            let summary = self.agreed.append(&[&heirs, changes].concat());
+            let hasty = self.has_bug(Bug::LeavesBeforeItHoldsNothing);
+            let left = if hasty { self.hasty_leaves(node) } else { Vec::new() };
+            let summary = self.agreed.append(&[&heirs, changes, &left].concat());
             self.report.promoted += u64::from(summary.promoted);
             let removes = |change: &&Change| matches!(change, Change::Remove { .. });
             self.report.removed += changes.iter().filter(removes).count() as u64;
@@ -240,6 +247,9 @@ impl World {
 
     pub fn hear(&mut self, from: NodeIx, to: NodeIx, message: Message) -> Result<(), String> {
         let clock = self.clock(to);
+        if self.node(to).has_left {
+            return Ok(());
+        }
         match message {
             Message::Lead { term, commit, sent } => {
                 if term < self.node(to).term {
@@ -315,6 +325,11 @@ impl World {
                     self.send(to, from, Message::NotMember { incarnation });
                 }
             }
+            Message::Leave { incarnation, leaving } => {
+                if let Some(leading) = &mut self.node(to).leading {
+                    leading.coordinator.leave(from, incarnation, leaving);
+                }
+            }
             Message::Ask { slot, stamp, ask } => self.take_ask(to, slot, stamp, ask),
             _ => {}
         }
@@ -338,7 +353,7 @@ impl World {
 
     /// A node applies the agreed map of an epoch; its shards hear of it a little later.
     pub fn adopt(&mut self, node: NodeIx, epoch: u64) {
-        if epoch <= self.node(node).epoch {
+        if epoch <= self.node(node).epoch || self.node(node).has_left {
             return;
         }
         let (map, clock) = (self.agreed.map(epoch).clone(), self.clock(node));
@@ -347,6 +362,13 @@ impl World {
         self.agreed.changed(me.epoch, epoch).for_each(|slot| me.note(slot));
         me.epoch = epoch;
         me.lease.applied(epoch, clock);
+        if me.is_member() {
+            me.is_leaving = me.map.member(node).leaving;
+            if !voters(&me.map).contains(&node) {
+                // Whoever has no vote leads no more.
+                me.leading = None;
+            }
+        }
         if me.map.standing(node, me.incarnation) == Standing::Gone {
             self.come_back(node);
             return;
@@ -358,6 +380,10 @@ impl World {
 
     /// The node was taken out of the map while it ran: it is a restarted node from now on.
     fn come_back(&mut self, node: NodeIx) {
+        if self.node(node).is_leaving {
+            self.have_left(node);
+            return;
+        }
         self.say(|| format!("{node:?} learns that it is no member"));
         let (term, leader, heard) =
             (self.node(node).term, self.node(node).leader, self.node(node).heard_leader_at);

@@ -7,12 +7,12 @@ use lariat_actors::replication::fan::{Fan, Out};
 
 use super::giving::taken_over;
 use super::network::{Follow, Message};
-use super::node::{Effect, Kind, Op, Pending, Waiting, apply};
+use super::node::{Data, Effect, Kind, Op, Pending, Waiting, apply};
 use super::report::Bug;
 use super::world::{Event, World};
 
 /// Keys of a slot.
-const KEYS: u8 = 3;
+pub const KEYS: u8 = 3;
 
 impl World {
     // Requests.
@@ -53,7 +53,7 @@ impl World {
         self.next_wait += 1;
         let key = self.next_wait;
         let serves_anyway = self.has_bug(Bug::ServesWhileGiving);
-        let me = self.node(node);
+        let me = &mut self.nodes[usize::from(node.0)];
         let map = me.map.clone();
         let row = map.row(op.slot);
         let slot = &mut me.slots[at];
@@ -67,6 +67,7 @@ impl World {
             return Ok(());
         };
         let fan = slot.fan.as_mut().expect("a primary has a fan");
+        self.oracle.serve_own(op.slot, since, &slot.own)?;
         if op.kind == Kind::Read {
             let (n, data) = (fan.n(), slot.data.clone());
             self.oracle.serve(op.slot, since, n, &data)?;
@@ -78,6 +79,9 @@ impl World {
         let value = (op.kind == Kind::Append).then_some(value);
         let effect = Effect { key: op.key, value };
         apply(&mut slot.data, &effect);
+        let own = (op.kind == Kind::Append).then(|| vec![op.id]);
+        apply(&mut slot.own, &Effect { key: op.key, value: own });
+        self.oracle.write_own(op.slot, since, &slot.own);
         let mut out = Vec::new();
         let mut open = fan.needed();
         let n = fan.write(&effect, Some(key), clock, &mut out);
@@ -245,6 +249,10 @@ impl World {
         stamp: u64,
         what: Follow,
     ) -> Result<(), String> {
+        if let Follow::Hand { import, entries, first, last } = what {
+            self.hand(from, to, (slot, since, stamp), import, entries, (first, last));
+            return Ok(());
+        }
         let compares = !self.has_bug(Bug::PromotedWithoutComparing);
         let takes_late = self.has_bug(Bug::LateImportAccepted);
         let claims = self.has_bug(Bug::CopyCallsItselfInSync);
@@ -257,6 +265,7 @@ impl World {
             Holding::Copy(copy) => copy,
             Holding::Primary { .. } => match taken_over(held, (since, stamp), &what) {
                 Some(copy) => {
+                    held.own.clear();
                     held.holding = Holding::Copy(copy);
                     copy
                 }
@@ -296,6 +305,7 @@ impl World {
                     wipes = held.holding != Holding::None;
                     copy.stamp = stamp;
                     held.data.clear();
+                    held.own.clear();
                 }
                 (import, begin.map(|()| false))
             }
@@ -306,6 +316,7 @@ impl World {
                 }
                 (import, chunk.map(|()| true))
             }
+            Follow::Hand { .. } => return Ok(()),
             Follow::Write { import, n, effect } => {
                 let write = copy.write(since, import, n);
                 if write == Ok(true) {
@@ -376,12 +387,19 @@ impl World {
                 Step::Promote { old_since, old_n } => {
                     let old = (old_since, old_n);
                     let data = held.data.clone();
+                    let is_handed = held.handed == row.from;
+                    if !is_handed {
+                        held.own.clear();
+                    }
+                    let own = held.own.clone();
                     held.holding = Holding::primary(row.since);
                     dropped = held.fan.replace(Fan::new(row.since, Some(old)));
+                    self.oracle.promote_own(slot, row.since, old_since, is_handed, &own)?;
                     self.oracle.promote(slot, row.since, old, &data)?;
                 }
                 Step::StartEmpty => {
                     held.data.clear();
+                    held.own.clear();
                     held.holding = Holding::primary(row.since);
                     dropped = held.fan.replace(Fan::new(row.since, None));
                     me.begun[index] = row.since;
@@ -391,11 +409,13 @@ impl World {
                     let n = held.fan.as_ref().map_or(0, Fan::n);
                     let since = held.fan.as_ref().map_or(0, Fan::since);
                     let copy = Copy { since, import: 0, n, complete: true, stamp: row.stamp };
+                    held.own.clear();
                     held.holding = Holding::Copy(copy);
                     dropped = held.fan.take();
                 }
                 Step::Drop => {
                     held.data.clear();
+                    (held.own, held.handed) = (Data::default(), 0);
                     held.holding = Holding::None;
                     dropped = held.fan.take();
                 }
@@ -435,6 +455,7 @@ impl World {
         let mut asks = Vec::new();
         let map = me.map.clone();
         self.give_at_random(node);
+        self.give_as_planned(node);
         let me = self.node(node);
         for slot in me.near() {
             let (index, row) = (usize::from(slot), map.row(slot));
@@ -459,23 +480,12 @@ impl World {
             if matches!(ask, Ask::InSync(_)) {
                 self.node(node).proposed(slot, stamp);
             }
+            if ask == Ask::Keep {
+                let me = self.node(node);
+                (me.gives_from, me.slots[usize::from(slot)].handing) = (clock + 1_000, None);
+            }
             self.ask_coordinator(node, slot, stamp, ask);
         }
         parked.into_iter().try_for_each(|id| self.route(node, id))
-    }
-
-    /// A shard ends; what it passed on is still under way. A new one holds nothing.
-    pub fn crash_shard(&mut self, node: NodeIx) {
-        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
-        let me = self.node(node);
-        let map = me.map.clone();
-        for (row, held) in map.rows.iter().zip(&mut me.slots) {
-            held.data.clear();
-            let was_primary = matches!(held.holding, Holding::Primary { .. });
-            held.holding = match keeps && was_primary && row.primary == node {
-                true => Holding::primary(row.since),
-                false => Holding::None,
-            };
-        }
     }
 }

@@ -1,8 +1,10 @@
 //! What goes wrong in a run, and when.
 
+use lariat_actors::holding::Holding;
 use lariat_actors::map::NodeIx;
 
 use super::agreed::{majority, voters};
+use super::node::Data;
 use super::random::Random;
 use super::report::Bug;
 use super::world::{Event, World};
@@ -33,8 +35,18 @@ pub struct Faults {
     pub loss_percent: u64,
     /// Control messages that are late by up to a second, in per cent.
     pub late_percent: u64,
+    /// A node is told to end, leaves, and starts again.
+    pub rollings: u64,
+    /// A node is told to leave and then to stay.
+    pub stays: u64,
+    /// All nodes are told to end at the same time.
+    pub leave_alls: u64,
+    /// A node dies while it leaves.
+    pub leave_and_dies: u64,
     /// How often a primary gives a slot to a copy, in tenths of a per cent of its looks at it.
     pub gives_permille: u64,
+    /// Do slots go where the ring wants them, as planned?
+    pub moves: bool,
     /// Do clocks run at different speeds, up to 2 % apart?
     pub drift: bool,
     /// Must the cluster be fully replicated before the next fault begins?
@@ -55,7 +67,12 @@ impl Faults {
             shard_crashes: 0,
             loss_percent: 0,
             late_percent: 0,
+            rollings: 0,
+            stays: 0,
+            leave_alls: 0,
+            leave_and_dies: 0,
             gives_permille: 0,
+            moves: false,
             drift: false,
             one_at_a_time: true,
         }
@@ -73,6 +90,10 @@ pub enum Fault {
     Partition,
     Break,
     ShardCrash,
+    Rolling,
+    Stay,
+    LeaveAll,
+    LeaveAndDie,
 }
 
 /// The faults of a run in a random order.
@@ -86,6 +107,10 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
         (Fault::Partition, faults.partitions),
         (Fault::Break, faults.breaks),
         (Fault::ShardCrash, faults.shard_crashes),
+        (Fault::Rolling, faults.rollings),
+        (Fault::Stay, faults.stays),
+        (Fault::LeaveAll, faults.leave_alls),
+        (Fault::LeaveAndDie, faults.leave_and_dies),
     ];
     let mut all: Vec<Fault> =
         kinds.iter().flat_map(|&(fault, count)| (0..count).map(move |_| fault)).collect();
@@ -117,7 +142,10 @@ impl World {
         let latest = self.agreed.latest().clone();
         let is_whole = latest.under_replicated() == 0
             && latest.present().count() == usize::from(self.shape.nodes)
-            && self.nodes.iter().all(|node| node.is_alive && node.is_member());
+            && self
+                .nodes
+                .iter()
+                .all(|node| node.is_alive && node.is_member() && !node.is_leaving());
         if self.faults.one_at_a_time && !is_whole {
             self.after(50, Event::NextFault);
             return;
@@ -186,10 +214,35 @@ impl World {
                 self.break_connections(a, b, 50);
             }
             Fault::ShardCrash => self.crash_shard(node),
+            Fault::Rolling => self.leave_and_end(node),
+            Fault::Stay => self.leave_and_stay(node),
+            Fault::LeaveAll => (0..self.shape.nodes).for_each(|n| self.leave_and_end(NodeIx(n))),
+            Fault::LeaveAndDie => {
+                self.leave_and_end(node);
+                let delay = self.random.between(1, 400);
+                let incarnation = self.node(node).incarnation;
+                self.after(delay, Event::End { node, incarnation });
+            }
         }
         // The map says that all is well until a failure timeout after it is not.
         let least = if self.faults.one_at_a_time { self.times.failure_timeout_ms + 500 } else { 1 };
         let next = self.random.between(least, least + 1_500);
         self.after(lasts + next, Event::NextFault);
+    }
+
+    /// A shard ends; what it passed on is still under way. A new one holds nothing.
+    pub fn crash_shard(&mut self, node: NodeIx) {
+        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
+        let me = self.node(node);
+        let map = me.map.clone();
+        for (row, held) in map.rows.iter().zip(&mut me.slots) {
+            held.data.clear();
+            (held.own, held.handed) = (Data::default(), 0);
+            let was_primary = matches!(held.holding, Holding::Primary { .. });
+            held.holding = match keeps && was_primary && row.primary == node {
+                true => Holding::primary(row.since),
+                false => Holding::None,
+            };
+        }
     }
 }

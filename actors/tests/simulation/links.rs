@@ -63,6 +63,8 @@ impl World {
             if let Some(fan) = &mut me.slots[usize::from(slot)].fan {
                 fan.link_lost(acceptor);
             }
+            let handing = &mut me.slots[usize::from(slot)].handing;
+            handing.take_if(|(to, ..)| *to == acceptor);
         }
         let mut unknown = 0;
         me.pending.retain(|_, pending| {
@@ -114,7 +116,10 @@ impl World {
         if connection.id != id || connection.is_doomed {
             // What was received before the connection broke may be looked at much later.
             // It is so in order, and nothing after the first that is lost.
-            let follows = matches!(message, Message::Follow { .. } | Message::Ack { .. });
+            let follows = matches!(
+                message,
+                Message::Follow { .. } | Message::Ack { .. } | Message::Handed { .. }
+            );
             let (goes_on, delay) = (self.random.percent(60), self.random.between(1, 1_500));
             let at = self.now + delay;
             let late = self.late.entry((dialler, id, from)).or_insert((true, at));
@@ -153,6 +158,10 @@ impl World {
                 if let Some(fan) = &mut self.node(to).slots[usize::from(slot)].fan {
                     fan.refused(from, since, import);
                 }
+                Ok(())
+            }
+            Message::Handed { slot, stamp } => {
+                self.handed(to, from, slot, stamp);
                 Ok(())
             }
             other => self.hear(from, to, other),

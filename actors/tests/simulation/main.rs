@@ -18,6 +18,7 @@ mod faults;
 mod full_size;
 mod giving;
 mod late;
+mod leaving;
 mod links;
 mod network;
 mod node;
@@ -116,6 +117,32 @@ fn slots_given_away_while_nodes_die_cost_no_acknowledged_write() {
     let sum = all_hold("gives and faults", shape, faults, 100);
     assert_eq!(sum.lost, 0, "{sum:?}");
     assert!(sum.removed > 0 && sum.given > 0, "the fault did not happen: {sum:?}");
+}
+
+/// Nodes are told to end one after the other, and come back: nothing is lost, also of what is kept in one
+/// copy, and nobody has to wait for long.
+#[test]
+fn a_rolling_restart_loses_nothing() {
+    let faults = Faults { moves: true, rollings: 4, stays: 2, ..Faults::none() };
+    for (nodes, copies) in [(3, 2), (5, 3)] {
+        let shape = Shape { nodes, copies, slots: 12, length_ms: 20_000, ..Shape::default() };
+        let sum = all_hold(&format!("rolling, {nodes} nodes"), shape, faults, 25);
+        assert_eq!((sum.lost, sum.own_lost, sum.overdue), (0, 0, 0), "{sum:?}");
+        assert!(sum.left > 50 && sum.given > 50, "the fault did not happen: {sum:?}");
+    }
+}
+
+/// Nodes that leave while others die, stand still and are cut off, and die themselves meanwhile.
+#[test]
+fn nodes_that_leave_among_faults_lose_no_acknowledged_write() {
+    let faults = Faults { moves: true, rollings: 3, stays: 2, leave_alls: 1, ..MANY };
+    let faults = Faults { leave_and_dies: 2, bridges: true, gives_permille: 0, ..faults };
+    let shape = Shape { nodes: 5, copies: 3, slots: 12, length_ms: 30_000, ..Shape::default() };
+    let sum = all_hold("leaving among faults", shape, faults, 40);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.left > 40 && sum.given > 40, "the fault did not happen: {sum:?}");
+    let faults = Faults { one_at_a_time: false, ..faults };
+    all_hold("leaving among faults at once", shape, faults, 30);
 }
 
 #[test]

@@ -47,6 +47,11 @@ pub enum Message {
         stamp: u64,
         ask: Ask,
     },
+    /// A start of the sender is to leave, or to stay after all.
+    Leave {
+        incarnation: u64,
+        leaving: bool,
+    },
     // Over connections:
     /// With the epoch of the sender's map.
     Do {
@@ -71,6 +76,11 @@ pub enum Message {
         n: u64,
         complete: bool,
     },
+    /// What was handed over under this stamp until now is there.
+    Handed {
+        slot: u16,
+        stamp: u64,
+    },
     Nack {
         slot: u16,
         since: u64,
@@ -81,10 +91,32 @@ pub enum Message {
 /// What a primary tells a copy.
 #[derive(Clone, Debug)]
 pub enum Follow {
-    Open { old_since: u64, old_n: u64 },
-    Begin { import: u64, n0: u64 },
-    Chunk { import: u64, after: u64, entries: Vec<(u8, Vec<u64>)>, last: bool },
-    Write { import: u64, n: u64, effect: Effect },
+    Open {
+        old_since: u64,
+        old_n: u64,
+    },
+    Begin {
+        import: u64,
+        n0: u64,
+    },
+    Chunk {
+        import: u64,
+        after: u64,
+        entries: Vec<(u8, Vec<u64>)>,
+        last: bool,
+    },
+    Write {
+        import: u64,
+        n: u64,
+        effect: Effect,
+    },
+    /// Entries that live on the primary alone.
+    Hand {
+        import: u64,
+        entries: Vec<(u8, Vec<u64>)>,
+        first: bool,
+        last: bool,
+    },
 }
 
 /// The connection that one node dialled to another.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lariat_actors::coordinator::Coordinator;
 use lariat_actors::holding::Holding;
 use lariat_actors::lease::Lease;
-use lariat_actors::map::{ClusterMap, NodeIx};
+use lariat_actors::map::{ClusterMap, NodeIx, Placed};
 use lariat_actors::op::Ms;
 use lariat_actors::replication::fan::{Fan, Weigh};
 
@@ -75,6 +75,12 @@ pub struct Waiting {
 pub struct Slot {
     pub holding: Holding,
     pub data: Data,
+    /// The entries of a cache that is kept in one copy, and as a copy the stamp under which they were
+    /// handed over.
+    pub own: Data,
+    pub handed: u64,
+    /// What is being handed over: to whom, under which stamp, and from which key it goes on.
+    pub handing: Option<(NodeIx, u64, u8)>,
     pub fan: Option<Fan<Effect, u64>>,
     /// The stamp under which a copy was proposed as in sync first, and the epoch it had then.
     pub proposed: (u64, u64),
@@ -119,6 +125,14 @@ pub struct Node {
     pub linked: Vec<u64>,
     pub pending: BTreeMap<u64, Pending>,
     pub waiting: BTreeMap<u64, Waiting>,
+    /// What was asked for here last: to leave, or to stay after all.
+    pub wish: Option<bool>,
+    /// Did the map say last that it leaves? And has it left?
+    pub is_leaving: bool,
+    pub has_left: bool,
+    /// Where the ring puts each slot; nothing is given away before `gives_from`.
+    pub placed: Placed,
+    pub gives_from: Ms,
     /// Writes that have what they waited for, and wait for the lease: slot, `since`, name.
     pub late: Vec<(u16, u64, u64)>,
 }
@@ -148,6 +162,11 @@ impl Node {
             linked: vec![0; nodes],
             pending: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            wish: None,
+            is_leaving: false,
+            has_left: false,
+            placed: Placed::default(),
+            gives_from: 0,
             late: Vec::new(),
         }
     }
@@ -164,6 +183,11 @@ impl Node {
             Some(leading) => leading.speaks_since.unwrap_or(clock),
             None => self.lease.since(),
         }
+    }
+
+    /// Was it told to leave, or does its map say that it does?
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving || self.wish == Some(true)
     }
 
     pub fn is_member(&self) -> bool {

@@ -17,6 +17,8 @@ pub struct Oracle {
     pub acknowledged: u64,
     pub lost: u64,
     pub lost_slots: u64,
+    /// Entries kept in one copy that a new primary was not handed.
+    pub own_lost: u64,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ struct Slot {
     /// By `since`: the last of the acknowledged writes, and how many there are. Where the last is
     /// alive, those before it are.
     acknowledged: BTreeMap<u64, (u64, u64)>,
+    /// By `since`: the entries that live on the primary alone.
+    own: BTreeMap<u64, Data>,
 }
 
 impl Slot {
@@ -137,6 +141,40 @@ impl Oracle {
                 "slot {slot}: a copy at ({since}, {n}) has {data:?}, the primary had {expected:?}"
             )),
         }
+    }
+
+    /// A copy becomes the primary, and has been handed what lived on the old one alone, or not.
+    pub fn promote_own(
+        &mut self,
+        slot: u16,
+        since: u64,
+        old_since: u64,
+        is_handed: bool,
+        own: &Data,
+    ) -> Result<(), String> {
+        let state = self.slot(slot);
+        let before = state.own.get(&old_since).cloned().unwrap_or_default();
+        state.own.insert(since, own.clone());
+        if is_handed && before != *own {
+            return Err(format!(
+                "slot {slot}: {own:?} was handed over under {since}, not {before:?}"
+            ));
+        }
+        self.own_lost += if is_handed { 0 } else { before.len() as u64 };
+        Ok(())
+    }
+
+    /// A primary decides a request: what lives there alone is what it was given or wrote.
+    pub fn serve_own(&mut self, slot: u16, since: u64, own: &Data) -> Result<(), String> {
+        let expected = self.slot(slot).own.entry(since).or_default();
+        match expected == own {
+            true => Ok(()),
+            false => Err(format!("slot {slot}: {own:?} is read under {since}, not {expected:?}")),
+        }
+    }
+
+    pub fn write_own(&mut self, slot: u16, since: u64, own: &Data) {
+        self.slot(slot).own.insert(since, own.clone());
     }
 
     pub fn acknowledge(&mut self, slot: u16, there: Where) -> Result<(), String> {

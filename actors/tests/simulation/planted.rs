@@ -34,6 +34,9 @@ const CUTS: Faults = Faults { partitions: 6, pauses: 4, kills: 2, bridges: true,
 /// Slots wander, and nodes die and stand still meanwhile.
 const WANDERING: Faults = Faults { gives_permille: 20, ..IN_TURN };
 
+/// Nodes leave, stay after all, and start again.
+const LEAVING: Faults = Faults { moves: true, rollings: 3, stays: 2, ..Faults::none() };
+
 fn configuration(bug: Bug) -> (Shape, Faults) {
     match bug {
         Bug::LateImportAccepted => (FIVE, RESTLESS),
@@ -42,6 +45,8 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::ServesWhileGiving | Bug::GivesBeforeItIsSettled | Bug::ResumesOnAnyMap => {
             (THREE, WANDERING)
         }
+        Bug::HandedBeforeAll => (THREE, LEAVING),
+        Bug::LeavesBeforeItHoldsNothing => (THREE, LEAVING),
         Bug::CallersMapForFanOut
         | Bug::NoWaitForProposedCopy
         | Bug::ClockStandsStillWithTheProcess => (FIVE, QUICK),
@@ -62,6 +67,10 @@ fn wrong(shape: Shape, faults: Faults, bug: Option<Bug>, seed: u64) -> Option<St
         Err(why) => Some(why),
         Ok(report) if report.lost > 0 && faults.one_at_a_time => {
             Some(format!("{} acknowledged writes lost", report.lost))
+        }
+        // Nobody dies here that has not given everything away.
+        Ok(report) if report.own_lost > 0 && faults.moves => {
+            Some(format!("{} entries kept in one copy lost", report.own_lost))
         }
         Ok(_) => None,
     }

@@ -21,10 +21,14 @@ pub enum Bug {
     PromotedThoughNotInSync,
     NoWaitForProposedCopy,
     ClockStandsStillWithTheProcess,
+    HandedBeforeAll,
+    LeavesBeforeItHoldsNothing,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 18] = [
+        Bug::HandedBeforeAll,
+        Bug::LeavesBeforeItHoldsNothing,
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -55,6 +59,11 @@ pub struct Report {
     pub removed: u64,
     pub promoted: u64,
     /// Slots that primaries wanted to give away, and those that were.
+    pub own_lost: u64,
+    /// Nodes that were told to end, those that left, and those that did not in time.
+    pub leaves: u64,
+    pub left: u64,
+    pub overdue: u64,
     pub gives: u64,
     pub given: u64,
     pub elections: u64,
@@ -71,6 +80,10 @@ impl Report {
         self.lost_slots += other.lost_slots;
         self.removed += other.removed;
         self.promoted += other.promoted;
+        self.leaves += other.leaves;
+        self.left += other.left;
+        self.overdue += other.overdue;
+        self.own_lost += other.own_lost;
         self.gives += other.gives;
         self.given += other.given;
         self.elections += other.elections;

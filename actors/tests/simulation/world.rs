@@ -100,6 +100,21 @@ pub enum Event {
     Restart {
         node: NodeIx,
     },
+    /// A node that was told to leave is to stay after all.
+    Stay {
+        node: NodeIx,
+        incarnation: u64,
+    },
+    /// A node has waited for long enough until it has left.
+    DrainOver {
+        node: NodeIx,
+        incarnation: u64,
+    },
+    /// The process of a node that leaves ends.
+    End {
+        node: NodeIx,
+        incarnation: u64,
+    },
 }
 
 /// How often a node looks after what has no event of its own.
@@ -242,6 +257,7 @@ impl World {
         self.check_whole()?;
         self.report.acknowledged = self.oracle.acknowledged;
         (self.report.lost, self.report.lost_slots) = (self.oracle.lost, self.oracle.lost_slots);
+        self.report.own_lost = self.oracle.own_lost;
         (self.report.epochs, self.report.cost) = (self.agreed.last(), self.meter.cost);
         Ok(self.report)
     }
@@ -326,6 +342,24 @@ impl World {
                 self.start_again(node);
                 Ok(())
             }
+            Event::Stay { node, incarnation } => {
+                if self.is_running(node, incarnation) {
+                    self.stay(node);
+                }
+                Ok(())
+            }
+            Event::DrainOver { node, incarnation } => {
+                if self.is_running(node, incarnation) {
+                    self.drain_over(node);
+                }
+                Ok(())
+            }
+            Event::End { node, incarnation } => {
+                if self.is_running(node, incarnation) {
+                    self.end(node);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -386,7 +420,11 @@ impl World {
         if latest.under_replicated() > 0 {
             return Err(format!("in the end {} slots miss copies", latest.under_replicated()));
         }
+        let wanted = latest.place();
         for (slot, row) in latest.rows.iter().enumerate() {
+            if self.faults.moves && row.primary != wanted[slot][0] {
+                return Err(format!("in the end slot {slot} is not where the ring wants it"));
+            }
             let of = |node: NodeIx| &self.nodes[usize::from(node.0)].slots[slot];
             let primary = of(row.primary);
             if let Some(copy) = row.in_sync().iter().find(|&&copy| of(copy).data != primary.data)
