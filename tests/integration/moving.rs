@@ -61,7 +61,9 @@ pub async fn wait_balanced(cluster: &Cluster) {
             let wanted = map.place();
             map.under_replicated() == 0
                 && map.rows.iter().zip(&wanted).all(|(row, wanted)| {
-                    row.primary == wanted[0] && row.replicas().len() + 1 == wanted.len()
+                    row.primary == wanted[0]
+                        && row.replicas().len() + 1 == wanted.len()
+                        && wanted[1..].iter().all(|node| row.in_sync().contains(node))
                 })
         })
     };
