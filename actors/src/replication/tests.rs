@@ -424,8 +424,11 @@ fn a_slot_is_offered_only_while_its_copies_follow_closely() {
 
 #[test]
 fn what_an_older_give_handed_over_is_late() {
-    let row =
-        |stamp| crate::map::Row { stamp, ..crate::map::Row::new(crate::map::NodeIx(0), 1, false) };
+    let row = |stamp| {
+        let mut row = crate::map::Row::new(crate::map::NodeIx(0), 1, false);
+        row.stamp = stamp;
+        row
+    };
     let mut copy = Copy { since: 1, import: 1, n: 4, complete: true, stamp: 2 };
     assert!(!crate::holding::is_late_hand(&row(5), &copy, 5));
     assert_eq!(copy.hand(1, 1, 7), Ok(()), "a newer row than this node has");
