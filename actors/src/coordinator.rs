@@ -259,7 +259,10 @@ impl Coordinator {
             let member = map.member(node);
             member.incarnation == incarnation && member.leaving != leaving
         });
-        changes.extend(self.leaves.iter().map(|(&node, &(incarnation, leaving))| Change::Leave {
+        // The last that stays cannot leave, and nobody agrees to that at every tick.
+        let last = map.staying();
+        let can_go = self.leaves.iter().filter(|&(&node, &(_, goes))| !goes || last != [node]);
+        changes.extend(can_go.map(|(&node, &(incarnation, leaving))| Change::Leave {
             node,
             incarnation,
             leaving,

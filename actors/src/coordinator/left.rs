@@ -57,4 +57,15 @@ mod tests {
         }
         assert_eq!(map.staying(), [NodeIx(0)]);
     }
+
+    #[test]
+    fn the_last_that_stays_is_not_proposed_to_leave_until_another_comes() {
+        let (mut coordinator, mut map) = start();
+        let leave = |node, leaving| Change::Leave { node: NodeIx(node), incarnation: 10, leaving };
+        map = map.apply(2, &[leave(1, true), leave(2, true)]).0;
+        coordinator.leave(NodeIx(0), 10, true);
+        assert!(!coordinator.propose(1_100, 0, 0, &map).contains(&leave(0, true)));
+        map = map.apply(3, &[leave(1, false)]).0;
+        assert!(coordinator.propose(1_101, 0, 0, &map).contains(&leave(0, true)));
+    }
 }

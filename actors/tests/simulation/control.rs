@@ -7,6 +7,7 @@ use lariat_actors::map::{Ask, Change, NodeIx, Standing};
 use lariat_actors::op::Ms;
 
 use super::agreed::{majority, voters};
+use super::leaving::fill_leavers;
 use super::network::Message;
 use super::node::Leading;
 use super::report::Bug;
@@ -123,6 +124,9 @@ impl World {
         if says_so {
             leading.led_at = clock;
         }
+        if self.has_bug(Bug::LeaverIsFilled) {
+            changes.extend(fill_leavers(&map));
+        }
         if self.has_bug(Bug::NoWaitForTheLease) {
             for change in &mut changes {
                 if let Change::Silence { node, incarnation } = *change {
@@ -165,6 +169,7 @@ impl World {
             self.say(|| format!("epoch {epoch} by {node:?}: {changes:?}"));
             self.meter.agreed(changes, self.agreed.latest(), self.now);
             self.check_in_sync(changes)?;
+            self.note_moves(changes);
             self.adopt(node, epoch);
         }
         if let Some(leading) = &mut self.node(node).leading

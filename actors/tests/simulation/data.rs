@@ -367,7 +367,7 @@ impl World {
         let promotes_anything = self.has_bug(Bug::PromotedThoughNotInSync);
         for slot in self.node(node).near() {
             let (index, row) = (usize::from(slot), map.row(slot));
-            let me = self.node(node);
+            let me = &mut self.nodes[usize::from(node.0)];
             if resumes && let Holding::Primary { parked, .. } = &mut me.slots[index].holding {
                 *parked = 0;
             }
@@ -392,9 +392,9 @@ impl World {
                         held.own.clear();
                     }
                     let own = held.own.clone();
+                    self.oracle.promote_own(slot, row.since, old_since, is_handed, &own)?;
                     held.holding = Holding::primary(row.since);
                     dropped = held.fan.replace(Fan::new(row.since, Some(old)));
-                    self.oracle.promote_own(slot, row.since, old_since, is_handed, &own)?;
                     self.oracle.promote(slot, row.since, old, &data)?;
                 }
                 Step::StartEmpty => {

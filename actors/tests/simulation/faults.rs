@@ -121,18 +121,55 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
 }
 
 impl World {
-    /// The process ends: its connections break, its clients learn nothing.
+    /// A shard ends; what it passed on is still under way. A new one holds nothing.
+    pub fn crash_shard(&mut self, node: NodeIx) {
+        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
+        let me = self.node(node);
+        let map = me.map.clone();
+        for (row, held) in map.rows.iter().zip(&mut me.slots) {
+            held.data.clear();
+            (held.own, held.handed) = (Data::default(), 0);
+            let was_primary = matches!(held.holding, Holding::Primary { .. });
+            held.holding = match keeps && was_primary && row.primary == node {
+                true => Holding::primary(row.since),
+                false => Holding::None,
+            };
+        }
+    }
+
+    /// The process dies.
     pub fn kill(&mut self, node: NodeIx) {
+        if !self.node(node).is_alive {
+            return;
+        }
         self.say(|| format!("{node:?} dies"));
-        let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
-        self.report.maybe += maybe;
         let incarnation = self.node(node).incarnation;
         self.meter.killed(node, incarnation, self.now);
+        self.stop(node);
+    }
+
+    /// The process ends: its connections break, its clients learn nothing.
+    pub fn stop(&mut self, node: NodeIx) {
+        let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
+        self.report.maybe += maybe;
         self.node(node).is_alive = false;
         self.node(node).paused_until = 0;
         for peer in 0..self.shape.nodes {
             self.break_connections(node, NodeIx(peer), 3);
         }
+    }
+
+    /// Is there a majority of the voters without these? The agreement needs one.
+    pub fn survives(&self, dead: &[NodeIx]) -> bool {
+        let latest = self.agreed.latest();
+        let voters = voters(latest);
+        let lives = |voter: &&NodeIx| {
+            let node = &self.nodes[usize::from(voter.0)];
+            node.is_alive
+                && node.incarnation == latest.member(**voter).incarnation
+                && !dead.contains(voter)
+        };
+        voters.iter().filter(lives).count() >= majority(voters.len())
     }
 
     pub fn next_fault(&mut self) {
@@ -158,25 +195,14 @@ impl World {
         }
         self.say(|| format!("fault: {fault:?} at {node:?}"));
         let mut lasts = self.random.between(10, 2_500);
-        // The agreement needs a majority of its voters.
-        let voters = voters(&latest);
-        let mut alive = voters.clone();
-        alive.retain(|&voter| {
-            let node = &self.nodes[usize::from(voter.0)];
-            node.is_alive && node.incarnation == latest.member(voter).incarnation
-        });
-        let survives = |dead: &[NodeIx]| {
-            let left = alive.iter().filter(|voter| !dead.contains(voter)).count();
-            left >= majority(voters.len())
-        };
         match fault {
-            Fault::DoubleKill if survives(&[node, other]) => {
+            Fault::DoubleKill if self.survives(&[node, other]) => {
                 self.kill(node);
                 self.kill(other);
                 self.after(lasts, Event::Restart { node });
                 self.after(lasts / 2, Event::Restart { node: other });
             }
-            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill if survives(&[node]) => {
+            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill if self.survives(&[node]) => {
                 self.kill(node);
                 self.after(lasts, Event::Restart { node });
             }
@@ -228,21 +254,5 @@ impl World {
         let least = if self.faults.one_at_a_time { self.times.failure_timeout_ms + 500 } else { 1 };
         let next = self.random.between(least, least + 1_500);
         self.after(lasts + next, Event::NextFault);
-    }
-
-    /// A shard ends; what it passed on is still under way. A new one holds nothing.
-    pub fn crash_shard(&mut self, node: NodeIx) {
-        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
-        let me = self.node(node);
-        let map = me.map.clone();
-        for (row, held) in map.rows.iter().zip(&mut me.slots) {
-            held.data.clear();
-            (held.own, held.handed) = (Data::default(), 0);
-            let was_primary = matches!(held.holding, Holding::Primary { .. });
-            held.holding = match keeps && was_primary && row.primary == node {
-                true => Holding::primary(row.since),
-                false => Holding::None,
-            };
-        }
     }
 }

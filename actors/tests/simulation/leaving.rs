@@ -1,109 +1,153 @@
-//! Nodes that leave, stay after all, and end once they have left or have waited for long enough.
+//! Nodes that leave: told to end, or told to leave and then to stay after all.
 
-use lariat_actors::lease::Lease;
-use lariat_actors::map::{Change, NodeIx};
+use lariat_actors::map::{Ask, Change, ClusterMap, NodeIx, Standing};
 use lariat_actors::op::Ms;
 
 use super::network::Message;
 use super::world::{Event, World};
 
-/// How long a node that is to end waits until it has left.
-const DRAIN_MS: Ms = 6_000;
+/// Between two times that a wish is told.
+const TELL_EVERY_MS: Ms = 100;
+
+/// How long a wish is told at least: one to the contrary may be on its way.
+const TELL_MS: Ms = 1_000;
+
+/// After this a node gives up to leave.
+const DRAIN_TIMEOUT_MS: Ms = 8_000;
+
+/// A node is to leave, or to stay after all. Its own clock said `asked_at` and `told_at`; it began to
+/// leave at a virtual time.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    pub leaving: bool,
+    asked_at: Ms,
+    told_at: Ms,
+    began: Ms,
+}
 
 impl World {
-    /// SIGTERM, and a start of the same node later.
+    /// The process is told to end: it leaves first.
     pub fn leave_and_end(&mut self, node: NodeIx) {
-        if !self.node(node).is_alive {
+        let (clock, now) = (self.clock(node), self.now);
+        let me = self.node(node);
+        if !me.is_alive || !me.is_member() || me.has_left || me.wish.is_some() {
             return;
         }
-        let incarnation = self.node(node).incarnation;
-        self.node(node).wish = Some(true);
-        self.say(|| format!("{node:?} is to leave"));
+        me.wish = Some(Wish { leaving: true, asked_at: clock, told_at: 0, began: now });
+        let incarnation = me.incarnation;
         self.report.leaves += 1;
-        self.after(DRAIN_MS, Event::DrainOver { node, incarnation });
+        self.after(DRAIN_TIMEOUT_MS, Event::DrainOver { node, incarnation });
     }
 
-    /// A node is told to leave, and to stay after all a little later.
+    /// The node is told to leave, and a little later to stay after all.
     pub fn leave_and_stay(&mut self, node: NodeIx) {
-        if !self.node(node).is_alive {
-            return;
-        }
+        self.leave_and_end(node);
+        let most = [50, 300, 2_000][self.random.below(3) as usize];
+        let delay = self.random.between(1, most);
         let incarnation = self.node(node).incarnation;
-        self.node(node).wish = Some(true);
-        self.say(|| format!("{node:?} is to leave for a moment"));
-        let delay = self.random.between(1, 800);
         self.after(delay, Event::Stay { node, incarnation });
     }
 
-    /// The node is to stay; too late if it has left.
+    /// The node is to stay, if it is not too late.
     pub fn stay(&mut self, node: NodeIx) {
-        if !self.node(node).has_left {
+        let clock = self.clock(node);
+        let me = self.node(node);
+        if let (Some(wish), false) = (&mut me.wish, me.has_left) {
+            (wish.leaving, wish.asked_at, wish.told_at) = (false, clock, 0);
             self.say(|| format!("{node:?} is to stay"));
-            self.node(node).wish = Some(false);
         }
     }
 
-    /// The node has not left in time: it ends as it is. With nobody to give its slots to it stays.
     pub fn drain_over(&mut self, node: NodeIx) {
-        if self.node(node).has_left {
-            return;
-        }
-        let map = self.agreed.latest().clone();
-        let others_stay = map.present().any(|other| other != node && !map.member(other).leaving);
-        if !others_stay || self.faults.one_at_a_time && map.under_replicated() > 0 {
+        let now = self.now;
+        let me = self.node(node);
+        // It may have been told to leave again since.
+        let is_due = |wish: Wish| wish.leaving && now >= wish.began + DRAIN_TIMEOUT_MS;
+        if me.wish.is_some_and(is_due) && !me.has_left {
+            self.say(|| format!("{node:?} has not left in time"));
+            self.report.overdue += 1;
             self.stay(node);
-            return;
         }
-        self.report.overdue += 1;
-        self.end(node);
     }
 
-    /// Names the coordinator what was asked for, until the map has it.
+    /// Names the coordinator what was asked for here and is not agreed yet.
     pub fn tell_wish(&mut self, node: NodeIx) {
+        let clock = self.clock(node);
         let me = self.node(node);
-        let Some(leaving) = me.wish.filter(|_| me.is_member()) else { return };
-        if me.map.member(node).leaving == leaving {
+        let Some(wish) = me.wish else { return };
+        let incarnation = me.incarnation;
+        let is_member = me.map.standing(node, incarnation) == Standing::Member;
+        let is_agreed = is_member && me.map.member(node).leaving == wish.leaving;
+        if is_agreed && clock >= wish.asked_at + TELL_MS {
+            if !wish.leaving {
+                me.wish = None;
+                self.report.stayed += 1;
+            }
             return;
         }
-        let (incarnation, leader) = (me.incarnation, me.leader);
-        match &mut me.leading {
-            Some(leading) => leading.coordinator.leave(node, incarnation, leaving),
-            None => {
-                if let Some(leader) = leader.filter(|&leader| leader != node) {
-                    self.send(node, leader, Message::Leave { incarnation, leaving });
-                }
+        if !is_member || clock < wish.told_at + TELL_EVERY_MS {
+            return;
+        }
+        me.wish = Some(Wish { told_at: clock, ..wish });
+        let leaving = wish.leaving;
+        match (&mut me.leading, me.leader) {
+            (Some(leading), _) => leading.coordinator.leave(node, incarnation, leaving),
+            (None, Some(leader)) if leader != node => {
+                self.send(node, leader, Message::Leave { incarnation, leaving });
             }
+            _ => {}
         }
     }
 
-    /// It takes part in nothing any more, and forwards what it is asked until its process ends.
+    /// A node that left is a member no more: it finishes what it has sent, ends, and starts again.
     pub fn have_left(&mut self, node: NodeIx) {
-        if self.node(node).has_left {
+        let now = self.now;
+        let me = self.node(node);
+        if me.has_left {
             return;
         }
-        self.say(|| format!("{node:?} has left"));
+        (me.has_left, me.leading) = (true, None);
+        me.lease.forget(true);
+        let (incarnation, began) = (me.incarnation, me.wish.map_or(now, |wish| wish.began));
         self.report.left += 1;
-        let lease_ms = self.times.lease_ms;
-        let me = self.node(node);
-        (me.lease, me.leading, me.has_left) = (Lease::new(lease_ms), None, true);
-        let incarnation = me.incarnation;
+        self.report.leave_max_ms = self.report.leave_max_ms.max(now - began);
+        self.say(|| format!("{node:?} has left"));
         let delay = self.random.between(1, 300);
         self.after(delay, Event::End { node, incarnation });
     }
 
-    /// The process of a node ends, and starts again.
+    /// The process of a node that leaves, or has left, ends.
     pub fn end(&mut self, node: NodeIx) {
-        self.kill(node);
-        let delay = self.random.between(1, 500);
+        let has_left = self.node(node).has_left;
+        match has_left {
+            true => self.stop(node),
+            // What becomes of a cluster without a majority of its voters is not simulated.
+            false if !self.survives(&[node]) => return,
+            false => self.kill(node),
+        }
+        let delay = self.random.between(10, 2_500);
         self.after(delay, Event::Restart { node });
     }
 
-    /// For [`super::report::Bug::LeavesBeforeItHoldsNothing`].
-    pub fn hasty_leaves(&self, coordinator: NodeIx) -> Vec<Change> {
+    /// For a planted mistake: whoever leaves is taken out at once, with all it holds.
+    pub fn hasty_leaves(&self, me: NodeIx) -> Vec<Change> {
         let map = self.agreed.latest();
-        let leaving = map.present().filter(|&node| node != coordinator && map.member(node).leaving);
-        leaving
-            .map(|node| Change::Remove { node, incarnation: map.member(node).incarnation })
-            .collect()
+        let leavers = map.present().filter(|&node| node != me && map.member(node).leaving);
+        let remove = |node| Change::Remove { node, incarnation: map.member(node).incarnation };
+        leavers.map(remove).collect()
     }
+}
+
+/// For a planted mistake: whoever leaves is filled like anybody else.
+pub fn fill_leavers(map: &ClusterMap) -> Vec<Change> {
+    let leavers = map.present().filter(|&node| map.member(node).leaving);
+    let fill = |node: NodeIx| {
+        let lacks = map.rows.iter().enumerate().filter(move |(_, row)| !row.names(node));
+        lacks.map(move |(slot, row)| Change::Row {
+            slot: slot as u16,
+            stamp: row.stamp,
+            ask: Ask::Import(node),
+        })
+    };
+    leavers.flat_map(fill).collect()
 }

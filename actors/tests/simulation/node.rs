@@ -10,6 +10,8 @@ use lariat_actors::map::{ClusterMap, NodeIx, Placed};
 use lariat_actors::op::Ms;
 use lariat_actors::replication::fan::{Fan, Weigh};
 
+use super::leaving::Wish;
+
 /// The entries of a slot: what was appended to each key.
 pub type Data = BTreeMap<u8, Vec<u64>>;
 
@@ -126,7 +128,7 @@ pub struct Node {
     pub pending: BTreeMap<u64, Pending>,
     pub waiting: BTreeMap<u64, Waiting>,
     /// What was asked for here last: to leave, or to stay after all.
-    pub wish: Option<bool>,
+    pub wish: Option<Wish>,
     /// Did the map say last that it leaves? And has it left?
     pub is_leaving: bool,
     pub has_left: bool,
@@ -187,7 +189,7 @@ impl Node {
 
     /// Was it told to leave, or does its map say that it does?
     pub fn is_leaving(&self) -> bool {
-        self.is_leaving || self.wish == Some(true)
+        self.is_leaving || self.wish.is_some_and(|wish| wish.leaving)
     }
 
     pub fn is_member(&self) -> bool {

@@ -45,8 +45,9 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::ServesWhileGiving | Bug::GivesBeforeItIsSettled | Bug::ResumesOnAnyMap => {
             (THREE, WANDERING)
         }
-        Bug::HandedBeforeAll => (THREE, LEAVING),
-        Bug::LeavesBeforeItHoldsNothing => (THREE, LEAVING),
+        Bug::HandedBeforeAll | Bug::LeavesBeforeItHoldsNothing | Bug::LeaverIsFilled => {
+            (THREE, LEAVING)
+        }
         Bug::CallersMapForFanOut
         | Bug::NoWaitForProposedCopy
         | Bug::ClockStandsStillWithTheProcess => (FIVE, QUICK),
@@ -68,9 +69,12 @@ fn wrong(shape: Shape, faults: Faults, bug: Option<Bug>, seed: u64) -> Option<St
         Ok(report) if report.lost > 0 && faults.one_at_a_time => {
             Some(format!("{} acknowledged writes lost", report.lost))
         }
-        // Nobody dies here that has not given everything away.
+        // Nobody dies here that has not given everything away, and nothing keeps anybody from it.
         Ok(report) if report.own_lost > 0 && faults.moves => {
             Some(format!("{} entries kept in one copy lost", report.own_lost))
+        }
+        Ok(report) if report.overdue > 0 && faults.moves => {
+            Some(format!("{} nodes did not leave in time", report.overdue))
         }
         Ok(_) => None,
     }

@@ -23,12 +23,11 @@ pub enum Bug {
     ClockStandsStillWithTheProcess,
     HandedBeforeAll,
     LeavesBeforeItHoldsNothing,
+    LeaverIsFilled,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 18] = [
-        Bug::HandedBeforeAll,
-        Bug::LeavesBeforeItHoldsNothing,
+    pub const ALL: [Bug; 19] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -45,6 +44,9 @@ impl Bug {
         Bug::PromotedThoughNotInSync,
         Bug::NoWaitForProposedCopy,
         Bug::ClockStandsStillWithTheProcess,
+        Bug::HandedBeforeAll,
+        Bug::LeavesBeforeItHoldsNothing,
+        Bug::LeaverIsFilled,
     ];
 }
 
@@ -58,12 +60,19 @@ pub struct Report {
     pub lost_slots: u64,
     pub removed: u64,
     pub promoted: u64,
-    /// Slots that primaries wanted to give away, and those that were.
+    /// Entries kept in one copy that a new primary was not handed.
     pub own_lost: u64,
-    /// Nodes that were told to end, those that left, and those that did not in time.
+    /// Nodes that were told to leave, those that left, those that stayed after all, those that took
+    /// too long, and the longest way out.
     pub leaves: u64,
     pub left: u64,
+    pub stayed: u64,
     pub overdue: u64,
+    pub leave_max_ms: u64,
+    /// Copies that were filled, and those that were missing when members came and went.
+    pub filled: u64,
+    pub needed: u64,
+    /// Slots that primaries wanted to give away, and those that were.
     pub gives: u64,
     pub given: u64,
     pub elections: u64,
@@ -82,7 +91,11 @@ impl Report {
         self.promoted += other.promoted;
         self.leaves += other.leaves;
         self.left += other.left;
+        self.stayed += other.stayed;
         self.overdue += other.overdue;
+        self.leave_max_ms = self.leave_max_ms.max(other.leave_max_ms);
+        self.filled += other.filled;
+        self.needed += other.needed;
         self.own_lost += other.own_lost;
         self.gives += other.gives;
         self.given += other.given;
