@@ -39,8 +39,8 @@ const STOP_TIMEOUT_S: u64 = 5;
 pub struct Server {
     client: Client,
     gateway: Gateway,
-    /// The listening socket, shared with the acceptor.
-    listener: TcpListener,
+    /// The listening socket, shared with the acceptor until the server stops.
+    listener: Mutex<Option<TcpListener>>,
     address: SocketAddr,
     running: Mutex<Option<(ServerHandle, JoinHandle<()>)>>,
 }
@@ -99,7 +99,8 @@ impl Server {
         match told.recv() {
             Ok(Ok(handle)) => {
                 let running = Mutex::new(Some((handle, thread)));
-                Ok(Server { client, gateway: served, listener: shared, address, running })
+                let listener = Mutex::new(Some(shared));
+                Ok(Server { client, gateway: served, listener, address, running })
             }
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(Error::Start("the http server's thread ended".into())),
@@ -131,6 +132,8 @@ impl Server {
         if thread.join().is_err() {
             tracing::error!("the http server's thread panicked");
         }
+        // Nobody accepts any more, so nobody may connect.
+        drop(self.listener.lock().expect("no holder of this lock panics").take());
     }
 
     /// Refuses new connections, so that clients turn to another node; goes on serving those there
@@ -144,6 +147,8 @@ impl Server {
         drop(handle.pause());
         std::thread::sleep(PAUSE);
         // Where a listener cannot be shut down, connections are accepted until the server stops.
-        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read);
+        if let Some(listener) = &*self.listener.lock().expect("no holder of this lock panics") {
+            let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
+        }
     }
 }

@@ -54,6 +54,9 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 /// the error.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 
+/// The same for one that has sent more than is answered, when the connection is to end.
+const UNREAD_LINGER: Duration = Duration::from_millis(100);
+
 /// One connection.
 pub struct Connection {
     stream: TcpStream,
@@ -148,22 +151,31 @@ impl Connection {
                 break end;
             }
         };
+        let over = async move {
+            let late = tokio::time::sleep(LINGER_MAX);
+            tokio::select! { () = ended => {}, () = late => {} }
+        };
         match &end {
             End::Protocol(error) => {
                 self.out.clear(0);
                 self.out.error(&format!("ERR Protocol error: {error}"));
                 self.count();
-                self.part().await;
+                self.part(over).await;
             }
             End::Overloaded => {
                 self.out.clear(0);
                 self.out.error("TRYAGAIN too many requests or bytes in flight");
                 self.count();
-                self.part().await;
+                self.part(over).await;
             }
             End::Stalled => self.gateway.counts.stalled.add(1),
             End::Io(error) => tracing::debug!(%error, "a redis connection broke"),
-            End::Closed | End::Asked => {}
+            End::Closed | End::Asked => {
+                // It has sent more than was read: replies may still be on their way to it.
+                if self.stream.try_read(&mut [0]).is_ok_and(|read| read > 0) {
+                    self.part(tokio::time::sleep(UNREAD_LINGER)).await;
+                }
+            }
         }
         tracing::debug!(node = %self.gateway.client.id(), client = %self.session.client.peer, ?end, "redis connection ended");
     }
@@ -409,8 +421,8 @@ impl Connection {
     }
 
     /// Sends `out` as the last thing. Closing a socket with unread input would take it back, so
-    /// what is still coming is read and thrown away for a while.
-    async fn part(&mut self) {
+    /// what is still coming is read and thrown away until `over`.
+    async fn part(&mut self, over: impl Future<Output = ()>) {
         if self.write().await.is_err() || self.stream.shutdown().await.is_err() {
             return;
         }
@@ -423,11 +435,9 @@ impl Connection {
                 }
             }
         };
-        let client = self.session.client.clone();
         tokio::select! {
             () = rest => {}
-            () = client.ended() => {}
-            () = tokio::time::sleep(LINGER_MAX) => {}
+            () = over => {}
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lariat_actors::client::Client;
@@ -28,8 +28,8 @@ const FIRST_COMMAND: Duration = Duration::from_millis(50);
 pub struct Server {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    /// The listening socket, shared with those that accept.
-    listener: TcpListener,
+    /// The listening socket, shared with those that accept until the server stops.
+    listener: Mutex<Option<TcpListener>>,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Server {
                 actix_rt::spawn(accept(shared, worker, listener, stopped));
             });
         }
-        Ok(Server { shared, stop, listener })
+        Ok(Server { shared, stop, listener: Mutex::new(Some(listener)) })
     }
 
     /// What its connections share.
@@ -90,13 +90,16 @@ impl Server {
     pub fn turn_away(&self) {
         self.shared.is_refusing.store(true, Relaxed);
         // Where a listener cannot be shut down, connections are accepted until the server stops.
-        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read);
+        if let Some(listener) = &*self.listener.lock().expect("no holder of this lock panics") {
+            let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
+        }
     }
 
     /// Stops accepting and asks connections to end; does not wait.
     pub fn abandon(&self) {
         self.shared.is_stopping.store(true, Relaxed);
         self.stop.send_replace(true);
+        drop(self.listener.lock().expect("no holder of this lock panics").take());
         self.shared.gateway.clients.all().iter().for_each(|client| client.end());
     }
 

@@ -1,6 +1,7 @@
 //! Embedding: typed handles, mistakes all at once, hosts of every flavour as processes.
 
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +49,28 @@ fn typed_values_come_back_and_foreign_ones_stay() {
         assert!(matches!(error, Error::Stopped), "{error:?}");
         let error = cache.put("k", &1).await.unwrap_err();
         assert!(!error.is_retryable() && matches!(error.applied(), Applied::No | Applied::Maybe));
+    });
+}
+
+#[test]
+fn a_node_that_has_stopped_refuses_connections_though_its_handle_is_kept() {
+    run(async {
+        for drains in [true, false] {
+            let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+            let node = Node::builder().serve_http(bind()).serve_redis(bind());
+            let node = node.start().await.unwrap();
+            let ports = [node.http_address().unwrap(), node.redis_addresses()[0]];
+            if drains {
+                node.shutdown().await
+            } else {
+                node.stop_now().await
+            }
+            for port in ports {
+                assert!(TcpStream::connect(port).is_err(), "{port}, drains: {drains}");
+                assert!(TcpListener::bind(port).is_ok(), "{port}, drains: {drains}");
+            }
+            drop(node);
+        }
     });
 }
 

@@ -34,6 +34,9 @@ const SPAN_MIN_MS: i64 = 32;
 /// list spans: 8 of 256 at first.
 const SPAN_PART: i64 = 8;
 
+/// What the newest generation has is no older than this, however long that generation lasts.
+const NEWEST_AGE_MAX: Ms = 1_000;
+
 /// Older than this is no different; about 30 years.
 const AGE_MAX_MS: i64 = 1_000_000_000_000;
 
@@ -134,7 +137,11 @@ impl Lru {
         let now = now as i64;
         let ended = generations.all.get(at + 1).map_or(now, |next| next.began);
         let middle = generations.all[at].began.midpoint(ended);
-        (now - middle).max(0) as Ms
+        let age = (now - middle).max(0) as Ms;
+        // What is in use is in the newest, however long that lasts here: elsewhere it must not pass
+        // for old.
+        let is_newest = at + 1 == generations.all.len();
+        if is_newest { age.min(NEWEST_AGE_MAX) } else { age }
     }
 
     /// Forgets the generations of a list without entries.
