@@ -376,6 +376,11 @@ impl Client {
         self.workers.register()
     }
 
+    /// A digest of what a node that joins has to be told like this one: [`crate::spec::ClusterSpec::digest`].
+    pub fn settings(&self) -> u64 {
+        self.shared.cluster.digest(self.shared.map.load().copies)
+    }
+
     /// Has the node begun to stop? It is not ready any more, and serves what it is asked.
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Relaxed)

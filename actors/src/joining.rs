@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::map::{Change, ClusterMap, Details, MEMBERS_MAX, NodeIx};
+use crate::map::{Change, ClusterMap, Details, MEMBERS_MAX, Member, NodeIx};
 
 /// The longest text in the details of a node, in bytes.
 const TEXT_MAX: usize = 255;
@@ -69,6 +69,8 @@ pub fn look(map: &ClusterMap, listed: usize, details: &Details, needs: Option<No
             _ if usize::from(node.0) < listed => Look::Refused(Refused::InFile),
             Some(needed) if needed != node => Look::Refused(Refused::Elsewhere),
             _ if member.details() == *details => Look::Listed(node),
+            // It runs, and an operator may have changed what it said when it started.
+            Some(_) if is_at(member, details) => Look::Listed(node),
             _ if member.is_present() => Look::Refused(Refused::Alive),
             _ => list(node),
         };
@@ -86,6 +88,12 @@ pub fn look(map: &ClusterMap, listed: usize, details: &Details, needs: Option<No
 fn replaceable(map: &ClusterMap, listed: usize) -> Option<NodeIx> {
     let gone = map.members.iter().enumerate().skip(listed).filter(|(_, m)| !m.is_present());
     gone.min_by_key(|(_, member)| member.known).map(|(node, _)| NodeIx(node as u16))
+}
+
+fn is_at(member: &Member, details: &Details) -> bool {
+    let of =
+        |details: &Details| (details.http.clone(), details.peer.clone(), details.redis.clone());
+    of(&member.details()) == of(details)
 }
 
 fn is_sound(details: &Details) -> bool {
@@ -216,5 +224,19 @@ mod tests {
             let refused = Look::Refused(Refused::Malformed);
             assert_eq!(look(&founded(), 3, &details, None), refused, "{details:?}");
         }
+    }
+
+    #[test]
+    fn what_an_operator_changed_of_a_node_that_runs_stays_and_its_addresses_count() {
+        let map = founded();
+        let Look::List(list) = look(&map, 3, &details("x"), None) else { panic!("it is new") };
+        let map = after(&map, list);
+        let heavy = Change::Weight { node: NodeIx(3), weight: 9.0 };
+        let map = after(&map, heavy);
+        let here = Some(NodeIx(3));
+        assert_eq!(look(&map, 3, &details("x"), here), Look::Listed(NodeIx(3)));
+        assert!(matches!(look(&map, 3, &details("x"), None), Look::List(_)), "a new process");
+        let moved = Details { peer: "elsewhere:7".into(), ..details("x") };
+        assert!(matches!(look(&map, 3, &moved, here), Look::List(_)));
     }
 }

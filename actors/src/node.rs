@@ -354,7 +354,7 @@ pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
         id: spec.id.clone(),
         incarnation: Arc::new(move || current.incarnation()),
         digest: file.digest(),
-        settings: file.settings(),
+        settings: spec.cluster.digest(copies(spec)),
         versions: Arc::new(move || speaking.speaks()),
         secret: spec.cluster.secret.clone().into(),
         max_frame: max_frame(spec),

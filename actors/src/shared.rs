@@ -226,7 +226,9 @@ impl Shared {
         let look = move || {
             let (map, heard) = (shared.map.load(), shared.unfounded.load());
             let at = usize::from(node.0);
-            let member = map.members.get(at).or_else(|| heard.members.get(at))?;
+            // Of a node of the file this node's own file says it, which may have another name for it.
+            let own = heard.members.get(at).filter(|_| at < shared.listed);
+            let member = own.or_else(|| map.members.get(at)).or_else(|| heard.members.get(at))?;
             let address = shared.dial.get(&member.id).unwrap_or(&member.peer);
             (!address.is_empty()).then(|| (member.id.clone(), address.clone()))
         };

@@ -78,6 +78,24 @@ pub struct ClusterSpec {
     pub secret: Vec<u8>,
 }
 
+impl ClusterSpec {
+    /// A digest of what every node of the cluster has to be told alike, whatever its file lists:
+    /// where slots are, what a write's answer means, and who may serve when. `copies` are those of
+    /// the cache with the most.
+    pub fn digest(&self, copies: usize) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(&self.virtual_nodes.to_le_bytes());
+        let (is_available, is_all) = (self.minority == Minority::Available, self.acks == Acks::All);
+        hash.update(&[u8::from(is_available), u8::from(is_all)]);
+        for number in
+            [copies as u64, self.min_copies as u64, self.lease_ms, self.failure_timeout_ms]
+        {
+            hash.update(&number.to_le_bytes());
+        }
+        hash.digest()
+    }
+}
+
 /// What nodes without a majority do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Minority {
@@ -189,5 +207,27 @@ impl NodeSpec {
             caches: vec![CacheSpec::new("default")],
             versions: Versions::CURRENT,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_that_decides_who_serves_or_what_an_answer_means_is_in_the_digest() {
+        let same = ClusterSpec::default();
+        let others = [
+            ClusterSpec { acks: Acks::Async, ..same.clone() },
+            ClusterSpec { min_copies: 2, ..same.clone() },
+            ClusterSpec { minority: Minority::Refuse, ..same.clone() },
+            ClusterSpec { virtual_nodes: 64, ..same.clone() },
+            ClusterSpec { lease_ms: 300, ..same.clone() },
+            ClusterSpec { failure_timeout_ms: 900, ..same.clone() },
+        ];
+        assert!(others.iter().all(|other| other.digest(2) != same.digest(2)));
+        assert_ne!(same.digest(1), same.digest(2));
+        let slow = ClusterSpec { request_timeout_ms: 9_000, ..same.clone() };
+        assert_eq!(slow.digest(2), same.digest(2), "a matter of each node");
     }
 }

@@ -192,7 +192,7 @@ fn nonsense_from_somebody_who_knows_the_secret_ends_the_connection() {
 /// Shakes hands with node-1 as a node that nobody knows.
 fn enrol(cluster: &Cluster) -> Stranger {
     let mut stranger = Stranger::connect(cluster, 0);
-    let digest = cluster.client(0).map().settings();
+    let digest = cluster.client(0).settings();
     let me = Identity { id: "new".into(), digest, incarnation: u64::MAX, ..identity(cluster) };
     let nonce = rand::random();
     let (dialler, hello) = Dialler::start(&me, "", Purpose::Enrol, SECRET, nonce);

@@ -242,14 +242,6 @@ impl ClusterMap {
         hash.digest()
     }
 
-    /// A digest of what every node of the cluster has to be told alike, whatever its file lists.
-    pub fn settings(&self) -> u64 {
-        let mut hash = xxhash_rust::xxh3::Xxh3::new();
-        hash.update(&self.virtual_nodes.to_le_bytes());
-        hash.update(&(self.copies as u64).to_le_bytes());
-        hash.digest()
-    }
-
     /// The map before any cluster is founded, of a cluster file of which this one lists the first
     /// `listed` nodes, and of others that are known to have joined.
     pub fn unfounded(&self, listed: usize, added: &[Member]) -> Self {

@@ -11,10 +11,9 @@ use crate::control::enrolling::Enrolling;
 use crate::control::{Enrol, Enrolled, Standing};
 use crate::handshake::{HandshakeError, Refusal};
 use crate::joining::Refused;
-use crate::map::{ClusterMap, Member};
+use crate::map::Member;
 use crate::peer::{ConnectError, Params};
 use crate::spec::{Joining, MemberSpec, NodeSpec};
-use crate::version::FIRST_VERSION;
 
 /// Between two questions.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -139,7 +138,7 @@ async fn ask(
 fn explain(error: &HandshakeError) -> String {
     match error {
         HandshakeError::Refused(Refusal::Placement) => {
-            "its replication_factor, that of a cache, or its virtual_nodes differ from this node's"
+            "its replication_factor, that of a cache, its virtual_nodes, acks, min_copies, lease, failure_timeout or minority differs from this node's"
                 .into()
         }
         HandshakeError::Refused(Refusal::SameId) => {
@@ -156,17 +155,6 @@ fn explain(error: &HandshakeError) -> String {
 
 /// How to shake hands before there is a map. No start of this node runs yet.
 fn params(spec: &NodeSpec) -> Params {
-    let map = ClusterMap {
-        cluster_id: 0,
-        epoch: 0,
-        split: false,
-        members: Vec::new(),
-        virtual_nodes: spec.cluster.virtual_nodes,
-        copies: copies(spec),
-        rows: Vec::new(),
-        version: FIRST_VERSION,
-        moves_paused: false,
-    };
     let versions = spec.versions;
     Params {
         cluster: spec.cluster.name.clone(),
@@ -174,7 +162,7 @@ fn params(spec: &NodeSpec) -> Params {
         incarnation: Arc::new(|| u64::MAX),
         digest: 0,
         versions: Arc::new(move || versions),
-        settings: map.settings(),
+        settings: spec.cluster.digest(copies(spec)),
         secret: spec.cluster.secret.clone().into(),
         max_frame: max_frame(spec),
         known: Arc::new(|_| None),

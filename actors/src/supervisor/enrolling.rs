@@ -16,7 +16,7 @@ use crate::control::accepted::Accepted;
 use crate::control::enrolling::Enrolling;
 use crate::control::{Control, Enrol, Enrolled};
 use crate::joining::{Look, Refused, look};
-use crate::map::{Details, Member, NodeIx};
+use crate::map::{Details, MEMBERS_MAX, Member, NodeIx};
 use crate::op::Ms;
 
 /// Connections of nodes that say who they are. A further one takes the place of the oldest.
@@ -44,6 +44,17 @@ impl Supervisor {
         let stands = self.stands();
         let Enrol { details, index, standing, added } = enrol;
         if standing.cluster_id != 0 {
+            let map = self.shared.map.load();
+            let is_same = standing.cluster_id == stands.cluster_id && stands.has_lease;
+            if is_same && index.is_some_and(|index| !map.lists(index, &details.id)) {
+                // It was cut off, and somebody else has its place by now.
+                let is_older = standing.epoch < stands.epoch;
+                return if is_older {
+                    Enrolled::Refused(Refused::Elsewhere)
+                } else {
+                    Enrolled::NotYet
+                };
+            }
             // It is a member somewhere, of a cluster that this node has not heard of, or forgot.
             match stands.cluster_id {
                 0 => self.hear_of(&added, ctx),
@@ -106,6 +117,10 @@ impl Supervisor {
         let map = self.shared.map.load_full();
         let known = map.added(self.shared.listed);
         let ids = |members: &[Member]| members.iter().map(Member::details).collect::<Vec<_>>();
+        if self.shared.listed + added.len() > MEMBERS_MAX {
+            tracing::warn!(node = %self.shared.id, joined = added.len(), "a cluster has joined nodes for whom there is no room beside those of this node's file");
+            return;
+        }
         if map.present().next().is_some() || ids(known).starts_with(&ids(added)) {
             return;
         }
@@ -167,25 +182,30 @@ impl Supervisor {
     fn be_told(&mut self, serves: bool, answer: Enrolled) {
         let now = self.shared.clock.now();
         let (has_map, me) = (self.stands().cluster_id != 0, self.shared.me);
+        let has_lease = self.shared.lease.is_valid(now);
         let Some(governing) = &mut self.governing else { return };
-        if has_map || !serves {
+        let (is_listed, is_elsewhere) = match &answer {
+            Enrolled::Listed { listed, added } => {
+                let at = usize::from(me.0).checked_sub(listed.len());
+                let there = at.and_then(|at| added.get(at));
+                let is_here = there.is_some_and(|member| member.id == self.shared.id);
+                (is_here, !is_here)
+            }
+            Enrolled::Refused(Refused::Elsewhere | Refused::InFile) => (false, true),
+            Enrolled::Refused(refused) => {
+                tracing::warn!(node = %self.shared.id, why = %refused, "this node is not listed");
+                (false, false)
+            }
+            Enrolled::NotYet => (false, false),
+        };
+        // One with a map may have lost its place while it was cut off.
+        let is_out = is_elsewhere && serves && !has_lease;
+        if !is_out && (has_map || !serves || is_listed) {
             governing.unlisted_since = None;
             return;
         }
         let since = *governing.unlisted_since.get_or_insert(now);
-        let is_elsewhere = match &answer {
-            Enrolled::Listed { listed, added } => {
-                let at = usize::from(me.0).checked_sub(listed.len());
-                at.and_then(|at| added.get(at)).is_none_or(|member| member.id != self.shared.id)
-            }
-            Enrolled::Refused(Refused::Elsewhere | Refused::InFile) => true,
-            Enrolled::Refused(refused) => {
-                tracing::warn!(node = %self.shared.id, why = %refused, "this node is not listed");
-                false
-            }
-            Enrolled::NotYet => false,
-        };
-        if is_elsewhere || now > since + UNLISTED_MAX_MS {
+        if is_out || now > since + UNLISTED_MAX_MS {
             self.fail("the cluster lists others in the place of this node, start it again");
         }
     }

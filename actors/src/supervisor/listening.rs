@@ -160,6 +160,9 @@ impl Supervisor {
         shared.forget_slots();
         self.accepted.iter_mut().for_each(|accepted| *accepted = None);
         let Some(governing) = &mut self.governing else { return };
+        governing.unlisted_since = None;
+        // What operators asked for was about the map that it had.
+        governing.wants.clear();
         for (node, peer) in governing.peers.iter_mut().enumerate() {
             (peer.up, peer.standing, peer.agreed) = (None, None, None);
             // A full line is busy with a connection that its peer will close.

@@ -1,4 +1,5 @@
-//! What operators asked this node to have agreed: it is named to the coordinator until the map has it.
+//! What operators asked this node to have agreed: it is named to the coordinator until the map has it, or ten
+//! seconds are over.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,10 @@ use super::leaving::TELL_MS;
 use crate::control::Control;
 use crate::map::{Change, ClusterMap, NodeIx, Subject};
 use crate::op::Ms;
+
+/// How long a wish is told for at most: whoever asked has given up by then, and may have asked for
+/// the contrary elsewhere.
+const TOLD_MAX_MS: Ms = 10_000;
 
 /// What was asked for here, and when; the newest about each subject.
 pub(super) type Wants = BTreeMap<Subject, (Change, Ms)>;
@@ -28,9 +33,10 @@ impl Supervisor {
     pub(super) fn tell_wants(&mut self, map: &ClusterMap) {
         let (me, now) = (self.shared.me, self.shared.clock.now());
         let Some(governing) = &mut self.governing else { return };
-        governing
-            .wants
-            .retain(|_, (change, asked_at)| !map.grants(change) || now < *asked_at + TELL_MS);
+        governing.wants.retain(|_, (change, asked_at)| {
+            let told_until = if map.grants(change) { TELL_MS } else { TOLD_MAX_MS };
+            now < *asked_at + told_until
+        });
         let Some(Governing { era: Some(era), wants, .. }) = &mut self.governing else { return };
         let leader = era.agreement.leader().map(|leader| NodeIx(leader.node));
         let changes: Vec<Change> = wants.values().map(|(change, _)| change.clone()).collect();
