@@ -138,8 +138,11 @@ fn paused_moves_outlive_the_coordinator_and_go_on_when_they_are_resumed() {
         let before = rows(&cluster);
         wait_until("it is known how much would move", || async {
             let moves = moves(&cluster, via).await;
-            assert_eq!((moves["paused"].as_bool(), moves["eta_ms"].as_u64()), (Some(true), None));
-            moves["slots_left"].as_u64().unwrap() > 1_000
+            assert_eq!(moves["paused"], true);
+            // It is looked at once a second: until then nothing was left.
+            let is_known = moves["slots_left"].as_u64().unwrap() > 1_000;
+            assert!(!is_known || moves["eta_ms"].is_null(), "{moves}");
+            is_known
         })
         .await;
         assert_eq!(rows(&cluster), before, "slots have moved");
