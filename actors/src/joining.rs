@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::map::{Change, ClusterMap, Details, MEMBERS_MAX, Member, NodeIx};
+use crate::op::Ms;
 
 /// The longest text in the details of a node, in bytes.
 const TEXT_MAX: usize = 255;
@@ -81,6 +82,37 @@ pub fn look(map: &ClusterMap, listed: usize, details: &Details, needs: Option<No
         _ if map.members.len() < MEMBERS_MAX => list(end),
         _ => replaceable(map, listed).map_or(Look::Refused(Refused::Full), list),
     }
+}
+
+/// How long a cluster may serve without listing a node that runs and asks for it.
+const UNLISTED_MAX_MS: Ms = 10_000;
+
+/// What a node that runs is told by one that did not know it, and how it stands itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// It is listed where it expects it.
+    pub is_listed: bool,
+    /// Its place, or its id, is somebody else's.
+    pub is_elsewhere: bool,
+    /// Does the other one have a lease?
+    pub serves: bool,
+    /// Does this node have a map?
+    pub has_map: bool,
+    /// Does it have a lease?
+    pub has_lease: bool,
+}
+
+/// Can only a new process mend that a node is not listed? `since` is when it was first told so in a
+/// row, and is kept up here.
+pub fn must_end(since: &mut Option<Ms>, told: Told, now: Ms) -> bool {
+    let Told { is_listed, is_elsewhere, serves, has_map, has_lease } = told;
+    // One with a map may have lost its place while it was cut off.
+    let is_out = is_elsewhere && serves && !has_lease;
+    if !is_out && (has_map || !serves || is_listed) {
+        *since = None;
+        return false;
+    }
+    is_out || now > *since.get_or_insert(now) + UNLISTED_MAX_MS
 }
 
 /// The node whose place somebody else may take: of those that joined and are no members, the one
@@ -238,5 +270,32 @@ mod tests {
         assert!(matches!(look(&map, 3, &details("x"), None), Look::List(_)), "a new process");
         let moved = Details { peer: "elsewhere:7".into(), ..details("x") };
         assert!(matches!(look(&map, 3, &moved, here), Look::List(_)));
+    }
+
+    #[test]
+    fn a_node_ends_when_it_is_not_listed_for_long_or_another_has_its_place() {
+        let without_map = Told {
+            is_listed: false,
+            is_elsewhere: false,
+            serves: true,
+            has_map: false,
+            has_lease: false,
+        };
+        let listed = Told { is_listed: true, ..without_map };
+        let mut since = None;
+        // It is taken out and comes back now and then: each time it is listed.
+        for now in [1, 60_000, 120_000] {
+            assert!(!must_end(&mut since, listed, now));
+        }
+        assert!(!must_end(&mut since, without_map, 130_000));
+        assert!(!must_end(&mut since, without_map, 140_000));
+        assert!(must_end(&mut since, without_map, 140_001));
+        assert!(!must_end(&mut since, listed, 140_002));
+        assert!(!must_end(&mut since, without_map, 150_003), "it counts anew");
+        let elsewhere = Told { is_elsewhere: true, has_map: true, ..without_map };
+        assert!(must_end(&mut None, elsewhere, 1), "its place went while it was cut off");
+        let served = Told { has_lease: true, ..elsewhere };
+        assert!(!must_end(&mut None, served, 1), "the other one's map is older");
+        assert!(!must_end(&mut None, Told { serves: false, ..elsewhere }, 1));
     }
 }

@@ -15,15 +15,12 @@ use super::{AskRows, EnrolAccepted, Supervisor};
 use crate::control::accepted::Accepted;
 use crate::control::enrolling::Enrolling;
 use crate::control::{Control, Enrol, Enrolled};
-use crate::joining::{Look, Refused, look};
+use crate::joining::{Look, Refused, Told, look, must_end};
 use crate::map::{Details, MEMBERS_MAX, Member, NodeIx};
 use crate::op::Ms;
 
 /// Connections of nodes that say who they are. A further one takes the place of the oldest.
 const GUESTS_MAX: usize = 32;
-
-/// How long a cluster may serve without listing this node, which runs and asks for it.
-const UNLISTED_MAX_MS: Ms = 10_000;
 
 /// Between two introductions to a cluster that this node wants to join.
 const INTRODUCED_EVERY_MS: Ms = 300;
@@ -198,14 +195,8 @@ impl Supervisor {
             }
             Enrolled::NotYet => (false, false),
         };
-        // One with a map may have lost its place while it was cut off.
-        let is_out = is_elsewhere && serves && !has_lease;
-        if !is_out && (has_map || !serves || is_listed) {
-            governing.unlisted_since = None;
-            return;
-        }
-        let since = *governing.unlisted_since.get_or_insert(now);
-        if is_out || now > since + UNLISTED_MAX_MS {
+        let told = Told { is_listed, is_elsewhere, serves, has_map, has_lease };
+        if must_end(&mut governing.unlisted_since, told, now) {
             self.fail("the cluster lists others in the place of this node, start it again");
         }
     }
