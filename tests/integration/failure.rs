@@ -8,7 +8,9 @@ use lariat::actors::map::NodeIx;
 use lariat::actors::op::{Applied, FailureKind, Op, Reply, Request};
 use lariat::{Minority, Node};
 
-use crate::support::{Cluster, Shape, call, counter, put_op, request, run, wait_until};
+use crate::support::{
+    Cluster, Shape, all_there, call, counter, fill, put_op, request, run, wait_until,
+};
 
 const GET: Op = Op::Get { any: false };
 
@@ -22,26 +24,6 @@ async fn put(client: &Client, key: &str, value: &str) {
 }
 
 /// Puts `count` keys through node `via`.
-async fn fill(cluster: &Cluster, via: usize, count: usize) -> Vec<String> {
-    let client = cluster.client(via);
-    let keys: Vec<String> = (0..count).map(|i| format!("key-{i}")).collect();
-    for key in &keys {
-        call(&client, key, put_op(key)).await.unwrap();
-    }
-    keys
-}
-
-/// Every key is there with its value, whichever running node is asked.
-async fn all_there(cluster: &Cluster, keys: &[String]) {
-    for node in cluster.nodes.iter().flatten() {
-        for key in keys {
-            let found = call(&node.client(), key, GET).await.unwrap();
-            let Reply::Entry(Some(entry)) = found else { panic!("{key} is gone: {found:?}") };
-            assert_eq!(&entry.value[..], key.as_bytes());
-        }
-    }
-}
-
 /// Starts a killed node again, and waits until the cluster is whole.
 async fn bring_back(cluster: &mut Cluster, node: usize) {
     cluster.restart(node).await;

@@ -4,33 +4,11 @@ use std::time::Duration;
 
 use lariat::actors::client::{MemberState, Readiness};
 use lariat::actors::map::{ClusterMap, NodeIx};
-use lariat::actors::op::{Op, Reply};
 use lariat::actors::slot::SLOTS;
 use lariat::{MemberSpec, Minority, Node};
 
 use crate::moving::{Load, wait_balanced};
-use crate::support::{Cluster, SECRET, Shape, call, counter, put_op, run, wait_until};
-
-const GET: Op = Op::Get { any: false };
-
-async fn fill(cluster: &Cluster, count: usize) -> Vec<String> {
-    let keys: Vec<String> = (0..count).map(|i| format!("key-{i}")).collect();
-    for key in &keys {
-        call(&cluster.client(0), key, put_op(key)).await.unwrap();
-    }
-    keys
-}
-
-/// Every key is there with its value, whichever running node is asked.
-async fn all_there(cluster: &Cluster, keys: &[String]) {
-    for node in cluster.nodes.iter().flatten() {
-        for key in keys {
-            let found = call(&node.client(), key, GET).await.unwrap();
-            let Reply::Entry(Some(entry)) = found else { panic!("{key} is gone: {found:?}") };
-            assert_eq!(&entry.value[..], key.as_bytes());
-        }
-    }
-}
+use crate::support::{Cluster, SECRET, Shape, all_there, counter, fill, run, wait_until};
 
 async fn wait_ready(cluster: &Cluster, node: usize) {
     wait_until("the node serves", || async {
@@ -86,7 +64,7 @@ fn a_node_that_nobody_lists_joins_under_load_and_takes_its_share() {
     run(async {
         let mut cluster = Cluster::start(Shape::default()).await;
         wait_balanced(&cluster).await;
-        let keys = fill(&cluster, 300).await;
+        let keys = fill(&cluster, 0, 300).await;
         let before = cluster.client(0).map();
         let load = Load::start(&[cluster.client(0), cluster.client(1), cluster.client(2)], "load");
         let new = cluster.join("new").await;
@@ -119,7 +97,7 @@ fn a_node_that_nobody_lists_joins_under_load_and_takes_its_share() {
 fn two_join_at_once_and_the_coordinator_dies_meanwhile() {
     run(async {
         let mut cluster = Cluster::start(Shape { nodes: 5, ..Shape::default() }).await;
-        let keys = fill(&cluster, 100).await;
+        let keys = fill(&cluster, 0, 100).await;
         let dead = coordinator(&cluster).await;
         let (first, one) = cluster.stranger("x");
         let (second, other) = cluster.stranger("y");
@@ -147,7 +125,7 @@ fn two_join_at_once_and_the_coordinator_dies_meanwhile() {
 fn a_node_that_joined_dies_and_comes_back_as_another_start_of_the_same_member() {
     run(async {
         let mut cluster = Cluster::start(Shape::default()).await;
-        let keys = fill(&cluster, 100).await;
+        let keys = fill(&cluster, 0, 100).await;
         let new = cluster.join("new").await;
         wait_ready(&cluster, new).await;
         cluster.wait_whole().await;
@@ -183,7 +161,7 @@ fn a_node_that_joined_dies_and_comes_back_as_another_start_of_the_same_member() 
 fn a_listed_node_that_restarts_hears_of_those_that_joined_whoever_coordinates() {
     run(async {
         let mut cluster = Cluster::start(Shape::default()).await;
-        let keys = fill(&cluster, 100).await;
+        let keys = fill(&cluster, 0, 100).await;
         for id in ["x", "y"] {
             let new = cluster.join(id).await;
             wait_ready(&cluster, new).await;
@@ -220,7 +198,7 @@ fn a_listed_node_that_restarts_hears_of_those_that_joined_whoever_coordinates() 
 fn a_node_that_joined_leaves_and_may_come_back_from_another_address() {
     run(async {
         let mut cluster = Cluster::start(Shape::default()).await;
-        let keys = fill(&cluster, 100).await;
+        let keys = fill(&cluster, 0, 100).await;
         let new = cluster.join("new").await;
         wait_ready(&cluster, new).await;
         wait_balanced(&cluster).await;
@@ -267,7 +245,7 @@ fn a_cluster_that_is_founded_anew_lists_the_node_that_was_not_restarted() {
         })
         .await;
         assert_eq!(cluster.client(0).map().member(cluster.client(new).me()).id, "new");
-        let keys = fill(&cluster, 50).await;
+        let keys = fill(&cluster, 0, 50).await;
         all_there(&cluster, &keys).await;
         cluster.stop().await;
     });
@@ -277,7 +255,7 @@ fn a_cluster_that_is_founded_anew_lists_the_node_that_was_not_restarted() {
 fn a_listed_node_finds_the_cluster_when_only_nodes_that_joined_are_left_of_it() {
     run(async {
         let mut cluster = Cluster::start(Shape::default()).await;
-        let keys = fill(&cluster, 100).await;
+        let keys = fill(&cluster, 0, 100).await;
         for id in ["x", "y", "z"] {
             let new = cluster.join(id).await;
             wait_ready(&cluster, new).await;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use lariat::actors::client::{CallOptions, Client, Readiness};
-use lariat::actors::op::{Answer, Op, Precondition, Put, Request, Ttl};
+use lariat::actors::op::{Answer, Op, Precondition, Put, Reply, Request, Ttl};
 use lariat::actors::slot::{SLOTS, slot_of};
 use lariat::actors::version::Versions;
 use lariat::{Builder, CacheConfig, MemberSpec, Minority, Node};
@@ -381,6 +381,27 @@ async fn pump(
         // What is under way when the link is cut is lost.
         if !open.load(Relaxed) || to.write_all(&buffer[..length]).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Puts keys through a node, each with itself as its value.
+pub async fn fill(cluster: &Cluster, via: usize, count: usize) -> Vec<String> {
+    let client = cluster.client(via);
+    let keys: Vec<String> = (0..count).map(|i| format!("key-{i}")).collect();
+    for key in &keys {
+        call(&client, key, put_op(key)).await.unwrap();
+    }
+    keys
+}
+
+/// Every key is there with its value, whichever running node is asked.
+pub async fn all_there(cluster: &Cluster, keys: &[String]) {
+    for node in cluster.nodes.iter().flatten() {
+        for key in keys {
+            let found = call(&node.client(), key, Op::Get { any: false }).await.unwrap();
+            let Reply::Entry(Some(entry)) = found else { panic!("{key} is gone: {found:?}") };
+            assert_eq!(&entry.value[..], key.as_bytes());
         }
     }
 }
