@@ -138,7 +138,7 @@ async fn ask(
 fn explain(error: &HandshakeError) -> String {
     match error {
         HandshakeError::Refused(Refusal::Placement) => {
-            "its replication_factor, that of a cache, its virtual_nodes, acks, min_copies, lease, failure_timeout or minority differs from this node's"
+            "its replication_factor, that of a cache, its virtual_nodes, acks, min_copies, lease, failure_timeout or minority differs from this node's, expected the others' settings; a node that their file lists is started without --join"
                 .into()
         }
         HandshakeError::Refused(Refusal::SameId) => {
