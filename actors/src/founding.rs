@@ -4,8 +4,8 @@
 //! node of the cluster file has to answer that it has none, or its port has to refuse; those that
 //! answer have to be a majority of the file; and all of them have to agree to the same founder, the
 //! first of them in the file. A node agrees to one founder at a time, for a bounded time, and only after it has
-//! listened for a lease and a tenth: members of a live cluster dial listed nodes for ever, so one
-//! would have been heard of by then.
+//! listened for two leases and a tenth of each: members of a live cluster dial listed nodes for ever,
+//! so one would have been heard of by then.
 
 use crate::lease::waited_out;
 use crate::map::NodeIx;
@@ -16,6 +16,13 @@ pub const PROMISE_MS: Ms = 2_000;
 
 /// How long a founder counts on a promise, from when it asked: less than it lasts.
 pub const COUNTS_MS: Ms = 1_000;
+
+/// How long a node listens before it founds a cluster, or agrees to a founder: a request for a
+/// connection that was sent before it could answer is given up after a lease, and the next comes
+/// within another.
+pub fn listens_ms(lease_ms: Ms) -> Ms {
+    2 * waited_out(lease_ms)
+}
 
 /// What is known of another node of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +83,7 @@ pub fn step(me: NodeIx, known: &[Known], listening_ms: Ms, rules: Rules) -> Step
     if others().any(|(_, known)| known == Known::WithMap) {
         return Step::Join;
     }
-    if listening_ms <= waited_out(rules.lease_ms) {
+    if listening_ms <= listens_ms(rules.lease_ms) {
         return Step::Listen;
     }
     let is_silent = |known: Known| match known {
@@ -133,7 +140,7 @@ pub fn agrees(
     founder: (NodeIx, u64),
 ) -> bool {
     let is_free = agreed.is_none_or(|other| other == founder);
-    !has_map && listening_ms > waited_out(lease_ms) && is_free
+    !has_map && listening_ms > listens_ms(lease_ms) && is_free
 }
 
 #[cfg(test)]
@@ -148,7 +155,7 @@ mod tests {
     }
 
     fn next(me: u16, known: &[Known]) -> Step {
-        step(NodeIx(me), known, 276, RULES)
+        step(NodeIx(me), known, 551, RULES)
     }
 
     #[test]
@@ -166,9 +173,9 @@ mod tests {
         let known = [Known::WithoutMap, SILENT, Known::WithoutMap];
         assert_eq!(next(0, &known), Step::Silent(nodes(&[1])));
         let patient = Rules { silence_max_ms: Some(1_000), ..RULES };
-        assert_eq!(step(NodeIx(0), &known, 276, patient), Step::Found(nodes(&[0, 2])));
+        assert_eq!(step(NodeIx(0), &known, 551, patient), Step::Found(nodes(&[0, 2])));
         let known = [Known::WithoutMap, Known::Silent { for_ms: 1_000 }, Known::WithoutMap];
-        assert_eq!(step(NodeIx(0), &known, 276, patient), Step::Silent(nodes(&[1])));
+        assert_eq!(step(NodeIx(0), &known, 551, patient), Step::Silent(nodes(&[1])));
     }
 
     #[test]
@@ -178,17 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_founded_before_a_lease_and_a_tenth_of_listening() {
-        assert_eq!(step(NodeIx(0), &[Known::WithoutMap; 3], 275, RULES), Step::Listen);
+    fn nothing_is_founded_before_two_leases_of_listening() {
+        assert_eq!(step(NodeIx(0), &[Known::WithoutMap; 3], 550, RULES), Step::Listen);
         let founder = (NodeIx(0), 7);
-        assert!(!agrees(false, 275, 250, None, founder));
-        assert!(agrees(false, 276, 250, None, founder));
+        assert!(!agrees(false, 550, 250, None, founder));
+        assert!(agrees(false, 551, 250, None, founder));
     }
 
     #[test]
     fn whoever_is_not_in_the_file_founds_nothing_and_is_not_waited_for_but_heard_of() {
         use Known::{Absent, WithMap, WithoutMap};
-        let beside = |me, known: &[Known]| step_beside(NodeIx(me), known, 3, 276, RULES);
+        let beside = |me, known: &[Known]| step_beside(NodeIx(me), known, 3, 551, RULES);
         for other in [WithoutMap, SILENT, Absent] {
             let known = [WithoutMap, WithoutMap, WithoutMap, other, other];
             assert_eq!(beside(0, &known), Step::Found(nodes(&[0, 1, 2])));

@@ -358,6 +358,7 @@ pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
         versions: Arc::new(move || speaking.speaks()),
         secret: spec.cluster.secret.clone().into(),
         max_frame: max_frame(spec),
+        connect_max: Duration::from_millis(spec.cluster.lease_ms),
         known: Arc::new(move |id: &str| {
             let node = members.find(id)?;
             Some(members.highest_seen(node))

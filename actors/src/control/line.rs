@@ -22,8 +22,10 @@ pub const ORDERS_MAX: usize = 1_024;
 /// Requests that wait for answers on one connection. The oldest are given up by their senders.
 const REQUESTS_MAX: usize = 256;
 
-/// The longest wait between two attempts. Short, because a refusing port tells that a node died.
-const WAIT_MAX: Duration = Duration::from_millis(200);
+/// The longest wait between two attempts, without its half that is left to chance. Short, because a
+/// refusing port tells that a node died, and because a cluster is founded by those who were dialled by none
+/// ([`crate::founding::listens_ms`]).
+const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// What a line is told to do.
 #[derive(Debug)]

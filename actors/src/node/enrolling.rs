@@ -165,6 +165,7 @@ fn params(spec: &NodeSpec) -> Params {
         settings: spec.cluster.digest(copies(spec)),
         secret: spec.cluster.secret.clone().into(),
         max_frame: max_frame(spec),
+        connect_max: Duration::from_millis(spec.cluster.lease_ms),
         known: Arc::new(|_| None),
     }
 }

@@ -14,14 +14,15 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 pub use writer::{QUEUE_MAX_BYTES, SendError, WRITE_DEADLINE, WriterHandle};
@@ -66,6 +67,10 @@ pub struct Params {
     pub secret: Arc<[u8]>,
     /// The largest frame after the handshake, in bytes.
     pub max_frame: usize,
+    /// How long an address may leave a connection request without an answer: a lease, since a way there and
+    /// back that takes longer than that carries none. The system alone would ask again only after
+    /// seconds, and a host that has just come up would wait for that.
+    pub connect_max: Duration,
     /// The highest known incarnation of a member, `None` for an id that is not one.
     pub known: KnownMembers,
 }
@@ -309,6 +314,23 @@ pub async fn connect(
     .map_err(|_| ConnectError::Timeout)?
 }
 
+/// Connects to the first that answers of the addresses that `address` stands for.
+async fn dial(address: &str, max: Duration) -> std::io::Result<TcpStream> {
+    let mut failed = std::io::Error::new(ErrorKind::NotFound, "the name stands for no address");
+    for address in lookup_host(address).await? {
+        match timeout(max, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failed = error,
+            Err(_) => {
+                let why =
+                    format!("no answer to a connection request within {} ms", max.as_millis());
+                failed = std::io::Error::new(ErrorKind::TimedOut, why);
+            }
+        }
+    }
+    Err(failed)
+}
+
 async fn connect_as(
     me: &Identity,
     address: &str,
@@ -316,7 +338,7 @@ async fn connect_as(
     purpose: Purpose,
     params: &Params,
 ) -> Result<(PeerIdentity, Connection), ConnectError> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = dial(address, params.connect_max).await?;
     stream.set_nodelay(true)?;
     let mut buffer = BytesMut::new();
     let (dialler, hello) = Dialler::start(me, to, purpose, &params.secret, nonce());

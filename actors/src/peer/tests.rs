@@ -18,6 +18,7 @@ fn params(id: &str, secret: &[u8]) -> Params {
         settings: 2,
         secret: secret.into(),
         max_frame: 64 * 1024,
+        connect_max: Duration::from_millis(250),
         known: Arc::new(|id| ["a", "b"].contains(&id).then_some(10)),
     }
 }
@@ -242,5 +243,27 @@ fn a_peer_of_version_1_is_dialled_as_version_1() {
         let error = connect(&address, "b", Purpose::Data, &newer).await.unwrap_err();
         let said = "the other node refused: it speaks protocol version 1, this node 2: upgrade the older one";
         assert_eq!(error.to_string(), said);
+    });
+}
+
+#[test]
+fn an_address_that_leaves_a_request_without_an_answer_is_given_up_soon() {
+    run(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts: once its queue is full the system drops what comes, as a host that is down.
+        let mut queued = Vec::new();
+        while let Ok(connected) =
+            timeout(Duration::from_millis(250), TcpStream::connect(address)).await
+        {
+            queued.push(connected.unwrap());
+            assert!(queued.len() < 100);
+        }
+        let dialled =
+            connect(&address.to_string(), "b", Purpose::Control, &params("a", b"s")).await;
+        let Err(ConnectError::Io(error)) = dialled else { panic!("{dialled:?}") };
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     });
 }
