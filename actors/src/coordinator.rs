@@ -91,16 +91,24 @@ pub enum Verdict {
 impl Coordinator {
     /// A node has been elected.
     ///
-    /// Silence counts from the election, and so do leases: the coordinator before may have answered
-    /// everybody until then, and not after.
-    pub fn new(me: NodeIx, times: Times, now: Ms, map: &ClusterMap) -> Self {
-        let seen = |member: &Member| Seen {
+    /// Leases count from the election: the coordinator before may have answered everybody until
+    /// then, and not after. Silence counts from when this node itself was `heard` of, as every node
+    /// asks every other how it stands: so a coordinator that is cut off, whose silence had the election
+    /// held, is not given the same time again.
+    pub fn new(
+        me: NodeIx,
+        times: Times,
+        now: Ms,
+        map: &ClusterMap,
+        heard: impl Fn(NodeIx) -> Ms,
+    ) -> Self {
+        let seen = |(node, member): (usize, &Member)| Seen {
             incarnation: member.incarnation,
-            heard_at: now,
+            heard_at: heard(NodeIx(node as u16)).min(now),
             answered_at: now,
             is_gone: false,
         };
-        let members = map.members.iter().map(seen).collect();
+        let members = map.members.iter().enumerate().map(seen).collect();
         let (asks, joins) = (BTreeSet::new(), Vec::new());
         Coordinator {
             me,
@@ -346,7 +354,7 @@ mod tests {
         let map = ClusterMap::from_members(0, (0..3).map(|i| member(i, "")).collect(), 16, 2);
         let starts = (0..3).map(|node| (NodeIx(node), 10)).collect();
         let map = map.apply(1, &[Change::Found { cluster_id: 7, starts }]).0;
-        let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 1_000, &map);
+        let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 1_000, &map, |_| 1_000);
         for node in 1..3 {
             assert_eq!(coordinator.beat(NodeIx(node), 10, true, 1_000, 0, &map), Verdict::Answer);
         }
@@ -405,7 +413,7 @@ mod tests {
     #[test]
     fn a_new_coordinator_gives_everybody_a_lease() {
         let (_, map) = start();
-        let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 5_000, &map);
+        let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 5_000, &map, |_| 5_000);
         coordinator.planned_at = u64::MAX - PLAN_EVERY_MS;
         coordinator.refused(NodeIx(1), 10, 5_000);
         let removes = |changes: Vec<Change>| {
@@ -413,6 +421,17 @@ mod tests {
         };
         assert!(!removes(coordinator.propose(5_275, 0, 0, &map)));
         assert!(removes(coordinator.propose(5_276, 0, 0, &map)));
+    }
+
+    #[test]
+    fn a_new_coordinator_counts_the_silence_that_it_has_heard_itself() {
+        let (_, map) = start();
+        let heard = |node: NodeIx| if node == NodeIx(1) { 4_300 } else { 4_990 };
+        let mut coordinator = Coordinator::new(NodeIx(0), TIMES, 5_000, &map, heard);
+        coordinator.planned_at = u64::MAX - PLAN_EVERY_MS;
+        assert_eq!(coordinator.propose(5_300, 0, 0, &map), []);
+        let remove = Change::Remove { node: NodeIx(1), incarnation: 10 };
+        assert_eq!(coordinator.propose(5_301, 0, 0, &map), [remove]);
     }
 
     #[test]

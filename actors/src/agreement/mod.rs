@@ -27,6 +27,8 @@ mod quorum;
 pub(crate) mod wire;
 
 #[cfg(test)]
+mod cut_tests;
+#[cfg(test)]
 mod net;
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +55,7 @@ pub use election::NoElection;
 pub use members::ProposeError;
 pub use wire::MESSAGE_BYTES_MAX;
 
+use crate::lease::is_silent;
 use crate::op::Ms;
 use crate::time::NodeClock;
 use quorum::Acknowledged;
@@ -214,6 +218,8 @@ struct Shared {
     heard: AtomicU64,
     /// The highest vote that was given to another node.
     given: Mutex<Vote<RaftId>>,
+    /// Is this node a leader that is silent?
+    is_silent: AtomicBool,
 }
 
 impl Shared {
@@ -228,6 +234,18 @@ impl Shared {
 
     fn given(&self) -> Vote<RaftId> {
         *self.given.lock().expect("storing a vote does not panic")
+    }
+
+    /// See [`Agreement::quorum_clock_ms`].
+    fn quorum_clock_ms(&self, view: &View, me: RaftId) -> Option<Ms> {
+        if view.state != ServerState::Leader || self.given() > view.vote {
+            return None;
+        }
+        let configs = view.membership_config.membership().get_joint_config();
+        let acknowledged = self.acknowledged.lock().expect("noting a time does not panic");
+        let now = self.now();
+        let sent = acknowledged.by_majorities(view.vote, me, now, configs)?;
+        Some(now - sent + 1)
     }
 }
 
@@ -251,6 +269,7 @@ impl Agreement {
             acknowledged: Mutex::default(),
             heard: AtomicU64::new(clock.now()),
             given: Mutex::default(),
+            is_silent: AtomicBool::new(false),
         });
         let log = log::Log::default();
         let raft = Raft::new(
@@ -262,7 +281,7 @@ impl Agreement {
         )
         .await
         .map_err(|_| AgreementError::Stopped)?;
-        let heartbeats = tokio::spawn(speak_while_leading(raft.clone(), me));
+        let heartbeats = tokio::spawn(speak_while_leading(raft.clone(), shared.clone(), me));
         Ok(Agreement { inner: Rc::new(Inner { me, raft, shared, log, heartbeats }) })
     }
 
@@ -374,16 +393,7 @@ impl Agreement {
     /// Milliseconds, rounded up, since a majority of the voters accepted something that this leader
     /// sent, counted from sending. `None` if it does not lead or no majority has answered yet.
     pub fn quorum_clock_ms(&self) -> Option<Ms> {
-        let view = self.view();
-        if view.state != ServerState::Leader || self.inner.shared.given() > view.vote {
-            return None;
-        }
-        let configs = view.membership_config.membership().get_joint_config();
-        let acknowledged = &self.inner.shared.acknowledged;
-        let acknowledged = acknowledged.lock().expect("noting a time does not panic");
-        let now = self.inner.shared.now();
-        let sent = acknowledged.by_majorities(view.vote, self.inner.me, now, configs)?;
-        Some(now - sent + 1)
+        self.inner.shared.quorum_clock_ms(&self.view(), self.inner.me)
     }
 
     /// Wakes when leader, term or members change here. What is applied, the [`Machine`] hears.
@@ -398,10 +408,13 @@ impl Agreement {
         let _ = self.inner.raft.shutdown().await;
     }
 
-    fn view(&self) -> RaftServerMetrics<RaftId, EmptyNode> {
+    fn view(&self) -> View {
         self.inner.raft.server_metrics().borrow().clone()
     }
 }
+
+/// What openraft tells of itself.
+type View = RaftServerMetrics<RaftId, EmptyNode>;
 
 /// See [`Agreement::watch`].
 pub struct Watch(watch::Receiver<RaftServerMetrics<RaftId, EmptyNode>>);
@@ -435,16 +448,12 @@ fn config(cluster: &str) -> Config {
 }
 
 /// Is it agreed that a leader is no voter any more?
-fn has_lost_its_vote(
-    view: &RaftServerMetrics<RaftId, EmptyNode>,
-    applied: Option<LogId<RaftId>>,
-    me: RaftId,
-) -> bool {
+fn has_lost_its_vote(view: &View, applied: Option<LogId<RaftId>>, me: RaftId) -> bool {
     let configs = view.membership_config.membership().get_joint_config();
     configs.len() == 1 && !configs[0].contains(&me) && view.membership_config.log_id() <= &applied
 }
 
-async fn speak_while_leading(raft: Raft<Types>, me: RaftId) {
+async fn speak_while_leading(raft: Raft<Types>, shared: Arc<Shared>, me: RaftId) {
     let view = raft.server_metrics();
     let mut ticks = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -453,7 +462,12 @@ async fn speak_while_leading(raft: Raft<Types>, me: RaftId) {
         let applied = raft.data_metrics().borrow().last_applied;
         let leads = {
             let view = view.borrow();
-            view.state == ServerState::Leader && !has_lost_its_vote(&view, applied, me)
+            let quorum = shared.quorum_clock_ms(&view, me);
+            let is_silent = quorum.is_some_and(|quorum| is_silent(quorum, LEASE_MS));
+            shared.is_silent.store(is_silent, Relaxed);
+            view.state == ServerState::Leader
+                && !is_silent
+                && !has_lost_its_vote(&view, applied, me)
         };
         if leads && raft.trigger().heartbeat().await.is_err() {
             return;

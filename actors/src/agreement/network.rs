@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use openraft::error::{
@@ -56,6 +57,9 @@ impl RaftNetwork<Types> for Wire {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<RaftId>, RpcError> {
         let (vote, sent) = (request.vote, self.shared.now());
+        if self.shared.is_silent.load(Relaxed) {
+            return Err(Unreached::new(&AgreementError::Unreachable).into());
+        }
         let Answer::Append(answer) = self.ask(Request::Append(request)).await? else {
             return Err(Self::misfit().into());
         };

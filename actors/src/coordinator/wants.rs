@@ -34,7 +34,7 @@ mod tests {
     fn a_wish_comes_again_until_the_map_has_it_and_waits_for_the_version_that_has_it() {
         let mut map = founded(1, 1);
         let times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
-        let mut coordinator = Coordinator::new(NodeIx(0), times, 0, &map);
+        let mut coordinator = Coordinator::new(NodeIx(0), times, 0, &map, |_| 0);
         let weight = |weight| Change::Weight { node: NodeIx(0), weight };
         coordinator.want(weight(2.0), &map);
         coordinator.want(Change::Pause { paused: true }, &map);

@@ -224,7 +224,8 @@ impl Supervisor {
         let coordinator = era.coordinator.get_or_insert_with(|| {
             self.shared.counters.elections_won.add(1);
             tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node coordinates the cluster");
-            Coordinator::new(me, times, now, map)
+            let heard = |node: NodeIx| governing.peers[usize::from(node.0)].heard_at;
+            Coordinator::new(me, times, now, map, heard)
         });
         coordinator.note_quorum(quorum);
         let voters = era.agreement.voters();

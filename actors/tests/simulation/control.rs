@@ -2,7 +2,7 @@
 
 use lariat_actors::coordinator::{Coordinator, Verdict};
 use lariat_actors::holding::Holding;
-use lariat_actors::lease::waited_out;
+use lariat_actors::lease::{is_silent, waited_out};
 use lariat_actors::map::{Ask, Change, NodeIx, Standing};
 use lariat_actors::op::Ms;
 
@@ -18,6 +18,9 @@ const LEAD_EVERY_MS: Ms = 40;
 
 /// How often a member asks for its lease.
 const BEAT_EVERY_MS: Ms = 60;
+
+/// How often a node asks every other how it stands.
+const STATUS_EVERY_MS: Ms = 100;
 
 /// The most that a candidate waits beyond the lease.
 const ELECTION_SPREAD_MS: Ms = 60;
@@ -69,6 +72,7 @@ impl World {
             return Ok(());
         }
         self.tell_wish(node);
+        self.ask_status(node);
         if self.node(node).leading.is_some() {
             self.lead(node);
             return Ok(());
@@ -98,6 +102,22 @@ impl World {
         Ok(())
     }
 
+    /// Notes who would answer now. Only what a voter knows matters: it may be elected.
+    fn ask_status(&mut self, node: NodeIx) {
+        let clock = self.clock(node);
+        let me = self.node(node);
+        if clock < me.status_at + STATUS_EVERY_MS || !voters(&me.map).contains(&node) {
+            return;
+        }
+        me.status_at = clock;
+        for other in (0..self.shape.nodes).map(NodeIx) {
+            let awake = self.node(other).is_alive && self.node(other).paused_until <= self.now;
+            if awake && self.network.connects(node, other) {
+                self.node(node).heard[usize::from(other.0)] = clock;
+            }
+        }
+    }
+
     fn lead(&mut self, node: NodeIx) {
         let (clock, quorum) = (self.clock(node), self.quorum_ms(node));
         // A leader has every entry of its own term; of a later one it knows nothing.
@@ -120,7 +140,9 @@ impl World {
             changes = leading.coordinator.propose(clock, quorum, 0, &map);
             leading.is_proposing = !changes.is_empty();
         }
-        let says_so = clock >= leading.led_at + LEAD_EVERY_MS;
+        // Voters that never acknowledged anything are told before they are waited for.
+        let speaks = quorum == Ms::MAX || !is_silent(quorum, 250);
+        let says_so = clock >= leading.led_at + LEAD_EVERY_MS && speaks;
         if says_so {
             leading.led_at = clock;
         }
@@ -236,7 +258,9 @@ impl World {
             let other = self.node(voter);
             (other.term, other.heard_leader_at, other.election_wait) = (term, heard_at, spread);
         }
-        let coordinator = Coordinator::new(candidate, self.times, clock, &latest);
+        let heard = self.node(candidate).heard.clone();
+        let heard = |node: NodeIx| heard[usize::from(node.0)];
+        let coordinator = Coordinator::new(candidate, self.times, clock, &latest, heard);
         let (is_proposing, led_at, speaks_since) = (false, 0, None);
         let me = self.node(candidate);
         me.leader = Some(candidate);

@@ -53,7 +53,7 @@ impl Plane {
         };
         let map = ClusterMap::from_members(0, (0..nodes).map(member).collect(), 128, copies);
         let now = 1_000_000;
-        let coordinator = Coordinator::new(NodeIx(0), TIMES, now, &map);
+        let coordinator = Coordinator::new(NodeIx(0), TIMES, now, &map, |_| now);
         let (imports, dead, spent) = (VecDeque::new(), None, Spent::default());
         let mut plane = Plane { now, map, coordinator, imports, dead, spent };
         // Starts are milliseconds since 1970.

@@ -119,6 +119,9 @@ pub struct Node {
     pub leader: Option<NodeIx>,
     pub heard_leader_at: Ms,
     pub election_wait: Ms,
+    /// When each node told it last how it stands, and when it asked.
+    pub heard: Vec<Ms>,
+    pub status_at: Ms,
     pub slots: Vec<Slot>,
     pub begun: Vec<u64>,
     /// The slots of which it holds anything or the map says that it should.
@@ -158,6 +161,8 @@ impl Node {
             leader: None,
             heard_leader_at: 0,
             election_wait: 0,
+            heard: vec![0; nodes],
+            status_at: 0,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             begun: vec![0; slots],
             near: BTreeSet::new(),

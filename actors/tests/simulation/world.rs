@@ -205,6 +205,8 @@ impl World {
             plan,
         };
         for node in 0..shape.nodes {
+            let clock = world.clock(NodeIx(node));
+            world.node(NodeIx(node)).heard.fill(clock);
             // Everybody knows the first map.
             world.adopt(NodeIx(node), 1);
             let after = world.random.below(TICK_MS);
@@ -406,6 +408,8 @@ impl World {
         let (incarnation, unfounded) = (self.next_incarnation, self.unfounded.clone());
         let lease = self.times.lease_ms;
         self.node(node).restart(incarnation, unfounded, lease);
+        let clock = self.clock(node);
+        self.node(node).heard.fill(clock);
     }
 
     /// In the end every node is a member, every slot has its copies, and all copies are equal.
