@@ -451,6 +451,9 @@ impl Handler<Applied> for Supervisor {
         }
         self.part_from_older(map.version);
         self.publish_lease(now);
+        if map.standing(me, applied.incarnation) == Standing::Member {
+            self.look_at_moves(now, &map);
+        }
         // What follows from a map is not left to the next tick.
         if self
             .governing

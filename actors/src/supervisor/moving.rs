@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Supervisor;
 use super::governing::Governing;
-use crate::map::{ClusterMap, Placed, Progress, Standing, gives, slots_left};
+use crate::map::{ClusterMap, Left, Placed, Progress, Standing, gives, slots_left};
 use crate::op::Ms;
 use crate::router::messages::Offer;
 use crate::slot::Slot;
@@ -30,6 +30,8 @@ pub(super) struct Moving {
     next: Slot,
     progress: Progress,
     progress_at: Ms,
+    /// Epoch of the map whose slots were counted last.
+    counted: Option<u64>,
 }
 
 impl Supervisor {
@@ -58,14 +60,21 @@ impl Supervisor {
         }
     }
 
-    /// Publishes what is left to be moved, and how long it will take.
+    /// Publishes what is left to be moved: how many slots with every map, how long they will take
+    /// now and then.
     pub(super) fn look_at_moves(&mut self, now: Ms, map: &ClusterMap) {
         let Some(Governing { moving, .. }) = &mut self.governing else { return };
-        if now < moving.progress_at + LOOK_EVERY_MS {
+        let is_due = now >= moving.progress_at + LOOK_EVERY_MS;
+        if !is_due && moving.counted == Some(map.epoch) {
+            return;
+        }
+        moving.counted = Some(map.epoch);
+        let left = slots_left(map, moving.placed.of(map));
+        if !is_due && left > 0 {
+            self.shared.moves.store(Arc::new(Left { slots: left, ..**self.shared.moves.load() }));
             return;
         }
         moving.progress_at = now;
-        let left = slots_left(map, moving.placed.of(map));
         let bytes = self.shared.counters.import_bytes.get();
         let left = moving.progress.look(now, left, bytes);
         self.shared.counters.import_bytes_per_second.set(left.bytes_per_second);
