@@ -116,10 +116,13 @@ async fn left(node: &Node) {
     }
 }
 
-/// Logs to stderr; `LARIAT_LOG` filters, like `debug` or `lariat_actors=debug`.
+/// Logs to stderr; `LARIAT_LOG` filters, like `debug` or `lariat_actors=debug`. openraft calls each
+/// message to a dead node an error, so it is heard only when it is named.
 fn log() {
-    let filter = EnvFilter::try_from_env("LARIAT_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn,openraft=off"));
+    let wanted = std::env::var("LARIAT_LOG").unwrap_or_default();
+    let wanted = if wanted.is_empty() { "info,actix_server=warn" } else { &wanted };
+    let quiet = if wanted.contains("openraft") { "" } else { ",openraft=off" };
+    let filter = EnvFilter::new(format!("{wanted}{quiet}"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
