@@ -15,12 +15,12 @@ use std::time::Instant;
 use lariat_actors::node::Running;
 use lariat_actors::node::{Hosting, StartError};
 use lariat_actors::op::Acks;
-use lariat_actors::spec::{CacheSpec, MemberSpec, Minority};
+use lariat_actors::spec::{CacheSpec, Minority};
 use lariat_actors::version::Versions;
 
 use crate::error::Error;
 use crate::node::{Cancelled, Node, on_thread};
-use crate::settings::{Config, Mistake, Mistakes, NodeConfig, default_minority};
+use crate::settings::{Config, MemberSpec, Mistake, Mistakes, NodeConfig, default_minority};
 
 /// How long an HTTP gateway's workers have to come up.
 #[cfg(feature = "http")]

@@ -38,8 +38,9 @@ pub use cache::{Cache, Entry, Write, Written};
 pub use error::Error;
 pub use lariat_actors as actors;
 pub use lariat_actors::op::{Acks, Applied, Version};
-pub use lariat_actors::spec::{MemberSpec, Minority};
+pub use lariat_actors::spec::Minority;
 pub use node::Node;
+pub use settings::MemberSpec;
 
 /// The ETag of a version: 16 hex digits in quotes.
 pub fn etag(version: Version) -> String {

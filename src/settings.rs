@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use lariat_actors::map::{Details, MEMBERS_MAX};
 use lariat_actors::op::Ms;
-use lariat_actors::spec::{CacheSpec, ClusterSpec, Joining, MemberSpec, Minority, NodeSpec};
+use lariat_actors::spec::{CacheSpec, ClusterSpec, Joining, Minority, NodeSpec};
 use lariat_actors::version::Versions;
 
 /// Everything that a cluster file says.
@@ -39,6 +39,21 @@ pub struct Config {
     pub origins: Vec<Origin>,
     /// What is allowed and seldom meant.
     pub warnings: Vec<String>,
+}
+
+/// A node as the cluster file lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberSpec {
+    /// Its id.
+    pub id: String,
+    /// The advertised HTTP address, `host:port`; empty when it has none.
+    pub http: String,
+    /// The advertised peer address, `host:port`; empty when it has none.
+    pub peer: String,
+    /// Its share of the slots relative to others.
+    pub weight: f64,
+    /// Its failure zone; replicas go to other zones while any are left.
+    pub zone: String,
 }
 
 /// One node of the file.
@@ -86,6 +101,23 @@ impl NodeConfig {
             redis_cluster_bind: String::new(),
             dial: HashMap::new(),
         }
+    }
+
+    /// A node that others are told this of, and that listens where they are told.
+    fn of(details: Details) -> Self {
+        let Details { id, http, peer, redis, weight, zone } = details;
+        let member = MemberSpec { id, http, peer, weight, zone };
+        NodeConfig {
+            redis_cluster: redis.clone(),
+            redis_cluster_bind: redis,
+            ..NodeConfig::new(member)
+        }
+    }
+
+    /// What others are told of it, and where it serves cluster-aware Redis clients.
+    fn details(&self) -> Details {
+        let MemberSpec { id, http, peer, weight, zone } = self.member.clone();
+        Details { id, http, peer, redis: self.redis_cluster.clone(), weight, zone }
     }
 }
 
@@ -155,7 +187,7 @@ impl Config {
         let spec = NodeSpec::local();
         Config {
             cluster: spec.cluster,
-            nodes: vec![NodeConfig::new(spec.members[0].clone())],
+            nodes: spec.members.into_iter().map(NodeConfig::of).collect(),
             join: Vec::new(),
             workers: 1,
             shards: 1,
@@ -181,18 +213,10 @@ impl Config {
         let members = match self.joins() {
             // It is told.
             true => Vec::new(),
-            false => self.nodes.iter().map(|node| node.member.clone()).collect(),
-        };
-        let details = || Details {
-            id: id.to_string(),
-            http: node.member.http.clone(),
-            peer: node.member.peer.clone(),
-            redis: node.redis_cluster.clone(),
-            weight: node.member.weight,
-            zone: node.member.zone.clone(),
+            false => self.nodes.iter().map(NodeConfig::details).collect(),
         };
         let joining = self.joins().then(|| Joining {
-            details: details(),
+            details: node.details(),
             ask: self.join.clone(),
             cancelled: Default::default(),
         });

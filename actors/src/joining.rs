@@ -53,6 +53,11 @@ pub enum Refused {
         "its id, addresses, zone or weight make no sense: the id and an address for peers are needed"
     )]
     Malformed,
+    /// The nodes of the cluster file serve cluster-aware Redis clients, and it does not.
+    #[error(
+        "the others serve cluster-aware Redis clients, who would not find its slots: expected redis_cluster, or LARIAT_REDIS_CLUSTER, to be set"
+    )]
+    WithoutRedis,
 }
 
 /// Is a node that says this of itself listed, and if not, what would list it? The first `listed`
@@ -61,6 +66,10 @@ pub enum Refused {
 pub fn look(map: &ClusterMap, listed: usize, details: &Details, needs: Option<NodeIx>) -> Look {
     if !is_sound(details) {
         return Look::Refused(Refused::Malformed);
+    }
+    let serves_redis = |member: &Member| !member.redis.is_empty();
+    if needs.is_none() && details.redis.is_empty() && map.members.iter().any(serves_redis) {
+        return Look::Refused(Refused::WithoutRedis);
     }
     let list = |node| Look::List(Change::List { node, details: details.clone() });
     let end = NodeIx(map.members.len() as u16);
@@ -205,6 +214,18 @@ mod tests {
     fn an_id_of_the_file_is_not_for_others() {
         let taken = look(&founded(), 3, &details("node-1"), None);
         assert_eq!(taken, Look::Refused(Refused::InFile));
+    }
+
+    #[test]
+    fn a_node_that_cluster_aware_clients_would_not_find_is_refused() {
+        let mut map = founded();
+        map.members[1].redis = "b:6".into();
+        let refused = look(&map, 3, &details("x"), None);
+        assert_eq!(refused, Look::Refused(Refused::WithoutRedis));
+        let found = Details { redis: "x:6".into(), ..details("x") };
+        assert!(matches!(look(&map, 3, &found, None), Look::List(_)));
+        // One that runs keeps its place.
+        assert!(matches!(look(&map, 3, &details("x"), Some(NodeIx(3))), Look::List(_)));
     }
 
     #[test]

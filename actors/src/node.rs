@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 
 use crate::admission::Gate;
 use crate::client::{Client, Inflight};
-use crate::map::{ClusterMap, Details, MEMBERS_MAX, Member};
+use crate::map::{ClusterMap, MEMBERS_MAX, Member};
 use crate::peer::Params;
 use crate::peer::link::PeerLink;
 use crate::router::Router;
@@ -264,17 +264,7 @@ pub(crate) fn share(spec: &NodeSpec, added: Vec<Member>) -> Result<Shared, Start
     if listed + added.len() > MEMBERS_MAX {
         return Err(StartError::TooManyMembers(listed + added.len()));
     }
-    let members = spec.members.iter().map(|member| {
-        Member::new(Details {
-            id: member.id.clone(),
-            http: member.http.clone(),
-            peer: member.peer.clone(),
-            redis: String::new(),
-            weight: member.weight,
-            zone: member.zone.clone(),
-        })
-    });
-    let members = members.collect();
+    let members = spec.members.iter().cloned().map(Member::new).collect();
     let cache_hashes: Vec<u32> = spec.caches.iter().map(|cache| cache_hash(&cache.name)).collect();
     for (index, hash) in cache_hashes.iter().enumerate() {
         if let Some(other) = cache_hashes[..index].iter().position(|h| h == hash) {

@@ -18,7 +18,7 @@ pub struct NodeSpec {
     pub id: String,
     /// The nodes of the cluster file, in its order, this one included. A node that is `joining` is
     /// told them.
-    pub members: Vec<MemberSpec>,
+    pub members: Vec<Details>,
     /// Set for a node that is not in the cluster file.
     pub joining: Option<Joining>,
     /// The bound peer listener; `None` for a node without network.
@@ -113,21 +113,6 @@ impl Minority {
     }
 }
 
-/// A node as the cluster file lists it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MemberSpec {
-    /// Its id.
-    pub id: String,
-    /// The advertised HTTP address, `host:port`; empty when it has none.
-    pub http: String,
-    /// The advertised peer address, `host:port`; empty when it has none.
-    pub peer: String,
-    /// Its share of the slots relative to others.
-    pub weight: f64,
-    /// Its failure zone; replicas go to other zones while any are left.
-    pub zone: String,
-}
-
 /// A named cache.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CacheSpec {
@@ -191,10 +176,11 @@ impl NodeSpec {
         Self {
             cluster: ClusterSpec::default(),
             id: "node-1".into(),
-            members: vec![MemberSpec {
+            members: vec![Details {
                 id: "node-1".into(),
                 http: String::new(),
                 peer: String::new(),
+                redis: String::new(),
                 weight: 1.0,
                 zone: String::new(),
             }],

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lariat_actors::spec::MemberSpec;
-
 use super::reader::Reader;
 use super::{address, valid_name};
-use crate::settings::NodeConfig;
+use crate::settings::{MemberSpec, NodeConfig};
 
 /// Is this where a member can be asked?
 pub(super) fn member_address(text: &str) -> Result<(), String> {

@@ -14,10 +14,10 @@ use std::path::Path;
 
 use lariat_actors::lru::ENTRIES_MAX;
 use lariat_actors::op::{Acks, MAX_KEY_BYTES};
-use lariat_actors::spec::{CacheSpec, ClusterSpec, MemberSpec, Minority};
+use lariat_actors::spec::{CacheSpec, ClusterSpec, Minority};
 
 use crate::settings::{
-    Config, HttpConfig, Mistakes, NodeConfig, RedisConfig, is_local, nodes_in_file,
+    Config, HttpConfig, MemberSpec, Mistakes, NodeConfig, RedisConfig, is_local, nodes_in_file,
 };
 use crate::units::{format_duration, format_size, parse_duration_ms, parse_size};
 use reader::{Reader, Show};

@@ -1,13 +1,12 @@
 //! What the connections of one port share: settings, counters, the list of clients.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use lariat_actors::client::{CallOptions, Client};
-use lariat_actors::map::{Member, NodeIx};
+use lariat_actors::map::NodeIx;
 use lariat_actors::op::{CacheId, Ms};
 use lariat_actors::slot::{Slot, slot_of};
 
@@ -57,7 +56,6 @@ pub struct Gateway {
     /// When it started.
     pub started: Instant,
     /// Where each node of the file serves cluster-aware clients, by id.
-    addresses: HashMap<String, (String, u16)>,
     topology: ArcSwapOption<Topology>,
 }
 
@@ -73,10 +71,6 @@ impl Gateway {
         }
         databases[0] = Some(CacheId(0));
         let largest = client.caches().iter().map(|cache| cache.max_value).max().unwrap_or(0);
-        let addresses = settings
-            .nodes
-            .iter()
-            .filter_map(|node| Some((node.member.id.clone(), host_and_port(&node.redis_cluster)?)));
         Gateway {
             kind,
             address,
@@ -88,7 +82,6 @@ impl Gateway {
             slowlog: SlowLog::new(settings.redis.slowlog_threshold_ms),
             counts: Counts::default(),
             started: Instant::now(),
-            addresses: addresses.collect(),
             topology: ArcSwapOption::empty(),
             client,
         }
@@ -122,16 +115,10 @@ impl Gateway {
         if primary == self.client.me() {
             return Ok(());
         }
-        match self.address_of(map.member(primary)) {
+        match host_and_port(&map.member(primary).redis) {
             Some((host, port)) => Err(format!("MOVED {slot} {host}:{port}").into()),
             None => Err("CLUSTERDOWN Hash slot not served".into()),
         }
-    }
-
-    /// Where a member serves cluster-aware clients: of one that joined the map says it, of the others
-    /// the file.
-    pub fn address_of(&self, member: &Member) -> Option<(String, u16)> {
-        host_and_port(&member.redis).or_else(|| self.addresses.get(&member.id).cloned())
     }
 
     /// How many copies besides the primary have what is written to this slot.
@@ -156,14 +143,14 @@ impl Gateway {
         {
             return known;
         }
-        let made =
-            Arc::new(Topology::new(&self.client, &map, states, |member| self.address_of(member)));
+        let made = Arc::new(Topology::new(&self.client, &map, states));
         self.topology.store(Some(made.clone()));
         made
     }
 }
 
-fn host_and_port(address: &str) -> Option<(String, u16)> {
+/// An address as clients are told it; `None` when there is none.
+pub fn host_and_port(address: &str) -> Option<(String, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Some((host.to_string(), port.parse().ok()?))

@@ -6,10 +6,11 @@
 use std::fmt::Write;
 
 use lariat_actors::client::{Client, MemberState};
-use lariat_actors::map::{ClusterMap, Member, NodeIx};
+use lariat_actors::map::{ClusterMap, NodeIx};
 use lariat_actors::slot::Slot;
 use sha2::{Digest, Sha256};
 
+use super::gateway::host_and_port;
 use super::reply::{Protocol, Replies};
 
 /// The answers to CLUSTER SLOTS, SHARDS, NODES and INFO under one map.
@@ -38,12 +39,7 @@ struct Node {
 
 impl Topology {
     /// What clients are told under this map.
-    pub fn new(
-        client: &Client,
-        map: &ClusterMap,
-        states: Vec<MemberState>,
-        address_of: impl Fn(&Member) -> Option<(String, u16)>,
-    ) -> Self {
+    pub fn new(client: &Client, map: &ClusterMap, states: Vec<MemberState>) -> Self {
         let cluster = &client.cluster().name;
         let mut nodes: Vec<Node> = map
             .members
@@ -51,7 +47,7 @@ impl Topology {
             .zip(&states)
             .enumerate()
             .map(|(index, (member, &state))| {
-                let (host, port) = address_of(member).unwrap_or_default();
+                let (host, port) = host_and_port(&member.redis).unwrap_or_default();
                 let peer_port =
                     member.peer.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
                 Node {

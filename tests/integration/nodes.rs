@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use lariat::MemberSpec;
 use lariat::actors::client::{MemberState, Readiness};
 use lariat::actors::map::NodeIx;
 use lariat::actors::slot::slot_of;
-use lariat::actors::spec::MemberSpec;
 use lariat::{Builder, Node};
 
 /// How long anything may take to become true.

@@ -33,8 +33,7 @@ pub struct Member {
     pub http: String,
     /// Advertised peer address.
     pub peer: String,
-    /// Where a node that is not in the cluster file serves cluster-aware Redis clients. Of the
-    /// others the file says it, and this is empty.
+    /// Where it serves cluster-aware Redis clients; empty when it does not.
     pub redis: String,
     /// Its share of the slots relative to others.
     pub weight: f64,
@@ -44,7 +43,7 @@ pub struct Member {
     pub leaving: bool,
 }
 
-/// What a node that is not in the cluster file says of itself.
+/// What a node says of itself, or the cluster file of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Details {
     /// Its id.

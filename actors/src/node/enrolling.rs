@@ -13,7 +13,7 @@ use crate::handshake::{HandshakeError, Refusal};
 use crate::joining::Refused;
 use crate::map::Member;
 use crate::peer::{ConnectError, Params};
-use crate::spec::{Joining, MemberSpec, NodeSpec};
+use crate::spec::{Joining, NodeSpec};
 
 /// Between two questions.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -47,14 +47,7 @@ pub(super) fn enrol(spec: NodeSpec) -> Result<(NodeSpec, Vec<Member>), StartErro
     let failed = || StartError::Threads("the thread that asks to join panicked".into());
     let (listed, added) = asked.map_err(|_| failed())??;
     tracing::info!(node = %spec.id, members = listed.len() + added.len(), "this node is listed");
-    let member = |member: Member| MemberSpec {
-        id: member.id,
-        http: member.http,
-        peer: member.peer,
-        weight: member.weight,
-        zone: member.zone,
-    };
-    let members = listed.into_iter().map(member).collect();
+    let members = listed.iter().map(Member::details).collect();
     Ok((NodeSpec { members, ..spec }, added))
 }
 

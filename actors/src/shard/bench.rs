@@ -12,14 +12,14 @@ use tokio::sync::oneshot;
 use super::messages::{HeldAs, Inspect, RowsChanged};
 use super::*;
 use crate::admission::Gate;
-use crate::map::{Change, ClusterMap, NodeIx, Row};
+use crate::map::{Change, ClusterMap, Details, NodeIx, Row};
 use crate::op::{Acks, Applied, CacheId, Failure, Ms, Op, Precondition, Put, Request, Ttl};
 use crate::peer::link::{LinkConfig, PeerLink};
 use crate::peer::{Params, Whom};
 use crate::router::messages::{Acked, LinkEvent, LinkNews, MapChanged, SetLinks};
 use crate::shared::{Registry, ShardHandle};
 use crate::slot::slot_of;
-use crate::spec::{CacheSpec, ClusterSpec, MemberSpec, Minority, NodeSpec};
+use crate::spec::{CacheSpec, ClusterSpec, Minority, NodeSpec};
 use crate::wire::AckItem;
 
 pub const ME: NodeIx = NodeIx(0);
@@ -34,10 +34,11 @@ pub fn run(test: impl Future<Output = ()>) {
 }
 
 pub fn spec() -> NodeSpec {
-    let member = |id: &str| MemberSpec {
+    let member = |id: &str| Details {
         id: id.into(),
         http: String::new(),
         peer: String::new(),
+        redis: String::new(),
         weight: 1.0,
         zone: String::new(),
     };

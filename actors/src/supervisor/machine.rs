@@ -60,6 +60,14 @@ impl MapMachine {
     fn take(&mut self, state: MapState) {
         self.base.store(state.base, Release);
         self.map = state.map;
+        // Version 1 of the protocol does not say this, and the file does.
+        let unfounded = self.shared.unfounded.load();
+        let file = unfounded.members.iter().take(self.shared.listed);
+        for (member, in_file) in self.map.members.iter_mut().zip(file) {
+            if member.redis.is_empty() {
+                member.redis.clone_from(&in_file.redis);
+            }
+        }
         self.publish(Vec::new(), Summary::default());
     }
 }

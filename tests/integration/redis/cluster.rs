@@ -4,8 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use lariat::actors::client::Readiness;
+use lariat::actors::map::NodeIx;
 use lariat::actors::slot::{SLOTS, slot_of};
-use lariat::{CacheConfig, MemberSpec, Node};
+use lariat::{CacheConfig, MemberSpec, Minority, Node};
 
 use super::resp::{Resp, command};
 use crate::support::{SECRET, counter, run, wait_until};
@@ -270,6 +271,74 @@ fn a_dead_owner_is_an_error_that_says_so_or_its_copy_answers_and_others_are_serv
         assert_eq!(replies[1], "+OK\r\n");
         let unknown = "-ERR outcome unknown\r\n";
         assert!(answered(&replies[2], "+OK\r\n") || replies[2] == unknown, "{replies:?}");
+        three.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_joined_sends_clients_to_the_others_and_is_refused_where_they_could_not_find_it() {
+    run(async {
+        let three = Three::start().await;
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = |listener: &TcpListener| listener.local_addr().unwrap();
+        let seed = three.nodes[0].client().map().member(NodeIx(0)).peer.clone();
+        // All that it knows of the others is where one of them is.
+        let joining = |peer: TcpListener| {
+            let member = MemberSpec {
+                id: "new".into(),
+                http: String::new(),
+                peer: address(&peer).to_string(),
+                weight: 1.0,
+                zone: String::new(),
+            };
+            Node::builder()
+                .id("new")
+                .member(member)
+                .cluster_name("test")
+                .secret(SECRET)
+                .replication_factor(2)
+                .request_timeout(Duration::from_secs(2))
+                .minority(Minority::Refuse)
+                .cache("default", CacheConfig::new())
+                .peer_listener(peer)
+                .join(&seed)
+        };
+        let error = joining(bind()).start().await.unwrap_err().to_string();
+        assert!(error.contains("the others serve cluster-aware Redis clients"), "{error}");
+        let many = bind();
+        let at = address(&many);
+        let joined = joining(bind())
+            .redis_cluster_address("new", at.to_string())
+            .serve_redis_cluster(many)
+            .start()
+            .await
+            .unwrap();
+        let first = three.nodes[0].client();
+        wait_until("it has its share", || async {
+            let (map, mine) = (first.map(), joined.client().map());
+            let new = map.find("new");
+            map.epoch == mine.epoch
+                && map.under_replicated() == 0
+                && new.is_some_and(|new| map.rows.iter().any(|row| row.primary == new))
+        })
+        .await;
+        // Slots may still move between a look and the reply.
+        wait_until("each sends clients to the other", || async {
+            let map = first.map();
+            let key_of = |id: &str| {
+                let node = map.find(id).unwrap();
+                let owned = |key: &String| map.row(slot_of(key.as_bytes())).primary == node;
+                (0..).map(|i| format!("key{i}")).find(owned).unwrap()
+            };
+            let sent_to = |from: SocketAddr, key: &str| {
+                let reply = Resp::connect(from).text(&format!("GET {key}"));
+                reply.trim_end().rsplit(' ').next().unwrap().to_string()
+            };
+            sent_to(at, &key_of("node-2")) == three.cluster[1].to_string()
+                && sent_to(three.cluster[0], &key_of("new")) == at.to_string()
+        })
+        .await;
+        joined.stop_now().await;
         three.stop().await;
     });
 }
