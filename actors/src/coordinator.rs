@@ -225,8 +225,8 @@ impl Coordinator {
     }
 
     /// An operator wants something of the map.
-    pub fn want(&mut self, change: Change, map: &ClusterMap) {
-        self.wants.add(change, map);
+    pub fn want(&mut self, change: Change, now: Ms, map: &ClusterMap) {
+        self.wants.add(change, now, map);
     }
 
     /// Somebody wants a row to change.
@@ -276,7 +276,7 @@ impl Coordinator {
             leaving,
         }));
         changes.extend(left(map, me, &self.voters));
-        changes.extend(self.wants.open(map));
+        changes.extend(self.wants.open(now, map));
         let members = &self.members;
         let is_gone =
             |node: NodeIx| members.get(usize::from(node.0)).is_some_and(|seen| seen.is_gone);

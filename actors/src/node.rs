@@ -429,3 +429,38 @@ fn connect(plan: &Plan, worker: &ArbiterHandle, router: Addr<Router>) {
         crate::peer::accepting::accept(shared, params, supervisor, router, listener, stopped);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::map::{Details, NodeIx};
+
+    #[test]
+    fn a_node_of_the_file_is_dialled_where_the_own_file_says_and_others_where_the_map_does() {
+        let details = |id: &str, peer: &str| Details {
+            id: id.into(),
+            peer: peer.into(),
+            ..NodeSpec::local().members[0].clone()
+        };
+        let spec = NodeSpec {
+            members: vec![details("node-1", "a:1"), details("b", "b.here:1")],
+            dial: [("d".to_string(), "proxy:1".to_string())].into(),
+            ..NodeSpec::local()
+        };
+        let shared = Arc::new(share(&spec, vec![Member::new(details("c", "c:1"))]).unwrap());
+        let at = |node| shared.whom(NodeIx(node)).and_then(|whom| whom.look());
+        let of = |id: &str, peer: &str| Some((id.to_string(), peer.to_string()));
+        assert_eq!((at(0), at(1), at(2), at(3)), (None, of("b", "b.here:1"), of("c", "c:1"), None));
+        // The file that the map was made of has another name for b; c came back elsewhere, and d is new.
+        let mut map = (*shared.map.load_full()).clone();
+        map.members[1].peer = "b.there:1".into();
+        map.members[2].peer = "c:2".into();
+        map.members.push(Member::new(details("d", "d:1")));
+        shared.map.store(Arc::new(map));
+        assert_eq!(
+            (at(1), at(2), at(3)),
+            (of("b", "b.here:1"), of("c", "c:2"), of("d", "proxy:1"))
+        );
+    }
+}

@@ -3,23 +3,28 @@
 use std::collections::BTreeMap;
 
 use crate::map::{Change, ClusterMap, Subject};
+use crate::op::Ms;
 
-/// The newest wish about each subject.
+/// How long a wish counts after it was told last: it is told every 100 ms for as long as somebody
+/// has it, and one of long ago may not come true when there is a majority again.
+const COUNTS_MS: Ms = 1_000;
+
+/// The newest wish about each subject, and when it was told last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wants(BTreeMap<Subject, Change>);
+pub(super) struct Wants(BTreeMap<Subject, (Change, Ms)>);
 
 impl Wants {
     /// Takes a wish; one that makes no sense is dropped.
-    pub(super) fn add(&mut self, change: Change, map: &ClusterMap) {
+    pub(super) fn add(&mut self, change: Change, now: Ms, map: &ClusterMap) {
         if let Some(subject) = change.subject(map) {
-            self.0.insert(subject, change);
+            self.0.insert(subject, (change, now));
         }
     }
 
     /// What the map does not have yet.
-    pub(super) fn open(&mut self, map: &ClusterMap) -> Vec<Change> {
-        self.0.retain(|_, change| !map.grants(change));
-        self.0.values().cloned().collect()
+    pub(super) fn open(&mut self, now: Ms, map: &ClusterMap) -> Vec<Change> {
+        self.0.retain(|_, (change, told_at)| !map.grants(change) && now < *told_at + COUNTS_MS);
+        self.0.values().map(|(change, _)| change.clone()).collect()
     }
 }
 
@@ -36,10 +41,10 @@ mod tests {
         let times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
         let mut coordinator = Coordinator::new(NodeIx(0), times, 0, &map, |_| 0);
         let weight = |weight| Change::Weight { node: NodeIx(0), weight };
-        coordinator.want(weight(2.0), &map);
-        coordinator.want(Change::Pause { paused: true }, &map);
-        coordinator.want(weight(3.0), &map);
-        coordinator.want(Change::Silence { node: NodeIx(0), incarnation: 10 }, &map);
+        coordinator.want(weight(2.0), 0, &map);
+        coordinator.want(Change::Pause { paused: true }, 0, &map);
+        coordinator.want(weight(3.0), 0, &map);
+        coordinator.want(Change::Silence { node: NodeIx(0), incarnation: 10 }, 0, &map);
         assert_eq!(coordinator.propose(10, 0, 0, &map), [], "version 1 does not know it");
         coordinator.note_spoken(2, vec![Spoken { start: 10, version: 2, is_dead: false }]);
         let rise = coordinator.propose(20, 0, 0, &map);
@@ -52,5 +57,19 @@ mod tests {
         map = map.apply(3, &wanted).0;
         assert!(map.moves_paused && map.members[0].weight == 3.0);
         assert_eq!(coordinator.propose(50, 0, 0, &map), []);
+    }
+
+    #[test]
+    fn a_wish_that_nobody_tells_any_more_does_not_come_true_later() {
+        let mut map = founded(1, 1);
+        map.version = 2;
+        let times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
+        let mut coordinator = Coordinator::new(NodeIx(0), times, 0, &map, |_| 0);
+        let pause = Change::Pause { paused: true };
+        coordinator.want(pause.clone(), 0, &map);
+        assert_eq!(coordinator.propose(10, 300, 0, &map), [], "without a majority");
+        coordinator.want(pause.clone(), 900, &map);
+        assert_eq!(coordinator.propose(1_899, 0, 0, &map), [pause]);
+        assert_eq!(coordinator.propose(1_900, 0, 0, &map), []);
     }
 }

@@ -345,7 +345,7 @@ impl Supervisor {
                 if let Some(era) = &mut governing.era
                     && let Some(coordinator) = &mut era.coordinator
                 {
-                    coordinator.want(change, &map);
+                    coordinator.want(change, now, &map);
                 }
             }
             _ => {

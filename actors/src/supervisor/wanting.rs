@@ -41,7 +41,7 @@ impl Supervisor {
         let leader = era.agreement.leader().map(|leader| NodeIx(leader.node));
         let changes: Vec<Change> = wants.values().map(|(change, _)| change.clone()).collect();
         if let Some(coordinator) = &mut era.coordinator {
-            changes.into_iter().for_each(|change| coordinator.want(change, map));
+            changes.into_iter().for_each(|change| coordinator.want(change, now, map));
             return;
         }
         let (Some(governing), Some(leader)) = (&self.governing, leader) else { return };
