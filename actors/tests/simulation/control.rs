@@ -120,6 +120,11 @@ impl World {
 
     fn lead(&mut self, node: NodeIx) {
         let (clock, quorum) = (self.clock(node), self.quorum_ms(node));
+        // Voters that never acknowledged anything are told before they are waited for.
+        let speaks = match self.has_bug(Bug::SilentForEver) {
+            true => quorum <= 2 * 250,
+            false => quorum == Ms::MAX || !is_silent(quorum, 250),
+        };
         // A leader has every entry of its own term; of a later one it knows nothing.
         let is_newest = self.agreed.term == self.node(node).term;
         if is_newest {
@@ -140,8 +145,6 @@ impl World {
             changes = leading.coordinator.propose(clock, quorum, 0, &map);
             leading.is_proposing = !changes.is_empty();
         }
-        // Voters that never acknowledged anything are told before they are waited for.
-        let speaks = quorum == Ms::MAX || !is_silent(quorum, 250);
         let says_so = clock >= leading.led_at + LEAD_EVERY_MS && speaks;
         if says_so {
             leading.led_at = clock;

@@ -10,7 +10,7 @@ use super::report::Bug;
 use super::world::{Event, World};
 
 /// How often each fault happens in a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Faults {
     /// A process dies and starts again a little later.
     pub kills: u64,

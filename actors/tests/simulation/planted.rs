@@ -48,6 +48,9 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::HandedBeforeAll | Bug::LeavesBeforeItHoldsNothing | Bug::LeaverIsFilled => {
             (THREE, LEAVING)
         }
+        Bug::SilentForEver => {
+            (super::WHILE_LEAVING, Faults { one_at_a_time: false, ..super::LEAVING })
+        }
         Bug::CallersMapForFanOut
         | Bug::NoWaitForProposedCopy
         | Bug::ClockStandsStillWithTheProcess => (FIVE, QUICK),
@@ -64,16 +67,17 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
 /// What is wrong with a run. Two nodes that are gone at once may take acknowledged writes along; one
 /// must not.
 fn wrong(shape: Shape, faults: Faults, bug: Option<Bug>, seed: u64) -> Option<String> {
+    let only_leave = faults == LEAVING;
     match run(shape, faults, bug, seed, false) {
         Err(why) => Some(why),
         Ok(report) if report.lost > 0 && faults.one_at_a_time => {
             Some(format!("{} acknowledged writes lost", report.lost))
         }
         // Nobody dies here that has not given everything away, and nothing keeps anybody from it.
-        Ok(report) if report.own_lost > 0 && faults.moves => {
+        Ok(report) if report.own_lost > 0 && only_leave => {
             Some(format!("{} entries kept in one copy lost", report.own_lost))
         }
-        Ok(report) if report.overdue > 0 && faults.moves => {
+        Ok(report) if report.overdue > 0 && only_leave => {
             Some(format!("{} nodes did not leave in time", report.overdue))
         }
         Ok(_) => None,

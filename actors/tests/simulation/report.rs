@@ -24,10 +24,11 @@ pub enum Bug {
     HandedBeforeAll,
     LeavesBeforeItHoldsNothing,
     LeaverIsFilled,
+    SilentForEver,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 20] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -47,6 +48,7 @@ impl Bug {
         Bug::HandedBeforeAll,
         Bug::LeavesBeforeItHoldsNothing,
         Bug::LeaverIsFilled,
+        Bug::SilentForEver,
     ];
 }
 
