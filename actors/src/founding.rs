@@ -19,10 +19,13 @@ pub const COUNTS_MS: Ms = 1_000;
 
 /// How long a node listens before it founds a cluster, or agrees to a founder: a request for a
 /// connection that was sent before it could answer is given up after a lease, and the next comes
-/// within another.
+/// within another, or where leases are short within [`COMES_AGAIN_MS`].
 pub fn listens_ms(lease_ms: Ms) -> Ms {
-    2 * waited_out(lease_ms)
+    (2 * waited_out(lease_ms)).max(lease_ms + COMES_AGAIN_MS)
 }
+
+/// The longest wait between two connection requests to a node (150 ms), and some time to shake hands.
+const COMES_AGAIN_MS: Ms = 200;
 
 /// What is known of another node of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

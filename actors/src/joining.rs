@@ -68,7 +68,11 @@ pub fn look(map: &ClusterMap, listed: usize, details: &Details, needs: Option<No
         return Look::Refused(Refused::Malformed);
     }
     let serves_redis = |member: &Member| !member.redis.is_empty();
-    if needs.is_none() && details.redis.is_empty() && map.members.iter().any(serves_redis) {
+    let (file, _) = map.members.split_at(listed.min(map.members.len()));
+    // Whoever was listed without it, or runs, goes on without it.
+    let was_without = map.find(&details.id).is_some_and(|node| !serves_redis(map.member(node)));
+    let is_new = needs.is_none() && !was_without;
+    if is_new && details.redis.is_empty() && file.iter().any(serves_redis) {
         return Look::Refused(Refused::WithoutRedis);
     }
     let list = |node| Look::List(Change::List { node, details: details.clone() });
@@ -224,8 +228,15 @@ mod tests {
         assert_eq!(refused, Look::Refused(Refused::WithoutRedis));
         let found = Details { redis: "x:6".into(), ..details("x") };
         assert!(matches!(look(&map, 3, &found, None), Look::List(_)));
-        // One that runs keeps its place.
-        assert!(matches!(look(&map, 3, &details("x"), Some(NodeIx(3))), Look::List(_)));
+        // One that was listed before this was asked for may come back.
+        let without = founded();
+        let (mut map, node) = list(&without, "x");
+        map.members[1].redis = "b:6".into();
+        assert_eq!(look(&map, 3, &details("x"), None), Look::Listed(node));
+        // What nodes have that joined obliges nobody.
+        let with = Details { redis: "y:6".into(), ..details("y") };
+        let Look::List(change) = look(&without, 3, &with, None) else { panic!("it is new") };
+        assert!(matches!(look(&after(&without, change), 3, &details("z"), None), Look::List(_)));
     }
 
     #[test]

@@ -457,17 +457,21 @@ async fn speak_while_leading(raft: Raft<Types>, shared: Arc<Shared>, me: RaftId)
     let view = raft.server_metrics();
     let mut ticks = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Since when no majority has answered anything, where none ever has.
+    let mut unheard_since = None;
     loop {
         ticks.tick().await;
         let applied = raft.data_metrics().borrow().last_applied;
         let leads = {
             let view = view.borrow();
-            let quorum = shared.quorum_clock_ms(&view, me);
+            let (quorum, now) = (shared.quorum_clock_ms(&view, me), shared.now());
+            let leads = view.state == ServerState::Leader;
+            let unheard = leads && quorum.is_none();
+            unheard_since = unheard.then(|| unheard_since.unwrap_or(now));
+            let quorum = quorum.or(unheard_since.map(|since| now - since));
             let is_silent = quorum.is_some_and(|quorum| is_silent(quorum, LEASE_MS));
             shared.is_silent.store(is_silent, Relaxed);
-            view.state == ServerState::Leader
-                && !is_silent
-                && !has_lost_its_vote(&view, applied, me)
+            leads && !is_silent && !has_lost_its_vote(&view, applied, me)
         };
         if leads && raft.trigger().heartbeat().await.is_err() {
             return;

@@ -10,6 +10,7 @@
 pub mod accepting;
 pub mod inbound;
 pub mod link;
+mod whom;
 mod writer;
 
 use std::collections::VecDeque;
@@ -25,6 +26,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+pub use whom::Whom;
 pub use writer::{QUEUE_MAX_BYTES, SendError, WRITE_DEADLINE, WriterHandle};
 
 use crate::codec::{self, FrameError};
@@ -73,46 +75,6 @@ pub struct Params {
     pub connect_max: Duration,
     /// The highest known incarnation of a member, `None` for an id that is not one.
     pub known: KnownMembers,
-}
-
-/// Whom to dial, looked up anew each time: the id and the address of a node.
-#[derive(Clone)]
-pub struct Whom(Arc<dyn Fn() -> Option<(String, String)> + Send + Sync>);
-
-impl Whom {
-    /// What `look` says; `None` while no such node is known.
-    pub fn new(look: impl Fn() -> Option<(String, String)> + Send + Sync + 'static) -> Self {
-        Whom(Arc::new(look))
-    }
-
-    /// The id and the address now.
-    pub fn look(&self) -> Option<(String, String)> {
-        (self.0)()
-    }
-
-    /// Dials the node that is meant now.
-    ///
-    /// # Errors
-    /// See [`ConnectError`].
-    pub async fn connect(
-        &self,
-        purpose: Purpose,
-        params: &Params,
-    ) -> Result<(PeerIdentity, Connection), ConnectError> {
-        let (id, address) = self.look().ok_or(ConnectError::Nobody)?;
-        connect(&address, &id, purpose, params).await
-    }
-
-    /// The address, for people.
-    pub fn address(&self) -> String {
-        self.look().map_or_else(|| "(none)".into(), |(_, address)| address)
-    }
-}
-
-impl fmt::Debug for Whom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Whom").field(&(self.0)()).finish()
-    }
 }
 
 /// Looks up the highest known incarnation of a member.
@@ -320,7 +282,9 @@ async fn dial(address: &str, max: Duration) -> std::io::Result<TcpStream> {
     for address in lookup_host(address).await? {
         match timeout(max, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failed = error,
+            // Somebody may be there all the same where another address did not answer at all.
+            Ok(Err(error)) if failed.kind() != ErrorKind::TimedOut => failed = error,
+            Ok(Err(_)) => {}
             Err(_) => {
                 let why =
                     format!("no answer to a connection request within {} ms", max.as_millis());

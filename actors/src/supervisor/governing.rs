@@ -224,7 +224,9 @@ impl Supervisor {
         let coordinator = era.coordinator.get_or_insert_with(|| {
             self.shared.counters.elections_won.add(1);
             tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node coordinates the cluster");
-            let heard = |node: NodeIx| governing.peers[usize::from(node.0)].heard_at;
+            let peers = &governing.peers;
+            // One that was listed a moment ago has no line yet.
+            let heard = |node: NodeIx| peers.get(usize::from(node.0)).map_or(now, |p| p.heard_at);
             Coordinator::new(me, times, now, map, heard)
         });
         coordinator.note_quorum(quorum);

@@ -60,11 +60,13 @@ impl MapMachine {
     fn take(&mut self, state: MapState) {
         self.base.store(state.base, Release);
         self.map = state.map;
-        // Version 1 of the protocol does not say this, and the file does.
-        let unfounded = self.shared.unfounded.load();
-        let file = unfounded.members.iter().take(self.shared.listed);
+        // Of a node of the file the file says this, as it stands today. One that joined was told it
+        // once, and version 1 of the protocol does not tell it.
+        let (unfounded, listed) = (self.shared.unfounded.load(), self.shared.listed);
+        let has_file = usize::from(self.shared.me.0) < listed;
+        let file = unfounded.members.iter().take(listed);
         for (member, in_file) in self.map.members.iter_mut().zip(file) {
-            if member.redis.is_empty() {
+            if has_file || member.redis.is_empty() {
                 member.redis.clone_from(&in_file.redis);
             }
         }

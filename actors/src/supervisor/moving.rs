@@ -71,7 +71,10 @@ impl Supervisor {
         moving.counted = Some(map.epoch);
         let left = slots_left(map, moving.placed.of(map));
         if !is_due && left > 0 {
-            self.shared.moves.store(Arc::new(Left { slots: left, ..**self.shared.moves.load() }));
+            let before = **self.shared.moves.load();
+            // More than before is another task, of which no pace is known yet.
+            let eta_ms = before.eta_ms.filter(|_| left <= before.slots);
+            self.shared.moves.store(Arc::new(Left { slots: left, eta_ms, ..before }));
             return;
         }
         moving.progress_at = now;
