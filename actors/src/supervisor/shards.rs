@@ -224,3 +224,78 @@ impl Handler<ShardMade> for Supervisor {
         tracing::info!(node = %shared.id, shard = made.shard, "shard started again, empty");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::bench::{Node, run};
+    use crate::shard::messages::Panic;
+
+    /// Panics, stalls, stops and lost threads that were counted.
+    fn counted(node: &Node) -> [u64; 4] {
+        let counters = &node.shared.counters;
+        [
+            &counters.shard_panics,
+            &counters.shard_stalls,
+            &counters.shard_stops,
+            &counters.shard_threads_lost,
+        ]
+        .map(|counter| counter.get())
+    }
+
+    /// A Supervisor that is no actor: it hears nothing, and looks when it is told to.
+    fn deaf(node: &Node) -> Supervisor {
+        let supervisor = Supervisor::idle(node.shared.clone());
+        Supervisor { address: Some(node.supervisor.clone()), ..supervisor }
+    }
+
+    #[test]
+    fn a_shard_that_panics_and_one_that_stops_are_told_apart() {
+        run(async {
+            let node = Node::start();
+            node.shard.do_send(Panic);
+            node.wait_until("the panic is counted", || counted(&node) == [1, 0, 0, 0]).await;
+            let node = Node::start();
+            // A shard whose gate was closed ends by itself.
+            node.serving.store(false, Release);
+            node.wait_until("the stop is counted", || counted(&node) == [0, 0, 1, 0]).await;
+        });
+    }
+
+    #[test]
+    fn a_shard_that_answers_nothing_is_made_again_and_answers_count() {
+        run(async {
+            let node = Node::start();
+            let mut supervisor = deaf(&node);
+            let patience = node.shared.cluster.failure_timeout_ms;
+            supervisor.look_after_shards(1_000);
+            supervisor.look_after_shards(1_000 + patience);
+            assert_eq!(counted(&node), [0; 4], "not for too long yet");
+            supervisor.watched[0].asked_at = None;
+            supervisor.look_after_shards(1_200 + patience);
+            supervisor.look_after_shards(1_200 + 2 * patience);
+            assert_eq!(counted(&node), [0; 4], "it was asked anew after an answer");
+            supervisor.look_after_shards(1_301 + 2 * patience);
+            assert_eq!(counted(&node), [0, 1, 0, 0]);
+            assert!(!node.serving.load(Acquire), "it serves nothing when it wakes");
+        });
+    }
+
+    #[test]
+    fn a_shard_that_is_gone_without_a_word_had_lost_its_thread_and_is_made_again() {
+        run(async {
+            let node = Node::start();
+            let mut supervisor = deaf(&node);
+            node.serving.store(false, Release);
+            node.wait_until("the shard is gone", || !node.shard.connected()).await;
+            supervisor.look_after_shards(1_000);
+            assert_eq!(counted(&node)[3], 1);
+            let State::Waiting { until } = supervisor.watched[0].state else {
+                panic!("{:?}", supervisor.watched[0])
+            };
+            supervisor.look_after_shards(until);
+            assert_eq!(supervisor.watched[0].state, State::Making);
+            assert_eq!(supervisor.watched[0].instance, FIRST_INSTANCE + 1);
+        });
+    }
+}
