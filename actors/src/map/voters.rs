@@ -7,13 +7,14 @@ use super::{ClusterMap, NodeIx};
 /// Most voters. More make every change slower and no failure of two nodes more bearable.
 pub const VOTERS_MAX: usize = 5;
 
-/// The members that should vote, given those that do.
+/// The members that should vote, given those that do and which of them leads.
 ///
 /// An odd number of them: a fourth voter raises the majority and not the number of nodes that may
 /// fail. Two members both vote, because either may have to go on with all that was agreed. Whoever
-/// votes and is still a member goes on; who leaves does so until it holds nothing; new ones come from zones without a voter while there are
+/// votes and is still a member goes on, the leader before all others: without its vote another has to be
+/// elected, and all leases run out meanwhile. Who leaves does so until it holds nothing. New ones come from zones without a voter while there are
 /// any, in the order of the members.
-pub fn voters(map: &ClusterMap, now: &BTreeSet<NodeIx>) -> BTreeSet<NodeIx> {
+pub fn voters(map: &ClusterMap, now: &BTreeSet<NodeIx>, leader: NodeIx) -> BTreeSet<NodeIx> {
     let is_out =
         |node: NodeIx| map.member(node).leaving && !map.rows.iter().any(|row| row.names(node));
     let stays = map.present().any(|node| !map.member(node).leaving);
@@ -23,8 +24,10 @@ pub fn voters(map: &ClusterMap, now: &BTreeSet<NodeIx>) -> BTreeSet<NodeIx> {
         count => (count - (count + 1) % 2).min(VOTERS_MAX),
     };
     let zone = |node: NodeIx| map.member(node).zone.as_str();
-    let mut chosen: Vec<NodeIx> =
-        staying.iter().copied().filter(|node| now.contains(node)).take(wanted).collect();
+    let mut going_on: Vec<NodeIx> =
+        staying.iter().copied().filter(|node| now.contains(node)).collect();
+    going_on.sort_by_key(|&node| node != leader);
+    let mut chosen: Vec<NodeIx> = going_on.into_iter().take(wanted).collect();
     while chosen.len() < wanted {
         let has_zone = |node: NodeIx| chosen.iter().any(|&other| zone(other) == zone(node));
         let free = || staying.iter().copied().filter(|node| !chosen.contains(node));
@@ -57,7 +60,11 @@ mod tests {
     fn there_are_as_many_as_make_a_difference() {
         let counts = [(1, 1), (2, 2), (3, 3), (4, 3), (5, 5), (6, 5), (9, 5)];
         for (nodes, wanted) in counts {
-            assert_eq!(voters(&map(&vec![""; nodes]), &set(&[])).len(), wanted, "{nodes} nodes");
+            assert_eq!(
+                voters(&map(&vec![""; nodes]), &set(&[]), NodeIx(0)).len(),
+                wanted,
+                "{nodes} nodes"
+            );
         }
     }
 
@@ -65,9 +72,22 @@ mod tests {
     fn voters_stay_and_new_ones_come_from_other_zones() {
         let map = map(&["a", "a", "a", "b", "c"]);
         let four = map.apply(2, &[Change::Remove { node: NodeIx(2), incarnation: 1 }]).0;
-        assert_eq!(voters(&four, &set(&[])), set(&[0, 3, 4]));
-        assert_eq!(voters(&four, &set(&[0, 1, 2])), set(&[0, 1, 3]));
+        let leader = NodeIx(0);
+        assert_eq!(voters(&four, &set(&[]), leader), set(&[0, 3, 4]));
+        assert_eq!(voters(&four, &set(&[0, 1, 2]), leader), set(&[0, 1, 3]));
         let gone = four.apply(3, &[Change::Remove { node: NodeIx(3), incarnation: 1 }]).0;
-        assert_eq!(voters(&gone, &set(&[0, 1, 3])), set(&[0, 1, 4]));
+        assert_eq!(voters(&gone, &set(&[0, 1, 3]), leader), set(&[0, 1, 4]));
+    }
+
+    #[test]
+    fn of_voters_that_are_too_many_the_leader_goes_on() {
+        let map = map(&[""; 5]);
+        let all = set(&[0, 1, 2, 3, 4]);
+        assert_eq!(voters(&map, &all, NodeIx(4)), all);
+        let four = map.apply(2, &[Change::Remove { node: NodeIx(0), incarnation: 1 }]).0;
+        for leader in 1..5 {
+            let three = voters(&four, &all, NodeIx(leader));
+            assert_eq!((three.len(), three.contains(&NodeIx(leader))), (3, true), "{leader}");
+        }
     }
 }

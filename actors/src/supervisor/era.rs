@@ -97,13 +97,15 @@ impl Era {
         }
     }
 
-    /// The voters and the other members that the map asks for; `None` if they are those.
+    /// The voters and the other members that the map asks for while this node leads; `None` if they
+    /// are those.
     pub fn wanted_members(&self, map: &ClusterMap) -> Option<(BTreeSet<RaftId>, BTreeSet<RaftId>)> {
         let now = self.agreement.voters();
         let is_current = |id: &&RaftId| map.member(NodeIx(id.node)).incarnation == id.incarnation;
         let voting = now.iter().filter(is_current).map(|id| NodeIx(id.node)).collect();
+        let me = NodeIx(self.agreement.me().node);
         let id = |node: NodeIx| RaftId { incarnation: map.member(node).incarnation, node: node.0 };
-        let wanted: BTreeSet<RaftId> = voters(map, &voting).into_iter().map(id).collect();
+        let wanted: BTreeSet<RaftId> = voters(map, &voting, me).into_iter().map(id).collect();
         let rest: BTreeSet<RaftId> =
             map.present().map(id).filter(|id| !wanted.contains(id)).collect();
         (wanted != now || rest != self.agreement.learners()).then_some((wanted, rest))

@@ -3,12 +3,10 @@
 //! What Raft gives is taken as given: one leader a term, a leader that has every entry, and no
 //! vote within a lease (and a tenth) of the leader's last message. What is not given is time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lariat_actors::map::{Ask, Change, ClusterMap, NodeIx, Summary};
-
-/// Most voters.
-const VOTERS_MAX: usize = 5;
+use lariat_actors::map::{Ask, Change, ClusterMap, NodeIx, Summary, voters};
 
 #[derive(Debug)]
 pub struct Agreed {
@@ -16,6 +14,8 @@ pub struct Agreed {
     maps: Vec<Arc<ClusterMap>>,
     /// The slots whose rows each entry changed.
     changed: Vec<Vec<u16>>,
+    /// Who votes after each entry: Raft takes a moment to change that, here it is at once.
+    voters: Vec<BTreeSet<NodeIx>>,
     /// Who leads: node, start, term.
     pub leader: Option<(NodeIx, u64, u64)>,
     pub term: u64,
@@ -24,7 +24,8 @@ pub struct Agreed {
 impl Agreed {
     pub fn new(map: ClusterMap) -> Self {
         let changed = vec![(0..map.rows.len() as u16).collect()];
-        Agreed { maps: vec![Arc::new(map)], changed, leader: None, term: 0 }
+        let (maps, voters) = (vec![Arc::new(map)], vec![BTreeSet::new()]);
+        Agreed { maps, changed, voters, leader: None, term: 0 }
     }
 
     pub fn last(&self) -> u64 {
@@ -33,6 +34,11 @@ impl Agreed {
 
     pub fn map(&self, epoch: u64) -> &Arc<ClusterMap> {
         &self.maps[epoch as usize]
+    }
+
+    /// Who votes by the map of this epoch.
+    pub fn voters(&self, epoch: u64) -> &BTreeSet<NodeIx> {
+        &self.voters[epoch as usize]
     }
 
     pub fn latest(&self) -> &Arc<ClusterMap> {
@@ -68,17 +74,11 @@ impl Agreed {
         let rows = map.rows.iter().zip(&self.latest().rows).enumerate();
         let changed = rows.filter(|(_, (new, old))| new != old).map(|(slot, _)| slot as u16);
         self.changed.push(changed.collect());
+        let leader = self.leader.map_or(NodeIx(0), |(leader, ..)| leader);
+        self.voters.push(voters(&map, self.voters(self.last()), leader));
         self.maps.push(Arc::new(map));
         summary
     }
-}
-
-/// The members that vote: whoever leaves does so until it holds nothing.
-pub fn voters(map: &ClusterMap) -> Vec<NodeIx> {
-    let holds = |node: NodeIx| map.rows.iter().any(|row| row.names(node));
-    let stays = map.present().any(|node| !map.member(node).leaving);
-    let is_out = |node: NodeIx| stays && map.member(node).leaving && !holds(node);
-    map.present().filter(|&node| !is_out(node)).take(VOTERS_MAX).collect()
 }
 
 pub fn majority(voters: usize) -> usize {

@@ -6,7 +6,7 @@ use lariat_actors::lease::{is_silent, waited_out};
 use lariat_actors::map::{Ask, Change, NodeIx, Standing};
 use lariat_actors::op::Ms;
 
-use super::agreed::{majority, voters};
+use super::agreed::majority;
 use super::leaving::fill_leavers;
 use super::network::Message;
 use super::node::Leading;
@@ -44,9 +44,9 @@ impl World {
     /// Age of the oldest thing that a majority of the voters acknowledged, by the leader's clock.
     pub fn quorum_ms(&mut self, leader: NodeIx) -> Ms {
         let clock = self.clock(leader);
-        let node = self.node(leader);
+        let node = &self.nodes[usize::from(leader.0)];
         let Some(leading) = &node.leading else { return Ms::MAX };
-        let voters = voters(&node.map);
+        let voters = self.agreed.voters(node.epoch);
         let acked = |voter: &NodeIx| match *voter == leader {
             true => Some(clock),
             false => leading.acked[usize::from(voter.0)],
@@ -105,8 +105,8 @@ impl World {
     /// Notes who would answer now. Only what a voter knows matters: it may be elected.
     fn ask_status(&mut self, node: NodeIx) {
         let clock = self.clock(node);
-        let me = self.node(node);
-        if clock < me.status_at + STATUS_EVERY_MS || !voters(&me.map).contains(&node) {
+        let me = &mut self.nodes[usize::from(node.0)];
+        if clock < me.status_at + STATUS_EVERY_MS || !self.agreed.voters(me.epoch).contains(&node) {
             return;
         }
         me.status_at = clock;
@@ -132,13 +132,14 @@ impl World {
             self.adopt(node, last);
         }
         let commit = self.node(node).epoch;
+        let voters = self.agreed.voters(commit).clone();
         let me = self.node(node);
         let (incarnation, map) = (me.incarnation, me.map.clone());
         let Some(leading) = &mut me.leading else { return };
         let term = leading.term;
         let mut changes = Vec::new();
         leading.coordinator.note_quorum(quorum);
-        leading.coordinator.note_voters(voters(&map).into_iter().collect());
+        leading.coordinator.note_voters(voters);
         leading.speaks_since =
             leading.coordinator.may_speak(quorum).then(|| leading.speaks_since.unwrap_or(clock));
         if !leading.is_proposing {
@@ -226,7 +227,7 @@ impl World {
 
     fn elect(&mut self, candidate: NodeIx) -> Result<(), String> {
         let latest = self.agreed.latest().clone();
-        let all = voters(&latest);
+        let all = self.agreed.voters(self.agreed.last()).clone();
         let mut votes = Vec::new();
         for &voter in &all {
             let (clock, reaches) = (self.clock(voter), self.network.connects(candidate, voter));
@@ -396,7 +397,7 @@ impl World {
         me.lease.applied(epoch, clock);
         if me.is_member() {
             me.is_leaving = me.map.member(node).leaving;
-            if !voters(&me.map).contains(&node) {
+            if !self.agreed.voters(epoch).contains(&node) {
                 // Whoever has no vote leads no more.
                 me.leading = None;
             }

@@ -3,7 +3,7 @@
 use lariat_actors::holding::Holding;
 use lariat_actors::map::NodeIx;
 
-use super::agreed::{majority, voters};
+use super::agreed::majority;
 use super::node::Data;
 use super::random::Random;
 use super::report::Bug;
@@ -162,7 +162,7 @@ impl World {
     /// Is there a majority of the voters without these? The agreement needs one.
     pub fn survives(&self, dead: &[NodeIx]) -> bool {
         let latest = self.agreed.latest();
-        let voters = voters(latest);
+        let voters = self.agreed.voters(self.agreed.last()).clone();
         let lives = |voter: &&NodeIx| {
             let node = &self.nodes[usize::from(voter.0)];
             node.is_alive

@@ -29,6 +29,9 @@ const RESTLESS: Faults = Faults { breaks: 30, kills: 6, one_at_a_time: false, ..
 /// Nodes that stand still and die while others do.
 const QUICK: Faults = Faults { kills: 6, pauses: 6, one_at_a_time: false, ..Faults::none() };
 
+/// More of both than a majority bears for long.
+const FRANTIC: Faults = Faults { kills: 12, pauses: 8, ..QUICK };
+
 const CUTS: Faults = Faults { partitions: 6, pauses: 4, kills: 2, bridges: true, ..Faults::none() };
 
 /// Slots wander, and nodes die and stand still meanwhile.
@@ -40,7 +43,7 @@ const LEAVING: Faults = Faults { moves: true, rollings: 3, stays: 2, ..Faults::n
 fn configuration(bug: Bug) -> (Shape, Faults) {
     match bug {
         Bug::LateImportAccepted => (FIVE, RESTLESS),
-        Bug::PromotedThoughNotInSync => (Shape { copies: 2, ..FIVE }, QUICK),
+        Bug::PromotedThoughNotInSync => (Shape { copies: 2, ..FIVE }, FRANTIC),
         Bug::NoWaitForTheLease => (THREE, CUTS),
         Bug::ServesWhileGiving | Bug::GivesBeforeItIsSettled | Bug::ResumesOnAnyMap => {
             (THREE, WANDERING)
