@@ -61,7 +61,10 @@ row pause30 all 2 33
 row flap all 3 10 --cut reset
 row drain-back all 5 3
 row rolling all 3 9
+row join all 5 6
+row join async 3 6
 row kill-importing all 3 8
+row kill-joining all 3 8
 row kill-giving all 3 6
 row kill-coordinating all 3 8
 row two-at-once all 2 8

@@ -3,7 +3,7 @@
 //! The next node is tried only after a refused connection or an answer that says "not applied".
 //! What got no answer once it was sent is unknown, and never sent again.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -30,11 +30,18 @@ pub struct Address {
     pub redis_cluster: u16,
 }
 
+/// The nodes that there are, by number, and the numbers of those that callers ask.
+#[derive(Debug)]
+struct Nodes {
+    addresses: Vec<Address>,
+    asked: Vec<usize>,
+}
+
 /// Asks nodes and records what happened. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
-    nodes: Arc<Vec<Address>>,
+    nodes: Arc<RwLock<Nodes>>,
     doors: &'static [Door],
     connections: Arc<Connections>,
     begun: Instant,
@@ -45,19 +52,48 @@ pub struct Client {
 impl Client {
     /// A client of these nodes through these doors; `acks` goes with each put over HTTP.
     pub fn new(
-        nodes: Vec<Address>,
+        addresses: Vec<Address>,
         acks: &'static str,
         doors: &'static [Door],
     ) -> anyhow::Result<Client> {
+        let asked = (0..addresses.len()).collect();
         Ok(Client {
             http: reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?,
-            nodes: Arc::new(nodes),
+            nodes: Arc::new(RwLock::new(Nodes { addresses, asked })),
             doors,
             connections: Arc::default(),
             begun: Instant::now(),
             acks,
             history: Arc::default(),
         })
+    }
+
+    /// Says where a node is that came later, or came back elsewhere. Callers do not ask it yet.
+    /// Numbers are given without a gap.
+    pub fn place(&self, node: usize, address: Address) {
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        match nodes.addresses.get_mut(node) {
+            Some(known) => *known = address,
+            None => nodes.addresses.push(address),
+        }
+    }
+
+    /// Callers ask this node too from now on, or no more.
+    pub fn let_ask(&self, node: usize, is_asked: bool) {
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        nodes.asked.retain(|asked| *asked != node);
+        if is_asked {
+            nodes.asked.push(node);
+        }
+    }
+
+    /// The nodes that callers ask.
+    pub fn asked(&self) -> Vec<usize> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).asked.clone()
+    }
+
+    fn address(&self, node: usize) -> Address {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).addresses[node].clone()
     }
 
     /// What was recorded so far.
@@ -85,10 +121,11 @@ impl Client {
             match event.door {
                 Door::Http => new_etag = self.call_http(node, &mut event, etag).await,
                 Door::Redis => {
-                    self.connections.call(self.nodes[node].redis, &mut event, PATIENCE).await;
+                    let port = self.address(node).redis;
+                    self.connections.call(port, &mut event, PATIENCE).await;
                 }
                 Door::RedisCluster => {
-                    let port = self.nodes[node].redis_cluster;
+                    let port = self.address(node).redis_cluster;
                     self.connections.call(port, &mut event, PATIENCE).await;
                 }
             }
@@ -110,11 +147,12 @@ impl Client {
         etag: Option<&str>,
     ) -> Option<String> {
         event.outcome = Outcome::No;
-        let request = http::request(&self.http, &self.nodes[node].url, self.acks, event, etag)?;
+        let url = self.address(node).url;
+        let request = http::request(&self.http, &url, self.acks, event, etag)?;
         match request.timeout(PATIENCE).send().await {
             Ok(response) => return http::conclude(event, response).await,
             Err(error) => {
-                event.why = Some(format!("{}: {error:?}", self.nodes[node].url));
+                event.why = Some(format!("{url}: {error:?}"));
                 if !error.is_connect() {
                     event.outcome = Outcome::Maybe;
                 }
@@ -130,21 +168,21 @@ impl Client {
 
     /// Writes one value at one node, waiting at most `patience`: was it acknowledged?
     pub async fn probe(&self, node: usize, key: &str, patience: Duration) -> bool {
-        let url = format!("{}{}?acks={}", self.nodes[node].url, entry(key), self.acks);
+        let url = format!("{}{}?acks={}", self.address(node).url, entry(key), self.acks);
         let sent = self.http.put(url).body("probe").timeout(patience).send().await;
         sent.is_ok_and(|response| response.status().is_success())
     }
 
     /// Does a node answer a read of this key within `patience`, be the key there or not?
     pub async fn is_served(&self, node: usize, key: &str, patience: Duration) -> bool {
-        let url = format!("{}{}", self.nodes[node].url, entry(key));
+        let url = format!("{}{}", self.address(node).url, entry(key));
         let sent = self.http.get(url).timeout(patience).send().await;
         sent.is_ok_and(|told| told.status().is_success() || told.status() == StatusCode::NOT_FOUND)
     }
 
     /// A GET of anything: status and body.
     pub async fn get(&self, node: usize, path: &str) -> anyhow::Result<(StatusCode, String)> {
-        let url = format!("{}{path}", self.nodes[node].url);
+        let url = format!("{}{path}", self.address(node).url);
         let response = self.http.get(url).timeout(Duration::from_secs(2)).send().await?;
         Ok((response.status(), response.text().await?))
     }
@@ -163,7 +201,7 @@ impl Client {
         node: usize,
         path: &str,
     ) -> anyhow::Result<StatusCode> {
-        let url = format!("{}{path}", self.nodes[node].url);
+        let url = format!("{}{path}", self.address(node).url);
         Ok(self.http.request(method, url).timeout(PATIENCE).send().await?.status())
     }
 }
@@ -186,7 +224,7 @@ impl Caller {
         etag: Option<&str>,
         is_final: bool,
     ) -> (Event, Option<String>) {
-        let mut nodes: Vec<usize> = (0..self.client.nodes.len()).collect();
+        let mut nodes = self.client.asked();
         nodes.shuffle(&mut self.choices);
         let has = |door: &&Door| match call {
             // Only HTTP compares, and only Redis exchanges.
@@ -210,6 +248,22 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_came_later_is_asked_once_it_is_told_and_until_it_is_gone() {
+        let at = |url: &str| Address { url: url.into(), redis: 1, redis_cluster: 2 };
+        let client = Client::new(vec![at("a"), at("b")], "all", &[Door::Http]).expect("it is made");
+        let clone = client.clone();
+        client.place(2, at("c"));
+        assert_eq!((clone.address(2).url.as_str(), clone.asked()), ("c", vec![0, 1]));
+        client.let_ask(2, true);
+        client.let_ask(2, true);
+        assert_eq!(clone.asked(), [0, 1, 2]);
+        client.let_ask(2, false);
+        client.place(2, at("d"));
+        assert_eq!((clone.address(2).url.as_str(), clone.asked()), ("d", vec![0, 1]));
+        assert_eq!(clone.address(1).url, "b");
+    }
 
     #[test]
     fn choices_follow_from_the_seed_and_the_client() {

@@ -13,6 +13,8 @@ use crate::history::Door;
 use crate::links::Links;
 use crate::process::{Process, free_ports};
 
+/// The ports of a node, by their names in the file.
+const PORTS: [&str; 4] = ["http", "peer", "redis", "redis_cluster"];
 /// How long the cluster may take to be whole.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,10 +43,14 @@ pub struct Shape {
 pub struct Cluster {
     /// Asks its nodes.
     pub client: Client,
-    /// One per node, absent while it is down.
+    /// One per node, those of the file first; absent before its first start, and once it is away.
     pub processes: Vec<Option<Process>>,
     /// The links between them, if they can be cut.
     pub links: Option<Links>,
+    /// Where members ask the nodes of the file.
+    peers: Vec<u16>,
+    /// How often a node that is not in the file was started.
+    joins: usize,
     directory: TempDir,
     lariat: PathBuf,
 }
@@ -57,7 +63,7 @@ impl Cluster {
         let place = place.unwrap_or_else(std::env::temp_dir);
         std::fs::create_dir_all(&place)?;
         let directory = Builder::new().prefix("lariat-chaos-").tempdir_in(place)?;
-        let ports = free_ports(nodes * 4)?;
+        let ports = free_ports(nodes * PORTS.len())?;
         let mut file = format!(
             "[cluster]\nname = \"chaos\"\nreplication_factor = 2\nacks = \"{acks}\"\n\
              [node]\nworkers = 1\n[caches.default]\ncapacity = 4_000_000\nmax_bytes = \"2GiB\"\n"
@@ -65,28 +71,26 @@ impl Cluster {
         if has_debug {
             file += "[debug]\nenabled = true\n";
         }
-        let peers: Vec<u16> = ports.chunks(4).map(|ports| ports[1]).collect();
+        let peers: Vec<u16> = ports.chunks(PORTS.len()).map(|ports| ports[1]).collect();
         let links = if has_links { Some(Links::start(&peers)?) } else { None };
         let mut addresses = Vec::new();
-        for (node, ports) in ports.chunks(4).enumerate() {
+        for (node, ports) in ports.chunks(PORTS.len()).enumerate() {
             file += &format!("[[nodes]]\nid = \"{}\"\n", name(node));
-            for (door, port) in ["http", "peer", "redis", "redis_cluster"].iter().zip(ports) {
+            for (door, port) in PORTS.iter().zip(ports) {
                 file += &format!("{door} = \"127.0.0.1:{port}\"\n");
             }
             if let Some(links) = &links {
                 file += &links.dial(node);
             }
-            addresses.push(Address {
-                url: format!("http://127.0.0.1:{}", ports[0]),
-                redis: ports[2],
-                redis_cluster: ports[3],
-            });
+            addresses.push(address(ports));
         }
         std::fs::write(directory.path().join("cluster.toml"), file)?;
         Ok(Cluster {
             client: Client::new(addresses, acks, doors)?,
             processes: (0..nodes).map(|_| None).collect(),
             links,
+            peers,
+            joins: 0,
             directory,
             lariat,
         })
@@ -110,45 +114,119 @@ impl Cluster {
         self.directory.disable_cleanup(true);
     }
 
-    /// Starts one node that is down.
+    /// Starts one node of the file that is down.
     pub fn start_node(&mut self, node: usize) -> Result<()> {
+        self.run(node, self.command(node))
+    }
+
+    /// Starts a node that is not in the file, and that asks one that is, each in turn, to let it
+    /// join: its number. Callers do not ask it yet, as it answers nothing before it is listed.
+    ///
+    /// Each id comes twice. The first time the map gets a place for it, on which all nodes have to
+    /// agree; the second time it is another start of a member that the others remember, from
+    /// addresses that are not those they remember.
+    pub fn start_joining(&mut self) -> Result<usize> {
+        let node = self.peers.len() + self.joins / 2;
+        let asked = self.peers[self.joins % self.peers.len()];
+        self.joins += 1;
+        let ports = free_ports(PORTS.len())?;
+        self.client.place(node, address(&ports));
+        let mut command = self.command(node);
+        command.args(["--join", &format!("127.0.0.1:{asked}")]);
+        for (door, port) in PORTS.iter().zip(ports) {
+            let variable = format!("LARIAT_{}", door.to_uppercase());
+            command.env(variable, format!("127.0.0.1:{port}"));
+        }
+        if node == self.processes.len() {
+            self.processes.push(None);
+        }
+        self.run(node, command)?;
+        Ok(node)
+    }
+
+    fn command(&self, node: usize) -> Command {
         let mut command = Command::new(&self.lariat);
         command.arg("node").arg("--cluster").arg(self.directory.path().join("cluster.toml"));
         command.args(["--id", &name(node)]);
-        let log = self.directory.path().join(format!("{}.log", name(node)));
+        command
+    }
+
+    fn run(&mut self, node: usize, mut command: Command) -> Result<()> {
+        let log = log(self.directory.path(), node);
         self.processes[node] = Some(Process::start(&mut command, &log)?);
         Ok(())
     }
 
-    /// Waits until every node is ready and says that no slot lacks a copy.
+    /// Says of a node whose process has ended that it stays away: callers do not ask it any more,
+    /// and a whole cluster is one that does without it.
+    pub fn stays_away(&mut self, node: usize) {
+        self.client.let_ask(node, false);
+        self.processes[node] = None;
+    }
+
+    /// The nodes that were started and are not away.
+    pub fn running(&self) -> impl Iterator<Item = usize> {
+        let all = self.processes.iter().enumerate();
+        all.filter(|(_, process)| process.is_some()).map(|(node, _)| node)
+    }
+
+    /// Waits until every running node is ready, says that no slot lacks a copy, and has taken those
+    /// that are away out of its map.
     pub async fn wait_until_whole(&mut self) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
             let Some(missing) = self.what_is_missing().await else { return Ok(()) };
-            for (node, process) in self.processes.iter_mut().enumerate() {
-                if process.as_mut().is_some_and(|process| !process.is_running()) {
-                    let log = self.directory.path().join(format!("{}.log", name(node)));
-                    let text = std::fs::read_to_string(log).unwrap_or_default();
-                    let lines: Vec<&str> = text.lines().rev().take(5).collect();
-                    bail!("{} ended by itself; its last lines: {lines:?}", name(node));
-                }
-            }
+            self.ensure_running()?;
             ensure!(Instant::now() < until, "waited {PATIENCE:?} in vain until {missing}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
+    /// Waits until one node serves.
+    pub async fn wait_until_ready(&mut self, node: usize) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !self.is_ready(node).await {
+            self.ensure_running()?;
+            let is_late = Instant::now() > until;
+            ensure!(!is_late, "waited {PATIENCE:?} in vain until {} is ready", name(node));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
+    async fn is_ready(&self, node: usize) -> bool {
+        let ready = self.client.get(node, "/health/ready").await;
+        ready.is_ok_and(|(status, _)| status.is_success())
+    }
+
+    fn ensure_running(&mut self) -> Result<()> {
+        for (node, process) in self.processes.iter_mut().enumerate() {
+            if process.as_mut().is_some_and(|process| !process.is_running()) {
+                let log = log(self.directory.path(), node);
+                let text = std::fs::read_to_string(log).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().rev().take(5).collect();
+                bail!("{} ended by itself; its last lines: {lines:?}", name(node));
+            }
+        }
+        Ok(())
+    }
+
     async fn what_is_missing(&self) -> Option<String> {
-        for node in 0..self.processes.len() {
-            let ready = self.client.get(node, "/health/ready").await;
-            if !ready.is_ok_and(|(status, _)| status.is_success()) {
+        let nodes = self.processes.iter().enumerate();
+        let away = nodes.filter(|(_, process)| process.is_none()).map(|(node, _)| name(node));
+        let away: Vec<String> = away.collect();
+        for node in self.running() {
+            if !self.is_ready(node).await {
                 return Some(format!("{} is ready", name(node)));
             }
             let cluster = self.client.json(node, "/v1/cluster").await.unwrap_or_default();
+            let node = name(node);
             let short = &cluster["under_replicated_slots"];
             if *short != 0 {
-                let node = name(node);
                 return Some(format!("{node} sees no under-replicated slot (it says {short})"));
+            }
+            if let Some(gone) = away.iter().find(|id| !is_out(&cluster, id)) {
+                return Some(format!("{node} sees that {gone} is gone"));
             }
         }
         None
@@ -164,16 +242,29 @@ impl Cluster {
         Value::Null
     }
 
+    /// What the first other node that answers tells of this one; null if it does not list it.
+    pub async fn told(&self, node: usize) -> Value {
+        let view = self.view(&[node]).await;
+        let mut nodes = view["nodes"].as_array().into_iter().flatten();
+        nodes.find(|told| told["id"] == *name(node)).cloned().unwrap_or_default()
+    }
+
     /// The coordinator, if the cluster names one.
     pub async fn coordinator(&self) -> Option<usize> {
         number(self.view(&[]).await["coordinator"].as_str()?)
     }
 
-    /// Slots of which each node is the primary.
+    /// Slots of which each node is the primary, by number.
     pub async fn primaries(&self) -> Vec<u64> {
         let view = self.view(&[]).await;
-        let nodes = view["nodes"].as_array().into_iter().flatten();
-        nodes.map(|node| node["slots_primary"].as_u64().unwrap_or(0)).collect()
+        let mut slots = vec![0; self.processes.len()];
+        for node in view["nodes"].as_array().into_iter().flatten() {
+            let place = node["id"].as_str().and_then(number).and_then(|node| slots.get_mut(node));
+            if let (Some(place), Some(primary)) = (place, node["slots_primary"].as_u64()) {
+                *place = primary;
+            }
+        }
+        slots
     }
 
     /// Keys made from `prefix` whose primary is this node.
@@ -212,6 +303,26 @@ impl Cluster {
     }
 }
 
+/// Is this node no member, by what another one says of the cluster? Who says nothing does not say
+/// so.
+fn is_out(view: &Value, id: &str) -> bool {
+    // A place of the list may have gone to another node.
+    let is_member = |node: &Value| node["id"] == id && node["state"] != "down";
+    view["nodes"].as_array().is_some_and(|nodes| !nodes.iter().any(is_member))
+}
+
+fn log(directory: &Path, node: usize) -> PathBuf {
+    directory.join(format!("{}.log", name(node)))
+}
+
+fn address(ports: &[u16]) -> Address {
+    Address {
+        url: format!("http://127.0.0.1:{}", ports[0]),
+        redis: ports[2],
+        redis_cluster: ports[3],
+    }
+}
+
 /// A node's id.
 pub fn name(node: usize) -> String {
     format!("node-{}", node + 1)
@@ -220,4 +331,22 @@ pub fn name(node: usize) -> String {
 /// The other way round.
 pub fn number(id: &str) -> Option<usize> {
     id.strip_prefix("node-")?.parse::<usize>().ok()?.checked_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_out_when_it_is_down_or_not_listed_and_somebody_says_so() {
+        let listed = |state: &str| json!({ "nodes": [{ "id": "node-4", "state": state }] });
+        assert!(is_out(&listed("down"), "node-4"));
+        assert!(is_out(&listed("up"), "node-5"));
+        for state in ["up", "joining", "suspect", "leaving"] {
+            assert!(!is_out(&listed(state), "node-4"), "{state}");
+        }
+        assert!(!is_out(&Value::Null, "node-4"));
+    }
 }

@@ -24,7 +24,7 @@ pub async fn keep(cluster: &mut Cluster, plan: &Plan, done: &Result<Outcome>) ->
     };
     let run = json!({ "plan": format!("{plan:?}"), "error": error, "violations": violations });
     std::fs::write(directory.join("run.json"), serde_json::to_string_pretty(&run)?)?;
-    for node in 0..plan.nodes {
+    for node in 0..cluster.processes.len() {
         for (path, file) in [("/metrics", "metrics"), ("/v1/cluster", "cluster.json")] {
             if let Ok((_, text)) = cluster.client.get(node, path).await {
                 std::fs::write(directory.join(format!("{}.{file}", name(node))), text)?;

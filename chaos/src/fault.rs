@@ -72,6 +72,10 @@ pub enum Harm {
     KillCoordinating,
     /// SIGKILL of a node that was killed before and is being filled.
     KillImporting,
+    /// A node that is not in the file joins, gets its share, and leaves again by SIGTERM.
+    Join,
+    /// SIGKILL of a node that is not in the file, has joined and is being filled.
+    KillJoining,
 }
 
 /// What harm did.
@@ -105,18 +109,22 @@ impl Harm {
         matches!(self, Harm::Cut | Harm::CutOneWay | Harm::Bridge | Harm::Flap)
     }
 
-    /// Is it done by telling a node to leave, or to one that moves its slots?
+    /// Is it done by having a node join or telling it to leave, or to one that moves its slots?
     fn is_told(self) -> bool {
         self.answers_all()
             || matches!(
                 self,
-                Harm::SigtermAll | Harm::KillGiving | Harm::KillCoordinating | Harm::KillImporting
+                Harm::SigtermAll
+                    | Harm::KillGiving
+                    | Harm::KillCoordinating
+                    | Harm::KillImporting
+                    | Harm::KillJoining
             )
     }
 
     /// Does every operation get its answer meanwhile?
     pub fn answers_all(self) -> bool {
-        matches!(self, Harm::Sigterm | Harm::Rolling | Harm::Drain | Harm::DrainBack)
+        matches!(self, Harm::Sigterm | Harm::Rolling | Harm::Drain | Harm::DrainBack | Harm::Join)
     }
 
     fn pause(self) -> Option<Duration> {

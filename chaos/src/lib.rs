@@ -2,7 +2,7 @@
 //! off while clients write and read, and what the clients saw is checked afterwards.
 //!
 //! `cluster` owns the processes and `links` the proxies between them; `fault` and `cut` do the harm
-//! and prove that it happened, `polite` tells nodes to leave; `steady` is what a cluster does that nobody harms. `load` and
+//! and prove that it happened, `polite` has nodes join and leave; `steady` is what a cluster does that nobody harms. `load` and
 //! `probe` are the clients, `http` and `resp` their languages, `history` is what they saw. `check`
 //! is pure and judges it, `report` counts, `evidence` is what a failed run leaves behind. `redis`
 //! does the same kill to a real Redis Cluster, for comparison.

@@ -1,7 +1,7 @@
-//! Nodes that are told to leave, come back, or die while they do.
+//! Nodes that are told to leave, come back, join, or die while they do.
 //!
-//! A node that leaves politely fails no request of a client that tries the next node when a
-//! connection is refused: for these faults every operation without an answer is a violation.
+//! A node that joins or leaves politely fails no request of a client that tries the next node when
+//! a connection is refused: for these faults every operation without an answer is a violation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,6 +19,12 @@ use crate::fault::{Harm, Harmed};
 use crate::history::{Event, Outcome};
 use crate::probe::victim;
 
+/// Slots that there are.
+const SLOTS: u16 = 16_384;
+/// Of so many times an even share of them the ring lets a node be the primary.
+const SHARE_MAX: f64 = 1.05;
+/// How often a node that joins is killed, to hit it once while it is being filled.
+const KILLS_MAX: usize = 5;
 /// More than `drain_timeout`.
 const LEAVES_WITHIN: Duration = Duration::from_secs(40);
 /// Slots of which a node is the primary, as it tells itself.
@@ -36,12 +42,16 @@ pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Har
     let victim = victim(cluster, round, None).await?;
     let epoch = cluster.view(&[]).await["epoch"].clone();
     let keys = keys_of_all(cluster, round).await?;
-    let writers = Writers::start(&cluster.client, &keys, cluster.processes.len());
+    let writers = Writers::start(&cluster.client, &keys);
     match harm {
-        Harm::Sigterm => end(cluster, victim).await?,
+        Harm::Sigterm => {
+            end(cluster, victim).await?;
+            cluster.start_node(victim)?;
+        }
         Harm::Rolling => {
             for node in 0..cluster.processes.len() {
                 end(cluster, node).await?;
+                cluster.start_node(node)?;
                 cluster.wait_until_whole().await?;
             }
         }
@@ -74,6 +84,8 @@ pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Har
             kill(cluster, victim)?;
             cluster.start_node(victim)?;
         }
+        Harm::Join => join_and_leave(cluster).await?,
+        Harm::KillJoining => kill_joining(cluster).await?,
         _ => bail!("{harm:?} is not done by telling a node"),
     }
     cluster.wait_until_whole().await?;
@@ -109,11 +121,10 @@ fn kill(cluster: &mut Cluster, node: usize) -> Result<()> {
     cluster.processes[node].as_mut().context("the victim runs")?.kill()
 }
 
-/// SIGTERM, exit 0, and a new start.
+/// SIGTERM and exit 0.
 async fn end(cluster: &mut Cluster, node: usize) -> Result<()> {
-    cluster.processes[node].as_ref().context("the victim runs")?.signal(Signal::TERM)?;
-    has_left(cluster, node).await?;
-    cluster.start_node(node)
+    cluster.processes[node].as_ref().context("the leaver runs")?.signal(Signal::TERM)?;
+    has_left(cluster, node).await
 }
 
 async fn end_all(cluster: &mut Cluster) -> Result<()> {
@@ -127,6 +138,53 @@ async fn end_all(cluster: &mut Cluster) -> Result<()> {
         cluster.start_node(node)?;
     }
     Ok(())
+}
+
+/// A node that is not in the file joins, and serves before it is filled: from then on callers ask
+/// it too.
+async fn join(cluster: &mut Cluster) -> Result<usize> {
+    let joined = cluster.start_joining()?;
+    cluster.wait_until_ready(joined).await?;
+    cluster.client.let_ask(joined, true);
+    Ok(joined)
+}
+
+/// Slots that are left for one of so many nodes, whatever the ring gives to the others.
+fn share_min(nodes: usize) -> f64 {
+    let most = (f64::from(SLOTS) / nodes as f64 * SHARE_MAX).ceil();
+    (f64::from(SLOTS) - most * (nodes - 1) as f64).max(1.0)
+}
+
+async fn join_and_leave(cluster: &mut Cluster) -> Result<()> {
+    let joined = join(cluster).await?;
+    let share = share_min(cluster.running().count());
+    until(cluster, joined, PRIMARY, |slots| slots >= share).await?;
+    cluster.wait_until_whole().await?;
+    let slots = cluster.primaries().await[joined];
+    println!("  {} has joined: {slots} slots", name(joined));
+    ensure!(slots > 0, "{} has its share, and the others do not know of it", name(joined));
+    end(cluster, joined).await?;
+    cluster.stays_away(joined);
+    Ok(())
+}
+
+/// What is seen of it may be over when it dies, as slots are filled by the hundred; what the others
+/// have in their map until they notice is what it died with.
+async fn kill_joining(cluster: &mut Cluster) -> Result<()> {
+    for _ in 0..KILLS_MAX {
+        let joined = join(cluster).await?;
+        until(cluster, joined, IMPORTING, |slots| slots > 0.0).await?;
+        kill(cluster, joined)?;
+        cluster.stays_away(joined);
+        let map = cluster.told(joined).await;
+        let (filled, own) = (&map["slots_importing"], &map["slots_primary"]);
+        println!("  {} died with {filled} slots being filled, {own} its own", name(joined));
+        if filled.as_u64() > Some(0) {
+            return Ok(());
+        }
+        cluster.wait_until_whole().await?;
+    }
+    bail!("killed {KILLS_MAX} nodes that joined, none of them while a slot was being filled")
 }
 
 async fn has_left(cluster: &mut Cluster, node: usize) -> Result<()> {
@@ -160,10 +218,7 @@ async fn stay(cluster: &Cluster, node: usize) -> Result<()> {
     drain(cluster, node, Method::DELETE).await?;
     let begun = Instant::now();
     loop {
-        let view = cluster.view(&[node]).await;
-        let nodes = view["nodes"].as_array().into_iter().flatten();
-        let states = nodes.filter(|told| told["id"] == *name(node)).map(|told| &told["state"]);
-        if states.into_iter().any(|state| state == "up") {
+        if cluster.told(node).await["state"] == "up" {
             return Ok(());
         }
         ensure!(begun.elapsed() < LEAVES_WITHIN, "{} was told to stay and is not up", name(node));
@@ -186,28 +241,29 @@ async fn until(
     Ok(())
 }
 
-/// Writes of some keys, one task a key, through all nodes in turn.
+/// Writes of some keys, one task a key, through all nodes that callers ask, in turn.
 struct Writers {
     tasks: JoinSet<Duration>,
     stop: Arc<AtomicBool>,
 }
 
 impl Writers {
-    fn start(client: &Client, keys: &[String], nodes: usize) -> Writers {
+    fn start(client: &Client, keys: &[String]) -> Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for key in keys {
             let (client, key, stop) = (client.clone(), key.clone(), stop.clone());
             tasks.spawn(async move {
                 let (mut longest, mut last) = (Duration::ZERO, Instant::now());
-                let mut node = 0;
+                let mut turn = 0;
                 while !stop.load(Relaxed) {
-                    if client.probe(node, &key, PATIENCE).await {
+                    let nodes = client.asked();
+                    if client.probe(nodes[turn % nodes.len()], &key, PATIENCE).await {
                         longest = longest.max(last.elapsed());
                         last = Instant::now();
                         tokio::time::sleep(Duration::from_millis(3)).await;
                     }
-                    node = (node + 1) % nodes;
+                    turn += 1;
                 }
                 longest.max(last.elapsed())
             });
@@ -225,6 +281,12 @@ impl Writers {
 mod tests {
     use super::*;
     use crate::history::{Call, Door, Kind};
+
+    #[test]
+    fn what_a_node_has_for_sure_is_what_the_others_may_not_have() {
+        assert_eq!([1, 4, 6].map(share_min), [16_384.0, 3_481.0, 2_044.0]);
+        assert_eq!(share_min(40), 1.0);
+    }
 
     #[test]
     fn an_operation_without_an_answer_is_a_violation() {

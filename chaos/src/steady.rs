@@ -61,7 +61,7 @@ impl Counted {
     /// Reads them from `/metrics`.
     pub async fn read(cluster: &Cluster) -> Result<Counted> {
         let mut nodes = Vec::new();
-        for node in 0..cluster.processes.len() {
+        for node in cluster.running() {
             nodes.push([
                 cluster.metric(node, "lariat_members_removed_total").await?,
                 cluster.metric(node, "lariat_elections_won_total").await?,

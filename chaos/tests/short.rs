@@ -27,6 +27,8 @@ const FAULTS: &[Harm] = &[
     Harm::Rolling,
     Harm::DrainBack,
     Harm::KillCoordinating,
+    Harm::Join,
+    Harm::KillJoining,
 ];
 
 fn lariat() -> Option<PathBuf> {
