@@ -24,7 +24,7 @@ row() {
     # A run takes its seconds; twice that and two minutes is a row that hangs.
     limit=$(( runs * seconds * 2 + 120 ))
     shift 4
-    timeout "$limit" "$tool" run --debug --seed "$seed" --seconds 5 --fault "$fault" \
+    timeout "$limit" "$tool" run --seed "$seed" --seconds 5 --fault "$fault" \
         --acks "$acks" --kills "$runs" "$@" >"$out" 2>&1
     code=$?
     cat "$out" >&2

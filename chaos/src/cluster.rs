@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::{Builder, TempDir};
 
@@ -27,8 +27,6 @@ pub struct Shape {
     pub nodes: usize,
     /// When a write is acknowledged: all or async.
     pub acks: &'static str,
-    /// Turn the nodes' debug surface on.
-    pub has_debug: bool,
     /// Let the nodes' links go through proxies that can be cut.
     pub has_links: bool,
     /// Through which ports clients ask.
@@ -58,7 +56,7 @@ pub struct Cluster {
 impl Cluster {
     /// Writes the cluster's file and starts the proxies; no node runs yet.
     pub fn prepare(shape: &Shape) -> Result<Cluster> {
-        let Shape { lariat, nodes, acks, has_debug, has_links, doors, place } = shape.clone();
+        let Shape { lariat, nodes, acks, has_links, doors, place } = shape.clone();
         ensure!(lariat.is_file(), "no lariat binary at {}: build it first", lariat.display());
         let place = place.unwrap_or_else(std::env::temp_dir);
         std::fs::create_dir_all(&place)?;
@@ -68,9 +66,8 @@ impl Cluster {
             "[cluster]\nname = \"chaos\"\nreplication_factor = 2\nacks = \"{acks}\"\n\
              [node]\nworkers = 1\n[caches.default]\ncapacity = 4_000_000\nmax_bytes = \"2GiB\"\n"
         );
-        if has_debug {
-            file += "[debug]\nenabled = true\n";
-        }
+        // Copies are compared by what it tells.
+        file += "[debug]\nenabled = true\n";
         let peers: Vec<u16> = ports.chunks(PORTS.len()).map(|ports| ports[1]).collect();
         let links = if has_links { Some(Links::start(&peers)?) } else { None };
         let mut addresses = Vec::new();
@@ -283,11 +280,23 @@ impl Cluster {
         bail!("{} is primary of fewer than {count} of 1000 keys", name(node))
     }
 
-    /// Evictions of all nodes, primaries and copies.
-    pub async fn evictions(&self) -> Result<u64> {
-        let cache = self.client.json(0, "/v1/caches/default").await?;
-        let count = |value: &Value| value["evictions"].as_u64().unwrap_or(0);
-        Ok(count(&cache) + count(&cache["replicas"]))
+    /// No entry has been evicted since the nodes started, on primaries or copies: whatever is missing
+    /// went another way. A process that ends takes its counter along, so this is asked before.
+    pub async fn ensure_no_evictions(&self) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        let cache = loop {
+            let cache = self.client.json(0, "/v1/caches/default").await?;
+            match cache["missing"].as_array() {
+                Some(missing) if missing.is_empty() => break cache,
+                missing => ensure!(Instant::now() < until, "no evictions are told by {missing:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        for evictions in [&cache["evictions"], &cache["replicas"]["evictions"]] {
+            let evictions = evictions.as_u64().context("evictions of GET /v1/caches/default")?;
+            ensure!(evictions == 0, "{evictions} evictions: a missing entry proves nothing");
+        }
+        Ok(())
     }
 
     /// A metric of a node, summed over its labels.

@@ -16,7 +16,6 @@ use crate::polite;
 use crate::probe::{Watched, victim};
 
 /// Counts a node's shards that panicked.
-const CRASHES: &str = "lariat_shard_panics_total";
 /// A killed node stays away for this long.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -99,9 +98,13 @@ impl Harm {
         matches!(self, Harm::TwoAtOnce | Harm::All | Harm::SigtermAll)
     }
 
-    /// Does it need the nodes' debug surface?
-    pub fn needs_debug(self) -> bool {
-        matches!(self, Harm::Panic | Harm::Stall)
+    /// The counter that rises when it is done to a shard; `None` for what is not.
+    fn of_shard(self) -> Option<&'static str> {
+        match self {
+            Harm::Panic => Some("lariat_shard_panics_total"),
+            Harm::Stall => Some("lariat_shard_stalls_total"),
+            _ => None,
+        }
     }
 
     /// Does it need links that can be cut?
@@ -203,7 +206,11 @@ async fn hit(
         doors = (0..nodes).collect();
     }
     let Watched { before, probes, .. } = Watched::start(cluster, victims, &doors, round).await?;
-    let crashes = cluster.metric(victims[0], CRASHES).await?;
+    let counter = harm.of_shard();
+    let counted = match counter {
+        Some(counter) => cluster.metric(victims[0], counter).await?,
+        None => 0.0,
+    };
     tokio::time::sleep(Duration::from_millis(200)).await;
     let at = Instant::now();
     if let Some(pause) = harm.pause() {
@@ -218,12 +225,12 @@ async fn hit(
         }
         tokio::time::sleep(pause.saturating_sub(at.elapsed())).await;
         process.signal(Signal::CONT)?;
-    } else if harm.needs_debug() {
+    } else if counter.is_some() {
         // The default is one shard per worker, and one worker: every slot is in shard 0.
         let what = if harm == Harm::Panic { "panic" } else { "stall?ms=2000" };
         let path = format!("/v1/debug/shards/0/{what}");
         let status = cluster.client.send(Method::POST, victims[0], &path).await?;
-        ensure!(status.is_success(), "POST {path}: {status}; is the debug surface on?");
+        ensure!(status.is_success(), "POST {path}: {status}");
         probes.harmed(at);
     } else {
         for victim in victims {
@@ -239,9 +246,9 @@ async fn hit(
     }
     let (gap, failed) = probes.finish().await?;
     cluster.wait_until_whole().await?;
-    if harm == Harm::Panic {
-        let now = cluster.metric(victims[0], CRASHES).await?;
-        ensure!(now > crashes, "the shard did not crash: its counter stayed at {now}");
+    if let Some(counter) = counter {
+        let now = cluster.metric(victims[0], counter).await?;
+        ensure!(now > counted, "{harm:?} did not happen: {counter} stayed at {now}");
     }
     before.ensure_noticed(cluster, harm, victims[0], failed).await?;
     Ok(gap)

@@ -91,9 +91,6 @@ struct RunArguments {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Turn the nodes' debug surface on.
-    #[arg(long)]
-    debug: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -158,7 +155,6 @@ fn run_all(arguments: &RunArguments) -> Result<bool> {
             kills: arguments.kills,
             seed: arguments.seed,
             doors: arguments.door.all(),
-            has_debug: arguments.debug || harm.needs_debug(),
             evidence: arguments.evidence.clone(),
         };
         let outcome = match runtime.block_on(run(&plan)) {

@@ -51,7 +51,6 @@ fn plan(lariat: PathBuf, harm: Harm) -> Plan {
         kills: None,
         seed: 1,
         doors: &[Door::Http],
-        has_debug: harm.needs_debug(),
         evidence: None,
     }
 }
