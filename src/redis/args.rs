@@ -27,17 +27,20 @@ pub const SYNTAX: &str = "ERR syntax error";
 pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub const NOT_A_FLOAT: &str = "ERR value is not a valid float";
 
-/// The arguments of one command, its name first. They are parts of what was read.
+/// The arguments of one command, its name first. They are parts of what was read, or came into a
+/// buffer of their own.
 #[derive(Clone, Copy, Debug)]
 pub struct Args<'a> {
     bytes: &'a Bytes,
     ranges: &'a [Range<usize>],
+    apart: &'a [(usize, Bytes)],
 }
 
 impl<'a> Args<'a> {
-    /// The arguments at these places of `bytes`.
-    pub fn new(bytes: &'a Bytes, ranges: &'a [Range<usize>]) -> Self {
-        Args { bytes, ranges }
+    /// The arguments at these places of `bytes`, and in their order those that came apart, by
+    /// their places among all.
+    pub fn new(bytes: &'a Bytes, ranges: &'a [Range<usize>], apart: &'a [(usize, Bytes)]) -> Self {
+        Args { bytes, ranges, apart }
     }
 
     /// How many there are, the name included.
@@ -47,12 +50,16 @@ impl<'a> Args<'a> {
 
     /// One of them, sharing what was read.
     pub fn share(self, at: usize) -> Bytes {
-        self.bytes.slice(self.ranges[at].clone())
+        match self.apart(at) {
+            Some(apart) => apart.clone(),
+            None => self.bytes.slice(self.ranges[at].clone()),
+        }
     }
 
-    /// One of them, to be kept: a large one gets an allocation of its own.
+    /// One of them, to be kept: a large one gets an allocation of its own, unless it came into
+    /// one.
     pub fn keep(self, at: usize) -> Bytes {
-        if self[at].len() >= lariat_actors::lru::SHARED_BYTES {
+        if self.apart(at).is_none() && self[at].len() >= lariat_actors::lru::SHARED_BYTES {
             return Bytes::copy_from_slice(&self[at]);
         }
         self.share(at)
@@ -65,7 +72,7 @@ impl<'a> Args<'a> {
 
     /// One of them as people read it.
     pub fn text(self, at: usize) -> Cow<'a, str> {
-        String::from_utf8_lossy(&self.bytes[self.ranges[at].clone()])
+        String::from_utf8_lossy(self.get(at))
     }
 
     /// One of them as a number.
@@ -79,15 +86,27 @@ impl<'a> Args<'a> {
     }
 
     /// All of them.
-    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
-        self.ranges.iter().map(move |range| &self.bytes[range.clone()])
+    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        (0..self.len()).map(move |at| self.get(at))
+    }
+
+    fn get(self, at: usize) -> &'a [u8] {
+        match self.apart(at) {
+            Some(apart) => apart,
+            None => &self.bytes[self.ranges[at].clone()],
+        }
+    }
+
+    fn apart(self, at: usize) -> Option<&'a Bytes> {
+        let found = self.apart.binary_search_by_key(&at, |(argument, _)| *argument);
+        found.ok().map(|place| &self.apart[place].1)
     }
 }
 
 impl Index<usize> for Args<'_> {
     type Output = [u8];
     fn index(&self, at: usize) -> &[u8] {
-        &self.bytes[self.ranges[at].clone()]
+        self.get(at)
     }
 }
 

@@ -5,13 +5,12 @@
 //! of one read, and is disconnected when it takes none of them for [`STALL_MAX`].
 
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use lariat_actors::client::Permit;
 use lariat_actors::op::{Answer, FailureKind, Reply, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,14 +20,11 @@ use super::args::Args;
 use super::clients::Client;
 use super::finish::finish;
 use super::gateway::{Gateway, REPLIES_MAX};
-use super::parser::{Limits, Parser, ProtocolError};
+use super::input::{Commands, Input, READ_BYTES, SMALL_READ_BYTES};
+use super::parser::{Limits, ProtocolError};
 use super::plan::{Batch, Planner};
 use super::reply::Replies;
 use super::session::Session;
-
-/// Room for one read of a client that sends much at a time, and of one that does not.
-const READ_BYTES: usize = 16 * 1024;
-const SMALL_READ_BYTES: usize = 1024;
 
 /// How long a client that sends much at a time may pause before its buffers are given back.
 const KEPT_FOR: Duration = Duration::from_millis(100);
@@ -63,35 +59,10 @@ pub struct Connection {
     gateway: Arc<Gateway>,
     worker: usize,
     session: Session,
-    /// What came and is not understood yet.
-    input: BytesMut,
-    /// Room for the next read.
-    room: usize,
-    /// Counts `input` beyond the room for one read, if it is larger.
-    input_permit: Option<Permit>,
-    parser: Parser,
+    input: Input,
     commands: Commands,
     batch: Batch,
     out: Replies,
-}
-
-/// The commands of one read.
-#[derive(Debug, Default)]
-struct Commands {
-    /// Places of arguments.
-    ranges: Vec<Range<usize>>,
-    /// For each command: its arguments, and the line that was typed, if it was.
-    all: Vec<(Range<usize>, Option<Bytes>)>,
-}
-
-impl Commands {
-    /// Forgets all, and keeps room for some.
-    fn forget(&mut self, commands: usize) {
-        self.ranges.clear();
-        self.ranges.shrink_to(3 * commands);
-        self.all.clear();
-        self.all.shrink_to(commands);
-    }
 }
 
 /// Why a connection ends.
@@ -131,10 +102,7 @@ impl Connection {
             gateway,
             worker,
             session,
-            input: BytesMut::new(),
-            room: SMALL_READ_BYTES,
-            input_permit: None,
-            parser: Parser::default(),
+            input: Input::default(),
             commands: Commands::default(),
             batch: Batch::default(),
             out: Replies::default(),
@@ -185,7 +153,7 @@ impl Connection {
         self.read(ended).await?;
         loop {
             let (bytes, error) = self.understand();
-            if self.commands.all.is_empty() && error.is_none() {
+            if self.commands.is_empty() && error.is_none() {
                 return Ok(());
             }
             self.answer(bytes).await?;
@@ -203,7 +171,7 @@ impl Connection {
     }
 
     async fn read(&mut self, mut ended: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
-        if self.input.is_empty() && self.room > SMALL_READ_BYTES {
+        if self.input.is_idle() {
             let more = tokio::select! {
                 biased;
                 ready = self.stream.readable() => Some(ready?),
@@ -212,7 +180,7 @@ impl Connection {
             };
             if more.is_none() {
                 // It may be a while until it sends more: large buffers are not kept for that.
-                self.input = BytesMut::new();
+                self.input.forget();
                 self.out.clear(SMALL_READ_BYTES);
                 self.commands.forget(KEPT_COMMANDS);
                 self.batch.forget(KEPT_COMMANDS);
@@ -223,97 +191,48 @@ impl Connection {
                 }
             }
         }
-        let needs = self.parser.needs().saturating_sub(self.input.len()).max(self.room / 4);
-        if needs > self.input.capacity() - self.input.len() {
-            self.take_room(self.input.len() + needs)?;
-            self.input.reserve(needs.max(self.room));
-        }
-        let spare = self.input.capacity() - self.input.len();
+        let limits = self.limits();
+        let space = self.input.space(&limits, self.gateway.client.inflight());
+        let mut space = space.ok_or(End::Overloaded)?;
+        let most = space.limit();
         let read = tokio::select! {
             biased;
-            read = self.stream.read_buf(&mut self.input) => read?,
+            read = self.stream.read_buf(&mut space) => read?,
             () = &mut ended => return Err(End::Asked),
         };
         if read == 0 {
             return Err(End::Closed);
         }
-        if read >= spare.min(SMALL_READ_BYTES) {
-            self.room = READ_BYTES;
-        } else if read < SMALL_READ_BYTES / 2 {
-            self.room = SMALL_READ_BYTES;
-        }
+        self.input.note(read, most);
         self.gateway.counts.bytes_in.add(read as u64);
         Ok(())
     }
 
-    /// Counts a large command that is still coming in.
-    fn take_room(&mut self, bytes: usize) -> Result<(), End> {
-        if bytes <= 4 * READ_BYTES {
-            self.input_permit = None;
-            return Ok(());
-        }
-        // The one it replaces covers less.
-        self.input_permit = None;
-        let permit = self.gateway.client.inflight().try_take(bytes as u64);
-        self.input_permit = Some(permit.ok_or(End::Overloaded)?);
-        Ok(())
+    fn limits(&self) -> Limits {
+        let early = !self.session.is_authenticated;
+        if early { Limits::UNAUTHENTICATED } else { self.gateway.limits }
     }
 
     /// Takes complete commands out of the input: their bytes, and the error after them.
     fn understand(&mut self) -> (Bytes, Option<ProtocolError>) {
-        let commands = &mut self.commands;
-        commands.ranges.clear();
-        commands.all.clear();
-        let (limits, most) = if self.session.is_authenticated {
-            (self.gateway.limits, COMMANDS_MAX)
-        } else {
-            // The password changes the limits for what comes after it.
-            (Limits::UNAUTHENTICATED, 1)
-        };
-        let mut begin = 0;
-        let mut error = None;
-        while commands.all.len() < most {
-            match self.parser.parse(&self.input[begin..], &limits) {
-                Ok(Some(length)) => {
-                    let from = commands.ranges.len();
-                    let line = self.parser.take_line();
-                    let arguments = self.parser.arguments();
-                    let shift = if line.is_some() { 0 } else { begin };
-                    let moved = arguments.iter().map(|a| a.start + shift..a.end + shift);
-                    commands.ranges.extend(moved);
-                    let places = from..commands.ranges.len();
-                    if !places.is_empty() {
-                        commands.all.push((places, line));
-                    }
-                    begin += length;
-                }
-                Ok(None) => break,
-                Err(wrong) => {
-                    error = Some(wrong);
-                    break;
-                }
-            }
-        }
-        let bytes = self.input.split_to(begin).freeze();
-        if self.input.is_empty() {
-            self.input_permit = None;
-        }
-        (bytes, error)
+        // The password changes the limits for what comes after it.
+        let most = if self.session.is_authenticated { COMMANDS_MAX } else { 1 };
+        let limits = self.limits();
+        self.input.understand(&limits, most, &mut self.commands)
     }
 
-    /// Plans the commands and writes their replies into `out`.
+    /// Plans the commands, which are parts of these bytes, and writes their replies into `out`.
     async fn answer(&mut self, bytes: Bytes) -> Result<(), End> {
-        let commands = std::mem::take(&mut self.commands);
+        let mut commands = std::mem::take(&mut self.commands);
         let began = Instant::now();
         let mut at = 0;
-        while at < commands.all.len() && !self.session.is_closing {
+        while at < commands.len() && !self.session.is_closing {
             self.batch.clear();
             // Most commands are one request.
-            self.batch.requests.reserve((commands.all.len() - at).min(REQUESTS_MAX));
-            while let Some((places, line)) = commands.all.get(at) {
-                let args =
-                    Args::new(line.as_ref().unwrap_or(&bytes), &commands.ranges[places.clone()]);
-                if line.is_some() && is_http(args) {
+            self.batch.requests.reserve((commands.len() - at).min(REQUESTS_MAX));
+            while at < commands.len() {
+                let args = commands.args(at, &bytes);
+                if commands.is_typed(at) && is_http(args) {
                     self.session.is_closing = true;
                     break;
                 }
@@ -325,7 +244,7 @@ impl Connection {
                     break;
                 }
             }
-            let permit = self.ask(bytes.len()).await;
+            let permit = self.ask(bytes.len() + commands.bytes_apart()).await;
             if let Some(slow) = self.batch.slow.take() {
                 self.out.protocol = self.session.protocol;
                 let cache = self.session.cache;
@@ -340,15 +259,13 @@ impl Connection {
         let took = began.elapsed();
         let client = &self.session.client;
         client.active_ms.store((began - client.since + took).as_millis() as u64, Relaxed);
-        if took >= self.gateway.slowlog.threshold()
-            && let Some((places, line)) = commands.all.first()
-        {
-            let ranges = &commands.ranges[places.clone()];
-            let first = line.as_ref().unwrap_or(&bytes);
-            let words = ranges.iter().map(|range| &first[range.clone()]);
+        if took >= self.gateway.slowlog.threshold() && !commands.is_empty() {
+            let words = commands.args(0, &bytes).iter();
             let who = (client.peer.to_string(), client.said().name.clone());
-            self.gateway.slowlog.note(took, words, commands.all.len(), who);
+            self.gateway.slowlog.note(took, words, commands.len(), who);
         }
+        // A value that is stored must not be held here as well until the next read.
+        commands.clear();
         self.commands = commands;
         Ok(())
     }
@@ -428,9 +345,7 @@ impl Connection {
         }
         let rest = async {
             loop {
-                self.input.clear();
-                self.input.reserve(READ_BYTES);
-                if !self.stream.read_buf(&mut self.input).await.is_ok_and(|read| read > 0) {
+                if !self.stream.read_buf(self.input.scrap()).await.is_ok_and(|read| read > 0) {
                     return;
                 }
             }

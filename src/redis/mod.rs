@@ -1,9 +1,9 @@
 //! The Redis gateway: the protocol of Redis on two ports.
 //!
-//! A [`connection`] reads; the [`parser`] finds commands; the [`table`] knows who plans each; a
-//! plan ([`plan`]) is requests to shards and a way from their answers to the reply ([`finish`]);
-//! what asks many slots runs alone ([`walk`]). Connections live on the worker threads that hold
-//! the shards, and everything that one read completes is one batch.
+//! A [`connection`] reads into its [`input`], where the [`parser`] finds commands; the [`table`] knows
+//! who plans each; a plan ([`plan`]) is requests to shards and a way from their answers to the reply
+//! ([`finish`]); what asks many slots runs alone ([`walk`]). Connections live on the worker threads
+//! that hold the shards, and everything that one read completes is one batch.
 //!
 //! What a command does is decided in the shard. Here it is only said in another language.
 
@@ -19,7 +19,9 @@ mod finish;
 mod gateway;
 mod glob;
 mod info;
+mod input;
 mod keyspace;
+mod large;
 mod number;
 mod parser;
 mod plan;

@@ -11,6 +11,9 @@ use bytes::Bytes;
 /// The longest line: a typed command, or a length.
 pub const LINE_MAX: usize = 64 * 1024;
 
+/// Bytes of an argument that is worth a buffer of its own.
+const APART_MIN: usize = 32 * 1024;
+
 /// What a command may be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -20,20 +23,28 @@ pub struct Limits {
     pub bulk: usize,
     /// Bytes of a whole command.
     pub command: usize,
+    /// Bytes from which on an argument comes into a buffer of its own; see [`Parser::set_apart`].
+    pub apart: usize,
     /// Are these the limits for somebody who has not said the password?
     pub unauthenticated: bool,
 }
 
 impl Limits {
     /// For clients that have not said the password: enough for `HELLO 3 AUTH user password`.
-    pub const UNAUTHENTICATED: Limits =
-        Limits { arguments: 10, bulk: 16 * 1024, command: 64 * 1024, unauthenticated: true };
+    pub const UNAUTHENTICATED: Limits = Limits {
+        arguments: 10,
+        bulk: 16 * 1024,
+        command: 64 * 1024,
+        apart: APART_MIN,
+        unauthenticated: true,
+    };
 
     /// For everybody else, when the largest value of any cache has this many bytes.
     pub fn new(value_max: u64) -> Limits {
         let bulk = usize::try_from(value_max).unwrap_or(usize::MAX).max(1 << 20);
         let command = bulk.saturating_add(16 << 20);
-        Limits { arguments: 64 * 1024, bulk, command, unauthenticated: false }
+        let (arguments, apart) = (64 * 1024, APART_MIN);
+        Limits { arguments, bulk, command, apart, unauthenticated: false }
     }
 }
 
@@ -85,6 +96,8 @@ pub struct Parser {
     at: usize,
     /// How far a line's end was looked for.
     searched: usize,
+    /// Bytes of the command that were set apart.
+    apart: usize,
     state: State,
     /// The arguments of a typed line, without quotes; the ranges are within it.
     line: Option<Bytes>,
@@ -99,6 +112,19 @@ enum State {
     Length { left: usize },
     /// At an argument of this length; so many are to come, this one included.
     Bulk { left: usize, length: usize },
+    /// At the end of an argument that was set apart; so many are to come, this one included.
+    End { left: usize },
+}
+
+/// An argument whose bytes are not to be given to the parser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Apart {
+    /// Its place among the arguments.
+    pub argument: usize,
+    /// Where its first byte would be.
+    pub at: usize,
+    /// Its bytes.
+    pub length: usize,
 }
 
 impl Parser {
@@ -136,16 +162,18 @@ impl Parser {
                     if bytes.len() < end + 2 {
                         return Ok(None);
                     }
-                    if &bytes[end..end + 2] != b"\r\n" {
-                        return Err(ProtocolError::NoLineEnd);
-                    }
                     self.arguments.push(self.at..end);
-                    self.at = end + 2;
-                    self.searched = self.at;
-                    if left == 1 {
-                        return Ok(Some(self.done()));
+                    if let Some(length) = self.argument_end(bytes, end, left)? {
+                        return Ok(Some(length));
                     }
-                    self.state = State::Length { left: left - 1 };
+                }
+                State::End { left } => {
+                    if bytes.len() < self.at + 2 {
+                        return Ok(None);
+                    }
+                    if let Some(length) = self.argument_end(bytes, self.at, left)? {
+                        return Ok(Some(length));
+                    }
                 }
             }
         }
@@ -162,10 +190,28 @@ impl Parser {
         self.line.take()
     }
 
+    /// Sets the argument that is waited for apart, if it has `least` bytes or more and not all of
+    /// them are among the `come` bytes of the command: the parser goes on as if it were not there.
+    /// Whoever asks takes what came of it out of the command, and the rest out of what comes next;
+    /// its place in [`Parser::arguments`] is empty.
+    pub fn set_apart(&mut self, least: usize, come: usize) -> Option<Apart> {
+        let State::Bulk { left, length } = self.state else { return None };
+        let at = self.at;
+        if length < least || at + length <= come {
+            return None;
+        }
+        let argument = self.arguments.len();
+        self.arguments.push(at..at);
+        self.apart += length;
+        self.state = State::End { left };
+        Some(Apart { argument, at, length })
+    }
+
     /// How many bytes, from the beginning of the command, are needed at least to go on.
     pub fn needs(&self) -> usize {
         match self.state {
             State::Bulk { length, .. } => self.at + length + 2,
+            State::End { .. } => self.at + 2,
             _ => self.searched + 1,
         }
     }
@@ -179,8 +225,27 @@ impl Parser {
 
     fn done(&mut self) -> usize {
         let length = self.at;
-        (self.at, self.searched, self.state) = (0, 0, State::Begin);
+        (self.at, self.searched, self.apart, self.state) = (0, 0, 0, State::Begin);
         length
+    }
+
+    /// Goes behind the end of an argument's bytes; the command's length if it was the last one.
+    fn argument_end(
+        &mut self,
+        bytes: &[u8],
+        end: usize,
+        left: usize,
+    ) -> Result<Option<usize>, ProtocolError> {
+        if &bytes[end..end + 2] != b"\r\n" {
+            return Err(ProtocolError::NoLineEnd);
+        }
+        self.at = end + 2;
+        self.searched = self.at;
+        if left == 1 {
+            return Ok(Some(self.done()));
+        }
+        self.state = State::Length { left: left - 1 };
+        Ok(None)
     }
 
     /// The line at the cursor, without its end; the cursor goes behind it.
@@ -239,7 +304,7 @@ impl Parser {
                 ProtocolError::Bulk
             });
         }
-        if self.at + bulk > limits.command {
+        if self.at + self.apart + bulk > limits.command {
             return Err(ProtocolError::Command);
         }
         Ok(Some(bulk))
@@ -329,7 +394,7 @@ fn nibble(digit: u8) -> u8 {
 
 #[cfg(test)]
 #[path = "parser_tests.rs"]
-mod tests;
+pub(super) mod tests;
 
 #[cfg(test)]
 #[path = "parser_fuzz.rs"]

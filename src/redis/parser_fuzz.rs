@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! Inputs made by chance out of kept ones: whatever comes, the parser gives commands or an error,
-//! asks for no more than its limit, and makes the same of any splitting.
+//! asks for no more than its limit, and makes the same of any splitting. The same commands come of
+//! a connection's input, where large arguments have buffers of their own.
 //!
 //! `tests/corpus/resp/` has one input a file: each once was interesting, and each is tried in every
 //! splitting in two. From there mutations go on, and what makes the parser do something new joins
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::super::input::tests::fed;
 use super::tests::{LIMITS, parse};
 use super::*;
 
@@ -28,7 +30,7 @@ const INPUT_MAX: usize = 600;
 const KEPT_MAX: usize = 2_000;
 
 /// What numbers, signs and ends of lines are put into inputs.
-const PIECES: [&[u8]; 22] = [
+const PIECES: [&[u8]; 23] = [
     b"\r\n",
     b"\n",
     b"\r",
@@ -48,6 +50,7 @@ const PIECES: [&[u8]; 22] = [
     b"18446744073709551616",
     b"*1\r\n$1\r\na\r\n",
     b"$-1\r\n",
+    b"$9\r\nbytes\r\n12\r\n",
     b"\"",
     b"'",
     b"\\x4",
@@ -75,6 +78,7 @@ fn the_corpus_is_the_same_in_every_splitting_in_two() {
             for cut in 0..=input.len() {
                 let name = input.escape_ascii();
                 assert_eq!(parse(&input, &[cut], &limits), expected, "{name} cut at {cut}");
+                assert_eq!(fed(&input, &[cut], &limits), expected, "{name} cut at {cut}");
             }
             assert_eq!(parse(&input, &vec![1; input.len()], &limits), expected);
         }
@@ -96,6 +100,8 @@ fn mutations_are_commands_or_errors_and_the_same_in_any_splitting() {
             let whole = parse(&input, &[], &LIMITS);
             assert_eq!(parse(&input, &pieces, &LIMITS), whole);
             assert_eq!(parse(&input, &vec![1; input.len()], &LIMITS), whole);
+            assert_eq!(fed(&input, &pieces, &LIMITS), whole);
+            assert_eq!(fed(&input, &vec![1; input.len()], &LIMITS), whole);
             let words: Vec<usize> = whole.commands.iter().map(Vec::len).collect();
             (words, whole.error, whole.left.min(3))
         });

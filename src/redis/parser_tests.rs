@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-pub(super) const LIMITS: Limits =
-    Limits { arguments: 1_000, bulk: 5_000, command: 10_000, unauthenticated: false };
+pub const LIMITS: Limits =
+    Limits { arguments: 1_000, bulk: 5_000, command: 10_000, apart: 8, unauthenticated: false };
 
 /// What the parser makes of an input: commands, and the error at the end.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Parsed {
+pub struct Parsed {
     pub commands: Vec<Vec<Vec<u8>>>,
     pub error: Option<ProtocolError>,
     /// Bytes that are no complete command.
@@ -18,7 +18,7 @@ pub(super) struct Parsed {
 }
 
 /// Parses an input that comes in pieces of these lengths, the rest at once.
-pub(super) fn parse(input: &[u8], pieces: &[usize], limits: &Limits) -> Parsed {
+pub fn parse(input: &[u8], pieces: &[usize], limits: &Limits) -> Parsed {
     let (mut parser, mut parsed) = (Parser::default(), Parsed::default());
     let (mut begin, mut come) = (0, 0);
     let mut pieces = pieces.iter();

@@ -108,6 +108,32 @@ fn values_of_every_size_come_back() {
 }
 
 #[test]
+fn large_arguments_come_back_wherever_they_stand_and_however_they_are_sent() {
+    run(async {
+        let (node, address) = start(|_| {}).await;
+        let value =
+            |size: usize, by: usize| -> Vec<u8> { (0..size).map(|i| (i * by) as u8).collect() };
+        let (a, b, c) = (value(1 << 20, 7), value(10, 3), value(40_000, 11));
+        let mset = command(&[&b"MSET"[..], b"a", &a, b"b", &b, b"c", &c]);
+        let append = command(&[&b"APPEND"[..], b"b", &c]);
+        let input = [mset, append, command(&[&b"ECHO"[..], &a]), command(&["GET", "c"])].concat();
+        let bulk =
+            |bytes: &[u8]| [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+        let expected = [&b"+OK\r\n:40010\r\n"[..], &bulk(&a), &bulk(&c)].concat();
+        for piece in [input.len(), 100_000, 33_000, 4_999] {
+            let mut client = Resp::connect(address);
+            input.chunks(piece).for_each(|piece| client.send_raw(piece));
+            client.reads_exactly(&expected);
+            for (key, value) in [("a", &a), ("b", &[&b[..], &c[..]].concat()), ("c", &c)] {
+                assert!(client.ask(&["GET", key]) == bulk(value), "{key}, in pieces of {piece}");
+            }
+        }
+        assert_eq!(node.client().inflight().used(), 0);
+        node.shutdown().await;
+    });
+}
+
+#[test]
 fn one_command_may_have_many_keys() {
     run(async {
         let (node, address) = start(|_| {}).await;

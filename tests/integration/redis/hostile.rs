@@ -216,6 +216,27 @@ fn what_is_not_complete_waits_and_costs_nothing_when_it_is_given_up() {
 }
 
 #[test]
+fn an_announced_length_takes_no_room_from_others() {
+    run(async {
+        let (node, address) = start(|_| {}).await;
+        let largest = 16 << 20;
+        assert!(node.client().inflight().limit() < 20 * largest, "all of them would fit");
+        let announced = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${largest}\r\nx");
+        let mut clients: Vec<Resp> = (0..20).map(|_| Resp::connect(address)).collect();
+        clients.iter_mut().for_each(|client| client.send_raw(announced.as_bytes()));
+        for client in &mut clients {
+            assert!(client.is_silent(Duration::from_millis(10)));
+        }
+        let last = clients.last_mut().unwrap();
+        last.send_raw(&vec![b'x'; largest as usize - 1]);
+        last.send_raw(b"\r\n");
+        assert_eq!(last.reply(), b"+OK\r\n");
+        assert_eq!(node.client().inflight().used(), 0);
+        node.shutdown().await;
+    });
+}
+
+#[test]
 fn before_the_password_limits_are_small() {
     run(async {
         let (node, address) = start(|config| config.http.token = Some("secret".into())).await;
