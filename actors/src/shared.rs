@@ -16,12 +16,13 @@ use crate::client::{Inflight, MemberState};
 use crate::map::{ClusterMap, Details, Left, NodeIx};
 use crate::op::{Acks, CacheId, Failure, FailureKind, Ms};
 use crate::peer::Whom;
+use crate::peer::asking::FRAME_BYTES;
 use crate::router::messages::MapChanged;
 use crate::router::{self, Router};
 use crate::shard::messages::RowsChanged;
 use crate::shard::{self, Shard, ShardCounters};
 use crate::slot::Slot;
-use crate::spec::{CacheSpec, ClusterSpec};
+use crate::spec::{CacheSpec, ClusterSpec, max_frame};
 use crate::stats::{CacheStats, NodeStats};
 use crate::supervisor::Supervisor;
 use crate::time::NodeClock;
@@ -276,6 +277,11 @@ impl Shared {
         self.caches.get(usize::from(cache.0)).is_some_and(|spec| {
             spec.replication_factor.unwrap_or(self.cluster.replication_factor) > 1
         })
+    }
+
+    /// The largest request that can be forwarded: the last one of a frame that was nearly full.
+    pub fn max_request_bytes(&self) -> usize {
+        max_frame(&self.caches) - 2 * FRAME_BYTES
     }
 
     /// The acknowledgement policy of a cache.

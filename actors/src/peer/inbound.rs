@@ -1,7 +1,7 @@
 //! The accepting end of a peer's connection: hands its requests to this thread's Router and its
 //! replication to the shards, and sends back what they say.
 //!
-//! State: how much the peer has under way. A peer that has [`REQUESTS_MAX`] requests open is not
+//! State: how much the peer has under way. A peer that has [`PARTS_MAX`] requests open is not
 //! read from until one is answered.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Acquire;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::asking::{FRAME_BYTES, PARTS_MAX};
 use super::{Connection, WriterHandle};
 use crate::map::NodeIx;
 use crate::router::Router;
@@ -19,12 +20,6 @@ use crate::shared::Shared;
 use crate::slot::SLOTS;
 use crate::wire::{AckItem, Message as Wire, PeerAnswer, ReplicationItem};
 use crate::wire_map::request_from_wire;
-
-/// Requests that one connection may have open.
-pub const REQUESTS_MAX: usize = 1_024;
-
-/// Bytes of values after which a reply is continued in another frame.
-const REPLY_FRAME_BYTES: usize = 1 << 20;
 
 /// One accepted connection of a peer.
 #[derive(Debug)]
@@ -85,7 +80,7 @@ impl Inbound {
         let inbound = Inbound { shared, peer, incarnation, router, writer, permits };
         let addr = crate::actor::start(inbound);
         let me = addr.clone();
-        let open = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let open = Arc::new(Semaphore::new(PARTS_MAX));
         actix_rt::spawn(async move {
             while let Ok(Some(message)) = reader.next().await {
                 let permit = match &message {
@@ -192,9 +187,9 @@ impl Handler<Served> for Inbound {
                 PartAnswer::Done(answer) => PeerAnswer::Answer(answer),
                 PartAnswer::NotOwner { epoch, .. } => PeerAnswer::NotOwner { epoch },
             };
-            bytes += answer.payload_bytes();
+            bytes += answer.weight();
             frame.push(answer);
-            if bytes >= REPLY_FRAME_BYTES && index + 1 < total {
+            if bytes >= FRAME_BYTES && index + 1 < total {
                 let answers = std::mem::take(&mut frame);
                 let next = first + answers.len() as u32;
                 self.send(&Wire::Done { id, first, answers, last: false }, ctx);

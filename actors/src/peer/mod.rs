@@ -8,6 +8,7 @@
 //! [`QUEUE_MAX_BYTES`], and closes when the other side takes nothing for [`WRITE_DEADLINE`].
 
 pub mod accepting;
+pub mod asking;
 pub mod inbound;
 pub mod link;
 mod writer;

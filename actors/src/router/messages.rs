@@ -88,8 +88,8 @@ pub struct PartBroken {
     pub ticket: u64,
     /// The part.
     pub part: u32,
-    /// May the peer have received it?
-    pub sent: bool,
+    /// How many of its requests, the first ones, the peer may have received.
+    pub sent: usize,
 }
 
 /// Writes that a shard of this thread applied and that have copies elsewhere.

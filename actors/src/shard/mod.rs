@@ -41,7 +41,7 @@ pub use counters::ShardCounters;
 
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Copies, Lru, LruConfig, Removal};
-use crate::op::{Answer, FailureKind, Ms, Reply};
+use crate::op::{Answer, FailureKind, Ms};
 use crate::recency::Recency;
 use crate::router::Router;
 use crate::router::gates::CopyGates;
@@ -176,11 +176,7 @@ fn count_removal(stats: &mut CacheStats, slots: &Slots, removal: Removal) {
 }
 
 fn reply_bytes(answer: &Answer) -> u64 {
-    match answer {
-        Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
-        Ok(Reply::Keys { keys, .. }) => keys.iter().map(|key| key.len() as u64).sum(),
-        _ => 0,
-    }
+    answer.as_ref().map_or(0, |reply| reply.payload_bytes() as u64)
 }
 
 impl Actor for Shard {
