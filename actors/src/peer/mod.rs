@@ -26,7 +26,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-pub use writer::{QUEUE_MAX_BYTES, SendError, WRITE_DEADLINE, WriterHandle};
+pub use writer::{QUEUE_MAX_BYTES, Room, SendError, WRITE_DEADLINE, WriterHandle};
 
 use crate::codec::{self, FrameError};
 use crate::handshake::{
@@ -499,5 +499,7 @@ impl Backoff {
     }
 }
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@
 //! the instance ended or stalled, it decides nothing and acknowledges nothing any more.
 
 #[cfg(test)]
-mod bench;
+pub(crate) mod bench;
 mod chores;
 mod counters;
 mod decide;
