@@ -142,3 +142,33 @@ fn there_is_room_at_the_limit_and_none_one_above() {
         assert_eq!(writer.queued(), 0);
     });
 }
+
+#[test]
+fn a_peer_that_shakes_hands_and_closes_is_dialled_after_growing_waits() {
+    run(async {
+        let (address, listener) = bind();
+        let (node, other) = (Node::start(), Node::start_as("other"));
+        // The shortest waits before the fifth attempt are 10, 20, 40 and 80 ms together: this timer
+        // comes before them, however slow the machine is.
+        let came_first = Rc::<Cell<bool>>::default();
+        let comes = came_first.clone();
+        actix_rt::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            comes.set(true);
+        });
+        tokio::task::yield_now().await;
+        let at_fifth = Rc::<Cell<Option<bool>>>::default();
+        let (dialled, seen) = (Rc::<Cell<usize>>::default(), at_fifth.clone());
+        let close = move |accepted: Accepted| {
+            dialled.set(dialled.get() + 1);
+            if dialled.get() == 5 {
+                seen.set(Some(came_first.get()));
+            }
+            drop(accepted);
+        };
+        let _listening = listen(listener, other.params(), close, |_| {});
+        let _link = node.link(OTHER, address);
+        node.wait_until("it is dialled five times", || at_fifth.get().is_some()).await;
+        assert_eq!(at_fifth.get(), Some(true), "dialled again without waits");
+    });
+}

@@ -41,6 +41,8 @@ pub struct PeerLink {
     dialled: Option<(String, String)>,
     /// The start of this node that dialled last.
     dialled_as: u64,
+    /// Has the peer said anything on the connection?
+    heard: bool,
     /// Counts connections, so that news of an earlier one are recognised.
     connection: u64,
     writer: Option<WriterHandle>,
@@ -137,6 +139,7 @@ impl PeerLink {
             backoff: Backoff::default(),
             dialled: None,
             dialled_as: 0,
+            heard: false,
             connection: 0,
             writer: None,
             asking: Asking::default(),
@@ -166,7 +169,7 @@ impl PeerLink {
 
     fn connected(&mut self, incarnation: u64, connection: Connection, ctx: &mut Context<Self>) {
         self.connection += 1;
-        self.backoff.reset();
+        self.heard = false;
         self.last_heard = self.shared.clock.now();
         self.shared.counters.peer_connects.add(1);
         let (mut reader, writer) = connection.split();
@@ -206,7 +209,11 @@ impl PeerLink {
         for (ticket, part, sent) in self.asking.lose() {
             self.router.do_send(PartBroken { ticket, part, sent });
         }
-        self.dial(ctx);
+        // One that shakes hands and closes would be dialled without a pause.
+        match self.heard {
+            true => self.dial(ctx),
+            false => self.dial_later(ctx),
+        }
     }
 
     /// Sends a message; a full or closed writer loses the link.
@@ -241,6 +248,10 @@ impl PeerLink {
 
     fn receive(&mut self, message: Wire, ctx: &mut Context<Self>) {
         self.last_heard = self.shared.clock.now();
+        if !self.heard {
+            self.heard = true;
+            self.backoff.reset();
+        }
         match message {
             Wire::Done { id, first, answers, last } => self.done(id, first, answers, last, ctx),
             Wire::Acks { items } => self.router.do_send(Acked { peer: self.peer, items }),
