@@ -120,14 +120,21 @@ impl Answers {
             return;
         };
         let shard = shard.load();
-        let Some(pass) = shard.gate.admit(requests.len()) else {
+        let pass = shard.gate.admit(requests.len()).ok_or_else(|| {
             shared.counters.overloaded.add(1);
-            let overloaded = Err(FailureKind::Overloaded.not_applied());
-            let answers = vec![overloaded; requests.len()];
-            // The receiver is above.
-            let _ = sender.send(Decisions { answers, rest: Vec::new() });
-            return;
+            FailureKind::Overloaded.not_applied()
+        });
+        let bytes = self.client.take_bytes(&requests, self.options);
+        let (mut pass, bytes) = match (pass, bytes) {
+            (Ok(pass), Ok(bytes)) => (pass, bytes),
+            (Err(failure), _) | (_, Err(failure)) => {
+                let answers = vec![Err(failure); requests.len()];
+                // The receiver is above.
+                let _ = sender.send(Decisions { answers, rest: Vec::new() });
+                return;
+            }
         };
+        pass.bytes = bytes;
         let max_reply_bytes = self.options.max_reply_bytes.unwrap_or(u64::MAX);
         shard.addr.do_send(Direct { requests, max_reply_bytes, reply: sender, pass });
     }
@@ -135,8 +142,17 @@ impl Answers {
     fn ask_router(&mut self, places: Option<Vec<usize>>, requests: Vec<Request>) {
         let (sender, reply) = oneshot::channel();
         self.routed = Some(Routed { places, reply });
+        let bytes = match self.client.take_bytes(&requests, self.options) {
+            Ok(bytes) => bytes,
+            Err(failure) => {
+                // The receiver is above.
+                let _ = sender.send(vec![Err(failure); requests.len()]);
+                return;
+            }
+        };
         match self.client.router(self.options.worker) {
             Some(router) => router.do_send(Call {
+                bytes,
                 requests,
                 deadline: self.client.deadline(self.options),
                 max_reply_bytes: self.options.max_reply_bytes.unwrap_or(u64::MAX),
@@ -249,7 +265,7 @@ mod tests {
 
     use super::*;
     use crate::node::{Hosting, start};
-    use crate::op::{CacheId, Op, Precondition, Reply, Ttl};
+    use crate::op::{CacheId, Op, Precondition, Put, Reply, Ttl};
     use crate::slot::slot_of;
     use crate::spec::NodeSpec;
 
@@ -280,7 +296,7 @@ mod tests {
     }
 
     const ON_WORKER: CallOptions =
-        CallOptions { worker: Some(0), timeout_ms: None, max_reply_bytes: None };
+        CallOptions { worker: Some(0), timeout_ms: None, max_reply_bytes: None, is_counted: false };
 
     #[test]
     fn a_direct_batch_is_answered_in_order_over_all_shards() {
@@ -316,6 +332,40 @@ mod tests {
                 assert!(decided.iter().all(|answer| *answer == Ok(Reply::NotFound)));
                 assert_eq!(numbers.iter().map(number).collect::<Vec<i64>>(), [1, 2]);
             }
+        });
+    }
+
+    fn put(key: &str, bytes: usize) -> Request {
+        let value = Bytes::from(vec![b'v'; bytes]);
+        let (content_type, ttl, when) = (None, Ttl::Never, Precondition::none());
+        request(key, Op::Put(Put { value, content_type, ttl, when, return_previous: false }))
+    }
+
+    #[test]
+    fn bytes_up_to_the_budget_are_taken_and_one_above_is_refused() {
+        with_node(async |client| {
+            let limit = client.inflight().limit();
+            const ROOM: usize = 1_000;
+            let others = client.inflight().try_take(limit - ROOM as u64).unwrap();
+            let refusal = FailureKind::Overloaded.not_applied();
+            for options in [CallOptions::default(), ON_WORKER] {
+                let all = |key: &str, bytes| client.call(vec![put(key, bytes)], options);
+                assert!(all("k", ROOM).await[0].is_ok());
+                assert_eq!(all("refused", ROOM + 1).await, [Err(refusal)]);
+                assert!(client.call_one(put("k", ROOM), options).await.is_ok());
+                assert_eq!(client.call_one(put("refused", ROOM + 1), options).await, Err(refusal));
+                let counted = CallOptions { is_counted: true, ..options };
+                assert!(client.call_one(put("k", ROOM + 1), counted).await.is_ok());
+                assert!(client.call(vec![put("k", ROOM + 1)], counted).await[0].is_ok());
+                let get = request("refused", Op::Get { any: false });
+                assert_eq!(client.call_one(get, options).await, Ok(Reply::Entry(None)));
+            }
+            assert_eq!(
+                client.stats().counters.iter().find(|(n, _)| n == "overloaded").unwrap().1,
+                4
+            );
+            drop(others);
+            assert!(client.call_one(put("k", ROOM + 1), ON_WORKER).await.is_ok());
         });
     }
 

@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+pub use crate::admission::{Inflight, Permit};
 pub use crate::answers::Answers;
 
 use crate::map::{Change, ClusterMap, Left, NodeIx};
 use crate::node::Workers;
-use crate::op::{Answer, CacheId, FailureKind, Ms, Request};
+use crate::op::{Answer, CacheId, Failure, FailureKind, Ms, Request};
 use crate::router::messages::{Call, CallReply, GatherStats};
 use crate::shard::direct::needs_nobody_else;
 use crate::shard::messages::{
@@ -67,6 +68,10 @@ pub struct CallOptions {
     pub timeout_ms: Option<Ms>,
     /// Gets beyond this many bytes of replies are answered `ReplyTooLarge`; `None`: no limit.
     pub max_reply_bytes: Option<u64>,
+    /// Has the caller taken what the requests bring along from [`Client::inflight`]? If not, it is
+    /// taken for as long as they are under way, and they are answered `Overloaded` when there is
+    /// no room.
+    pub is_counted: bool,
 }
 
 /// One answer under way; see [`Answers`].
@@ -132,22 +137,50 @@ impl Client {
             let state = One::Now(Some(Err(FailureKind::NotReady.not_applied())));
             return OneAnswer { state, write, shared };
         };
+        let bytes = match self.take_bytes(std::slice::from_ref(&request), options) {
+            Ok(bytes) => bytes,
+            Err(failure) => {
+                let state = One::Now(Some(Err(failure)));
+                return OneAnswer { state, write, shared };
+            }
+        };
         let (sender, reply) = oneshot::channel();
         let deadline = self.deadline(options);
         if shard.serving.load(Acquire)
             && needs_nobody_else(&self.shared, &self.shared.map.load(), &request)
         {
-            let Some(pass) = shard.gate.admit(1) else {
+            let Some(mut pass) = shard.gate.admit(1) else {
                 self.shared.counters.overloaded.add(1);
                 let state = One::Now(Some(Err(FailureKind::Overloaded.not_applied())));
                 return OneAnswer { state, write, shared };
             };
+            pass.bytes = bytes;
             shard.addr.do_send(Single { request, deadline, reply: sender, pass });
         } else if let Some(router) = self.router(options.worker) {
             let (requests, reply) = (vec![request], CallReply::One(sender));
-            router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply });
+            router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply, bytes });
         }
         OneAnswer { state: One::Later(reply), write, shared }
+    }
+
+    /// Takes what requests bring along from the budget of bytes, unless their caller has.
+    pub(crate) fn take_bytes(
+        &self,
+        requests: &[Request],
+        options: CallOptions,
+    ) -> Result<Option<Permit>, Failure> {
+        if options.is_counted {
+            return Ok(None);
+        }
+        let bytes = requests.iter().map(|request| request.op.payload_bytes() as u64).sum();
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let permit = self.shared.inflight.try_take(bytes);
+        if permit.is_none() {
+            self.shared.counters.overloaded.add(1);
+        }
+        permit.map(Some).ok_or(FailureKind::Overloaded.not_applied())
     }
 
     pub(crate) fn deadline(&self, options: CallOptions) -> Ms {
@@ -390,61 +423,5 @@ impl Client {
     /// their response.
     pub fn is_ending(&self) -> bool {
         self.shared.ending.load(Relaxed)
-    }
-}
-
-/// A budget of bytes.
-#[derive(Debug)]
-pub struct Inflight {
-    used: AtomicU64,
-    limit: u64,
-}
-
-impl Inflight {
-    /// A budget of `limit` bytes.
-    pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { used: 0.into(), limit })
-    }
-
-    /// Takes `bytes` until the permit is dropped; `None` when that would exceed the limit.
-    pub fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
-        let mut permit = Permit { budget: self.clone(), bytes: 0 };
-        permit.grow(bytes).then_some(permit)
-    }
-
-    /// Bytes taken now.
-    pub fn used(&self) -> u64 {
-        self.used.load(Relaxed)
-    }
-
-    /// Bytes that may be taken at a time.
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-}
-
-/// Bytes taken from an [`Inflight`] budget, given back on drop.
-#[derive(Debug)]
-pub struct Permit {
-    budget: Arc<Inflight>,
-    bytes: u64,
-}
-
-impl Permit {
-    /// Takes `more` bytes; false, and nothing taken, when that would exceed the limit.
-    pub fn grow(&mut self, more: u64) -> bool {
-        let before = self.budget.used.fetch_add(more, Relaxed);
-        if before.saturating_add(more) > self.budget.limit {
-            self.budget.used.fetch_sub(more, Relaxed);
-            return false;
-        }
-        self.bytes += more;
-        true
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Relaxed);
     }
 }

@@ -32,7 +32,7 @@ fn route(node: &Node, request: Request) -> oneshot::Receiver<Answer> {
     let (sender, answer) = oneshot::channel();
     let deadline = node.shared.clock.now() + FOR_LONG_MS;
     let (requests, reply) = (vec![request], CallReply::One(sender));
-    node.router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply });
+    node.router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply, bytes: None });
     answer
 }
 

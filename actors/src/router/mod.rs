@@ -401,7 +401,8 @@ impl Handler<Call> for Router {
     fn handle(&mut self, call: Call, ctx: &mut Context<Self>) {
         let writes = call.requests.iter().map(|request| request.op.is_write());
         let origin = Origin::Caller(call.reply);
-        let ticket = Ticket::new(origin, call.deadline, call.max_reply_bytes, writes);
+        let mut ticket = Ticket::new(origin, call.deadline, call.max_reply_bytes, writes);
+        ticket.bytes = call.bytes;
         let items = call
             .requests
             .into_iter()

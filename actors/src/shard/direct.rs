@@ -118,6 +118,8 @@ impl Handler<Direct> for Shard {
         drop(after);
         self.publish();
         let rest = requests.split_off(answers.len());
+        // Whoever has the answers may send as much again.
+        drop(direct.pass);
         // A caller that hung up wants no answers.
         let _ = direct.reply.send(Decisions { answers, rest });
     }

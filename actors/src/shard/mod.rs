@@ -206,11 +206,13 @@ impl Handler<Ping> for Shard {
 
 impl Handler<Single> for Shard {
     type Result = ();
-    fn handle(&mut self, single: Single, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, mut single: Single, _ctx: &mut Context<Self>) {
         let turn = self.enter();
         let decided = self.decide(&turn, &single.request);
         drop(turn);
         self.publish();
+        // Whoever has the answer may send as much again.
+        let bytes = single.pass.bytes.take().filter(|_| matches!(decided, Decided::Wait));
         match decided {
             // A caller that hung up wants no answer.
             Decided::Answer(answer) => drop(single.reply.send(answer)),
@@ -229,6 +231,7 @@ impl Handler<Single> for Shard {
                 deadline: single.deadline,
                 max_reply_bytes: u64::MAX,
                 reply: CallReply::One(single.reply),
+                bytes,
             }),
         }
     }
