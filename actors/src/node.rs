@@ -34,6 +34,7 @@ use crate::shard::{Shard, ShardConfig, ShardCounters};
 use crate::shared::{Counters, NO_COORDINATOR, PublishedLease, Registry, ShardHandle, Shared};
 use crate::slot::SLOTS;
 use crate::spec::{CacheSpec, NodeSpec, max_frame};
+use crate::stalls::Stalls;
 use crate::supervisor::{FIRST_INSTANCE, Supervisor};
 use crate::time::NodeClock;
 use crate::wire::cache_hash;
@@ -305,6 +306,7 @@ pub(crate) fn share(spec: &NodeSpec, added: Vec<Member>) -> Result<Shared, Start
         counters: Counters::default(),
         member_states,
         inflight: Inflight::new(spec.max_inflight_bytes),
+        stalls: Stalls::new(spec.workers),
         stopping: false.into(),
         ending: false.into(),
         coordinator: NO_COORDINATOR.into(),

@@ -23,6 +23,7 @@ use crate::shard::messages::RowsChanged;
 use crate::shard::{self, Shard, ShardCounters};
 use crate::slot::Slot;
 use crate::spec::{CacheSpec, ClusterSpec, max_frame};
+use crate::stalls::Stalls;
 use crate::stats::{CacheStats, NodeStats};
 use crate::supervisor::Supervisor;
 use crate::time::NodeClock;
@@ -74,6 +75,8 @@ pub struct Shared {
     pub member_states: Vec<AtomicU8>,
     /// The budget of bytes under way.
     pub inflight: Arc<Inflight>,
+    /// Waits for worker threads, which end when one hangs.
+    pub stalls: Stalls,
     /// Has the node begun to stop? It serves until it is [`Shared::ending`].
     pub stopping: AtomicBool,
     /// Are its actors about to end?
