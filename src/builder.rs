@@ -275,7 +275,8 @@ impl Builder {
         self.change(shards as u64, |c, n| c.shards = n as usize)
     }
 
-    /// Bytes of bodies and responses under way.
+    /// Bytes of bodies, responses and what this program's own requests bring along under way; beyond
+    /// it they are `Overloaded`.
     pub fn max_inflight_bytes(self, bytes: u64) -> Self {
         self.change(bytes, |c, n| c.max_inflight_bytes = n)
     }

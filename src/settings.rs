@@ -23,7 +23,7 @@ pub struct Config {
     pub workers: usize,
     /// Shards of each node.
     pub shards: usize,
-    /// Bytes of bodies and responses under way.
+    /// Bytes of bodies, responses and embedded puts under way.
     pub max_inflight_bytes: u64,
     /// Connections that each listener accepts.
     pub max_connections: usize,

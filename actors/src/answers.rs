@@ -3,15 +3,17 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::Ordering::Acquire;
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use crate::client::{CallOptions, Client, gone};
+use crate::client::{CallOptions, Client, crashed, gone, is_over};
 use crate::op::{Answer, FailureKind, Request};
 use crate::router::messages::{Call, CallReply};
 use crate::shard::direct::{Decisions, Direct, needs_nobody_else};
+use crate::shared::Shared;
+use crate::stalls::Wait;
 
 /// Answers under way; resolves to one answer per request, in order. Needs no runtime: it waits
 /// on a channel. Dropping it does not cancel writes.
@@ -39,6 +41,7 @@ struct Part {
     /// Places of its requests in the batch; `None`: it is the whole batch.
     places: Option<Vec<usize>>,
     reply: oneshot::Receiver<Decisions>,
+    wait: Option<Wait>,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,7 @@ struct Routed {
     /// Places of its requests in the batch; `None`: it is the whole batch.
     places: Option<Vec<usize>>,
     reply: oneshot::Receiver<Vec<Answer>>,
+    wait: Option<Wait>,
 }
 
 /// Which of the requests are writes; nothing is kept for a batch of reads.
@@ -113,41 +117,62 @@ impl Answers {
 
     fn ask_shard(&mut self, shard: usize, places: Option<Vec<usize>>, requests: Vec<Request>) {
         let (sender, reply) = oneshot::channel();
-        self.parts.push(Part { places, reply });
         let shared = &self.client.shared;
+        let wait = Wait::begin(shared, shard % shared.workers, self.options.worker);
+        self.parts.push(Part { places, reply, wait });
         let Some(shard) = shared.registry.get().and_then(|registry| registry.shards.get(shard))
         else {
             return;
         };
         let shard = shard.load();
-        let Some(pass) = shard.gate.admit(requests.len()) else {
-            shared.counters.overloaded.add(1);
-            let overloaded = Err(FailureKind::Overloaded.not_applied());
-            let answers = vec![overloaded; requests.len()];
-            // The receiver is above.
-            let _ = sender.send(Decisions { answers, rest: Vec::new() });
+        if !shard.serving.load(Acquire) {
+            // It was closed after it was looked at: the Router waits for another one.
+            let _ = sender.send(Decisions { answers: Vec::new(), rest: requests });
             return;
+        }
+        let pass = shard.gate.admit(requests.len()).ok_or_else(|| {
+            shared.counters.overloaded.add(1);
+            FailureKind::Overloaded.not_applied()
+        });
+        let bytes = self.client.take_bytes(&requests, self.options);
+        let (mut pass, bytes) = match (pass, bytes) {
+            (Ok(pass), Ok(bytes)) => (pass, bytes),
+            (Err(failure), _) | (_, Err(failure)) => {
+                let answers = vec![Err(failure); requests.len()];
+                // The receiver is above.
+                let _ = sender.send(Decisions { answers, rest: Vec::new() });
+                return;
+            }
         };
+        pass.bytes = bytes;
         let max_reply_bytes = self.options.max_reply_bytes.unwrap_or(u64::MAX);
         shard.addr.do_send(Direct { requests, max_reply_bytes, reply: sender, pass });
     }
 
     fn ask_router(&mut self, places: Option<Vec<usize>>, requests: Vec<Request>) {
         let (sender, reply) = oneshot::channel();
-        self.routed = Some(Routed { places, reply });
-        match self.client.router(self.options.worker) {
-            Some(router) => router.do_send(Call {
-                requests,
-                deadline: self.client.deadline(self.options),
-                max_reply_bytes: self.options.max_reply_bytes.unwrap_or(u64::MAX),
-                reply: CallReply::Many(sender),
-            }),
-            None => {
-                let failure = Err(FailureKind::NotReady.not_applied());
-                // The receiver is above.
-                let _ = sender.send(vec![failure; requests.len()]);
-            }
-        }
+        let wait = self.route(requests, sender);
+        self.routed = Some(Routed { places, reply, wait });
+    }
+
+    /// Sends requests to a Router; what cannot be sent is answered at once.
+    fn route(&self, requests: Vec<Request>, reply: oneshot::Sender<Vec<Answer>>) -> Option<Wait> {
+        let refusal = match self.client.take_bytes(&requests, self.options) {
+            Err(failure) => failure,
+            Ok(bytes) => match self.client.router(self.options.worker) {
+                None => FailureKind::NotReady.not_applied(),
+                Some((router, wait)) => {
+                    let deadline = self.client.deadline(self.options);
+                    let max_reply_bytes = self.options.max_reply_bytes.unwrap_or(u64::MAX);
+                    let reply = CallReply::Many(reply);
+                    router.do_send(Call { requests, deadline, max_reply_bytes, reply, bytes });
+                    return wait;
+                }
+            },
+        };
+        // A caller that hung up wants no answer.
+        let _ = reply.send(vec![Err(refusal); requests.len()]);
+        None
     }
 
     /// Takes in what a shard decided; `Some` when that is everything.
@@ -166,8 +191,9 @@ impl Answers {
                 let places = places.iter().flatten().copied();
                 let whole = 0..if is_whole { self.count } else { 0 };
                 let writes = places.chain(whole).map(|place| self.is_write(place));
+                let shared = &self.client.shared;
                 Decisions {
-                    answers: writes.map(|write| self.crashed(write)).collect(),
+                    answers: writes.map(|write| crashed(shared, write)).collect(),
                     rest: Vec::new(),
                 }
             }
@@ -188,15 +214,6 @@ impl Answers {
         self.writes.get(place).is_some_and(|&write| write)
     }
 
-    /// A shard that dropped the reply has crashed, or the node has stopped.
-    fn crashed(&self, write: bool) -> Answer {
-        if self.client.shared.ending.load(Relaxed) {
-            return gone(write);
-        }
-        let kind = FailureKind::ShardCrashed;
-        Err(if write { kind.maybe() } else { kind.not_applied() })
-    }
-
     fn all_known(&mut self) -> Vec<Answer> {
         let unanswered =
             |answer: Option<Answer>| answer.unwrap_or(Err(FailureKind::Stopped.not_applied()));
@@ -209,7 +226,11 @@ impl Future for Answers {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         while let Some(part) = this.parts.last_mut() {
-            let decisions = ready!(Pin::new(&mut part.reply).poll(cx)).ok();
+            let decisions = match Pin::new(&mut part.reply).poll(cx) {
+                Poll::Ready(reply) => reply.ok(),
+                Poll::Pending if is_over(&mut part.wait, cx) => None,
+                Poll::Pending => return Poll::Pending,
+            };
             let places = part.places.take();
             this.parts.pop();
             if let Some(answers) = this.decided(places, decisions) {
@@ -225,16 +246,22 @@ impl Future for Answers {
             this.ask_router(Some(places), requests);
         }
         let Some(routed) = &mut this.routed else { return Poll::Pending };
-        let reply = ready!(Pin::new(&mut routed.reply).poll(cx)).ok();
+        let (reply, unanswered): (_, fn(&Shared, bool) -> Answer) =
+            match Pin::new(&mut routed.reply).poll(cx) {
+                // A Router only goes away with its node.
+                Poll::Ready(reply) => (reply.ok(), |_, write| gone(write)),
+                Poll::Pending if is_over(&mut routed.wait, cx) => (None, crashed),
+                Poll::Pending => return Poll::Pending,
+            };
         let places = routed.places.take();
-        // A Router only goes away with its node.
+        let shared = &this.client.shared;
         let Some(places) = places else {
-            let all_gone = || (0..this.count).map(|place| gone(this.is_write(place))).collect();
-            return Poll::Ready(reply.unwrap_or_else(all_gone));
+            let none = |place| unanswered(shared, this.is_write(place));
+            return Poll::Ready(reply.unwrap_or_else(|| (0..this.count).map(none).collect()));
         };
         let mut answers = reply.into_iter().flatten();
         for place in places {
-            let answer = answers.next().unwrap_or_else(|| gone(this.is_write(place)));
+            let answer = answers.next().unwrap_or_else(|| unanswered(shared, this.is_write(place)));
             this.known[place] = Some(answer);
         }
         Poll::Ready(this.all_known())
@@ -249,9 +276,9 @@ mod tests {
 
     use super::*;
     use crate::node::{Hosting, start};
-    use crate::op::{CacheId, Op, Precondition, Reply, Ttl};
+    use crate::op::{CacheId, Op, Precondition, Put, Reply, Ttl};
     use crate::slot::slot_of;
-    use crate::spec::NodeSpec;
+    use crate::spec::{ClusterSpec, NodeSpec};
 
     fn request(key: &str, op: Op) -> Request {
         let (slot, key) = (slot_of(key.as_bytes()), Bytes::copy_from_slice(key.as_bytes()));
@@ -280,7 +307,7 @@ mod tests {
     }
 
     const ON_WORKER: CallOptions =
-        CallOptions { worker: Some(0), timeout_ms: None, max_reply_bytes: None };
+        CallOptions { worker: Some(0), timeout_ms: None, max_reply_bytes: None, is_counted: false };
 
     #[test]
     fn a_direct_batch_is_answered_in_order_over_all_shards() {
@@ -306,7 +333,7 @@ mod tests {
                 if !whole {
                     answers.known[0] = Some(Ok(Reply::NotFound));
                 }
-                answers.parts = vec![Part { places, reply }];
+                answers.parts = vec![Part { places, reply, wait: None }];
                 let key = if whole { "a" } else { "b" };
                 let rest = vec![incr(key), incr(key)];
                 sender.send(Decisions { answers: vec![Ok(Reply::NotFound)], rest }).unwrap();
@@ -319,6 +346,85 @@ mod tests {
         });
     }
 
+    fn put(key: &str, bytes: usize) -> Request {
+        let value = Bytes::from(vec![b'v'; bytes]);
+        let (content_type, ttl, when) = (None, Ttl::Never, Precondition::none());
+        request(key, Op::Put(Put { value, content_type, ttl, when, return_previous: false }))
+    }
+
+    #[test]
+    fn bytes_up_to_the_budget_are_taken_and_one_above_is_refused() {
+        with_node(async |client| {
+            let limit = client.inflight().limit();
+            const ROOM: usize = 1_000;
+            let others = client.inflight().try_take(limit - ROOM as u64).unwrap();
+            let refusal = FailureKind::Overloaded.not_applied();
+            for options in [CallOptions::default(), ON_WORKER] {
+                let all = |key: &str, bytes| client.call(vec![put(key, bytes)], options);
+                assert!(all("k", ROOM).await[0].is_ok());
+                assert_eq!(all("refused", ROOM + 1).await, [Err(refusal)]);
+                assert!(client.call_one(put("k", ROOM), options).await.is_ok());
+                assert_eq!(client.call_one(put("refused", ROOM + 1), options).await, Err(refusal));
+                let counted = CallOptions { is_counted: true, ..options };
+                assert!(client.call_one(put("k", ROOM + 1), counted).await.is_ok());
+                assert!(client.call(vec![put("k", ROOM + 1)], counted).await[0].is_ok());
+                let get = request("refused", Op::Get { any: false });
+                assert_eq!(client.call_one(get, options).await, Ok(Reply::Entry(None)));
+            }
+            assert_eq!(
+                client.stats().counters.iter().find(|(n, _)| n == "overloaded").unwrap().1,
+                4
+            );
+            drop(others);
+            assert!(client.call_one(put("k", ROOM + 1), ON_WORKER).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_thread_that_hangs_lets_nobody_wait_until_it_wakes() {
+        let cluster = ClusterSpec { failure_timeout_ms: 300, ..ClusterSpec::default() };
+        let spec = NodeSpec { workers: 2, shards: 2, cluster, ..NodeSpec::local() };
+        let node = start(spec, Hosting::Own).unwrap();
+        let client = node.client();
+        let keys: Vec<String> = (0..100).map(|i| format!("k{i}")).collect();
+        let on = |shard| {
+            let at = |key: &&String| client.shared.shard_of(slot_of(key.as_bytes())) == shard;
+            keys.iter().find(at).unwrap()
+        };
+        let (hung, other) = (on(1), on(0));
+        let get = |key: &str| request(key, Op::Get { any: false });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for key in [hung, other] {
+                assert_eq!(number(&client.call_one(incr(key), ON_WORKER).await), 1);
+            }
+            assert!(client.debug_stall(1, 6_000));
+            let write = client.call_one(incr(hung), ON_WORKER);
+            let read = client.call_one(get(hung), CallOptions::default());
+            let some = client.call(vec![incr(other), incr(hung), get(hung)], ON_WORKER);
+            // Those of callers on no thread take turns at the Routers.
+            let soon = CallOptions { timeout_ms: Some(1_000), ..CallOptions::default() };
+            let routed = [(); 2].map(|()| client.call(vec![incr(hung)], soon));
+            // A shard that woke would answer otherwise.
+            let (maybe, no) =
+                (FailureKind::ShardCrashed.maybe(), FailureKind::ShardCrashed.not_applied());
+            assert_eq!(write.await, Err(maybe));
+            assert_eq!(read.await, Err(no));
+            let some = some.await;
+            assert_eq!((number(&some[0]), &some[1..]), (2, &[Err(maybe), Err(no)][..]));
+            for routed in routed {
+                assert!(
+                    matches!(routed.await[0], Err(failure) if failure.applied == maybe.applied)
+                );
+            }
+            // From now on everybody is served who needs nobody of that thread.
+            for _ in 0..4 {
+                assert!(client.call(vec![incr(other)], CallOptions::default()).await[0].is_ok());
+            }
+        });
+        node.stop(false);
+    }
+
     #[test]
     fn a_crashed_shard_leaves_its_writes_unknown_and_its_reads_not_applied() {
         with_node(async |client| {
@@ -326,7 +432,7 @@ mod tests {
             let (_, reply) = oneshot::channel();
             (answers.count, answers.writes) = (2, vec![true, false]);
             answers.known = Vec::new();
-            answers.parts = vec![Part { places: None, reply }];
+            answers.parts = vec![Part { places: None, reply, wait: None }];
             let crashed = FailureKind::ShardCrashed;
             assert_eq!(answers.await, [Err(crashed.maybe()), Err(crashed.not_applied())]);
         });

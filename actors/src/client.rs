@@ -7,13 +7,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::task::{Context, Poll};
 
+use actix::Addr;
 use tokio::sync::oneshot;
 
+pub use crate::admission::{Inflight, Permit};
 pub use crate::answers::Answers;
 
 use crate::map::{Change, ClusterMap, Left, NodeIx};
 use crate::node::Workers;
-use crate::op::{Answer, CacheId, FailureKind, Ms, Request};
+use crate::op::{Answer, CacheId, Failure, FailureKind, Ms, Request};
+use crate::router::Router;
 use crate::router::messages::{Call, CallReply, GatherStats};
 use crate::shard::direct::needs_nobody_else;
 use crate::shard::messages::{
@@ -22,6 +25,7 @@ use crate::shard::messages::{
 use crate::shared::{ShardHandle, Shared};
 use crate::slot::{Slot, slot_of};
 use crate::spec::{CacheSpec, ClusterSpec};
+use crate::stalls::Wait;
 use crate::stats::NodeStats;
 
 /// A handle on a running node. Cheap to clone; usable from any thread and any runtime.
@@ -67,6 +71,10 @@ pub struct CallOptions {
     pub timeout_ms: Option<Ms>,
     /// Gets beyond this many bytes of replies are answered `ReplyTooLarge`; `None`: no limit.
     pub max_reply_bytes: Option<u64>,
+    /// Has the caller taken what the requests bring along from [`Client::inflight`]? If not, it is
+    /// taken for as long as they are under way, and they are answered `Overloaded` when there is
+    /// no room.
+    pub is_counted: bool,
 }
 
 /// One answer under way; see [`Answers`].
@@ -81,7 +89,7 @@ pub struct OneAnswer {
 #[derive(Debug)]
 enum One {
     Now(Option<Answer>),
-    Later(oneshot::Receiver<Answer>),
+    Later(oneshot::Receiver<Answer>, Option<Wait>),
 }
 
 impl Future for OneAnswer {
@@ -91,20 +99,31 @@ impl Future for OneAnswer {
             One::Now(answer) => {
                 Poll::Ready(answer.take().unwrap_or(Err(FailureKind::Stopped.not_applied())))
             }
-            One::Later(reply) => Pin::new(reply).poll(cx).map(|reply| {
-                reply.unwrap_or_else(|_| {
-                    // The sender was dropped unanswered: with its shard, or with the node.
-                    if self.shared.ending.load(Relaxed) {
-                        gone(self.write)
-                    } else if self.write {
-                        Err(FailureKind::ShardCrashed.maybe())
-                    } else {
-                        Err(FailureKind::ShardCrashed.not_applied())
-                    }
-                })
-            }),
+            One::Later(reply, wait) => match Pin::new(reply).poll(cx) {
+                Poll::Ready(Ok(answer)) => Poll::Ready(answer),
+                // The sender was dropped unanswered: with its shard, or with the node.
+                Poll::Ready(Err(_)) => Poll::Ready(crashed(&self.shared, self.write)),
+                Poll::Pending if is_over(wait, cx) => {
+                    Poll::Ready(crashed(&self.shared, self.write))
+                }
+                Poll::Pending => Poll::Pending,
+            },
         }
     }
+}
+
+/// Does nobody answer any more, because the thread that was asked hangs?
+pub(crate) fn is_over(wait: &mut Option<Wait>, cx: &Context<'_>) -> bool {
+    wait.as_mut().is_some_and(|wait| wait.is_over(cx))
+}
+
+/// What is said of a request that a shard left unanswered, or that ended with the node.
+pub(crate) fn crashed(shared: &Shared, write: bool) -> Answer {
+    if shared.ending.load(Relaxed) {
+        return gone(write);
+    }
+    let kind = FailureKind::ShardCrashed;
+    Err(if write { kind.maybe() } else { kind.not_applied() })
 }
 
 pub(crate) fn gone(write: bool) -> Answer {
@@ -132,22 +151,56 @@ impl Client {
             let state = One::Now(Some(Err(FailureKind::NotReady.not_applied())));
             return OneAnswer { state, write, shared };
         };
+        let bytes = match self.take_bytes(std::slice::from_ref(&request), options) {
+            Ok(bytes) => bytes,
+            Err(failure) => {
+                let state = One::Now(Some(Err(failure)));
+                return OneAnswer { state, write, shared };
+            }
+        };
         let (sender, reply) = oneshot::channel();
         let deadline = self.deadline(options);
+        let worker = self.shared.shard_of(request.slot) % self.shared.workers;
+        let mut wait = Wait::begin(&self.shared, worker, options.worker);
         if shard.serving.load(Acquire)
             && needs_nobody_else(&self.shared, &self.shared.map.load(), &request)
         {
-            let Some(pass) = shard.gate.admit(1) else {
+            let Some(mut pass) = shard.gate.admit(1) else {
                 self.shared.counters.overloaded.add(1);
                 let state = One::Now(Some(Err(FailureKind::Overloaded.not_applied())));
                 return OneAnswer { state, write, shared };
             };
+            pass.bytes = bytes;
             shard.addr.do_send(Single { request, deadline, reply: sender, pass });
-        } else if let Some(router) = self.router(options.worker) {
+        } else if let Some((router, for_router)) = self.router(options.worker) {
+            wait = for_router;
             let (requests, reply) = (vec![request], CallReply::One(sender));
-            router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply });
+            router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply, bytes });
+        } else {
+            let state = One::Now(Some(Err(FailureKind::NotReady.not_applied())));
+            return OneAnswer { state, write, shared };
         }
-        OneAnswer { state: One::Later(reply), write, shared }
+        OneAnswer { state: One::Later(reply, wait), write, shared }
+    }
+
+    /// Takes what requests bring along from the budget of bytes, unless their caller has.
+    pub(crate) fn take_bytes(
+        &self,
+        requests: &[Request],
+        options: CallOptions,
+    ) -> Result<Option<Permit>, Failure> {
+        if options.is_counted {
+            return Ok(None);
+        }
+        let bytes = requests.iter().map(|request| request.op.payload_bytes() as u64).sum();
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let permit = self.shared.inflight.try_take(bytes);
+        if permit.is_none() {
+            self.shared.counters.overloaded.add(1);
+        }
+        permit.map(Some).ok_or(FailureKind::Overloaded.not_applied())
     }
 
     pub(crate) fn deadline(&self, options: CallOptions) -> Ms {
@@ -155,16 +208,21 @@ impl Client {
         self.shared.clock.now() + timeout
     }
 
-    pub(crate) fn router(
-        &self,
-        worker: Option<usize>,
-    ) -> Option<&actix::Addr<crate::router::Router>> {
+    /// The Router of the worker thread that asks. Others take turns, with a wait for its thread,
+    /// and leave out threads that hang.
+    pub(crate) fn router(&self, from: Option<usize>) -> Option<(&Addr<Router>, Option<Wait>)> {
         let routers = &self.shared.registry.get()?.routers;
-        let worker = worker.unwrap_or_else(|| self.turn.fetch_add(1, Relaxed) as usize);
-        routers.get(worker % routers.len())
+        if let Some(worker) = from {
+            return Some((&routers[worker % routers.len()], None));
+        }
+        let turn = self.turn.fetch_add(1, Relaxed) as usize % routers.len();
+        (turn..routers.len()).chain(0..turn).find_map(|worker| {
+            let wait = Wait::begin(&self.shared, worker, None);
+            (!self.shared.stalls.hangs(worker)).then(|| (&routers[worker], wait))
+        })
     }
 
-    pub(crate) fn routers(&self) -> &[actix::Addr<crate::router::Router>] {
+    pub(crate) fn routers(&self) -> &[Addr<Router>] {
         self.shared.registry.get().map_or(&[], |registry| &registry.routers)
     }
 
@@ -302,7 +360,7 @@ impl Client {
     /// within a second.
     pub fn cluster_stats(&self) -> impl Future<Output = Vec<Option<NodeStats>>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        let asked = self.router(None).map(|router| router.do_send(GatherStats { reply }));
+        let asked = self.router(None).map(|(router, _)| router.do_send(GatherStats { reply }));
         let shared = self.shared.clone();
         async move {
             let members = shared.map.load().members.len();
@@ -390,61 +448,5 @@ impl Client {
     /// their response.
     pub fn is_ending(&self) -> bool {
         self.shared.ending.load(Relaxed)
-    }
-}
-
-/// A budget of bytes.
-#[derive(Debug)]
-pub struct Inflight {
-    used: AtomicU64,
-    limit: u64,
-}
-
-impl Inflight {
-    /// A budget of `limit` bytes.
-    pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { used: 0.into(), limit })
-    }
-
-    /// Takes `bytes` until the permit is dropped; `None` when that would exceed the limit.
-    pub fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
-        let mut permit = Permit { budget: self.clone(), bytes: 0 };
-        permit.grow(bytes).then_some(permit)
-    }
-
-    /// Bytes taken now.
-    pub fn used(&self) -> u64 {
-        self.used.load(Relaxed)
-    }
-
-    /// Bytes that may be taken at a time.
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-}
-
-/// Bytes taken from an [`Inflight`] budget, given back on drop.
-#[derive(Debug)]
-pub struct Permit {
-    budget: Arc<Inflight>,
-    bytes: u64,
-}
-
-impl Permit {
-    /// Takes `more` bytes; false, and nothing taken, when that would exceed the limit.
-    pub fn grow(&mut self, more: u64) -> bool {
-        let before = self.budget.used.fetch_add(more, Relaxed);
-        if before.saturating_add(more) > self.budget.limit {
-            self.budget.used.fetch_sub(more, Relaxed);
-            return false;
-        }
-        self.bytes += more;
-        true
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Relaxed);
     }
 }

@@ -33,6 +33,7 @@ pub mod shard;
 pub mod shared;
 pub mod slot;
 pub mod spec;
+pub mod stalls;
 pub mod stats;
 pub mod supervisor;
 pub mod threads;

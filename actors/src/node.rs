@@ -33,7 +33,8 @@ use crate::router::messages::Dial;
 use crate::shard::{Shard, ShardConfig, ShardCounters};
 use crate::shared::{Counters, NO_COORDINATOR, PublishedLease, Registry, ShardHandle, Shared};
 use crate::slot::SLOTS;
-use crate::spec::{CacheSpec, NodeSpec};
+use crate::spec::{CacheSpec, NodeSpec, max_frame};
+use crate::stalls::Stalls;
 use crate::supervisor::{FIRST_INSTANCE, Supervisor};
 use crate::time::NodeClock;
 use crate::wire::cache_hash;
@@ -305,6 +306,7 @@ pub(crate) fn share(spec: &NodeSpec, added: Vec<Member>) -> Result<Shared, Start
         counters: Counters::default(),
         member_states,
         inflight: Inflight::new(spec.max_inflight_bytes),
+        stalls: Stalls::new(spec.workers),
         stopping: false.into(),
         ending: false.into(),
         coordinator: NO_COORDINATOR.into(),
@@ -330,12 +332,6 @@ fn copies(spec: &NodeSpec) -> usize {
     spec.caches.iter().map(copies).max().unwrap_or(1)
 }
 
-/// The largest frame that a peer may send.
-fn max_frame(spec: &NodeSpec) -> usize {
-    let largest = spec.caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
-    (largest + (4 << 20)) as usize
-}
-
 pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
     let (members, current, speaking) = (shared.clone(), shared.clone(), shared.clone());
     let file = shared.unfounded.load().unfounded(shared.listed, &[]);
@@ -347,7 +343,7 @@ pub(crate) fn params(spec: &NodeSpec, shared: &Arc<Shared>) -> Params {
         settings: spec.cluster.digest(copies(spec)),
         versions: Arc::new(move || speaking.speaks()),
         secret: spec.cluster.secret.clone().into(),
-        max_frame: max_frame(spec),
+        max_frame: max_frame(&spec.caches),
         connect_max: Duration::from_millis(spec.cluster.lease_ms),
         known: Arc::new(move |id: &str| {
             let node = members.find(id)?;

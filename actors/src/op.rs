@@ -3,6 +3,8 @@
 //!
 //! Nothing here knows actors, sockets or clocks.
 
+mod weight;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

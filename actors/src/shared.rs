@@ -16,12 +16,14 @@ use crate::client::{Inflight, MemberState};
 use crate::map::{ClusterMap, Details, Left, NodeIx};
 use crate::op::{Acks, CacheId, Failure, FailureKind, Ms};
 use crate::peer::Whom;
+use crate::peer::asking::FRAME_BYTES;
 use crate::router::messages::MapChanged;
 use crate::router::{self, Router};
 use crate::shard::messages::RowsChanged;
 use crate::shard::{self, Shard, ShardCounters};
 use crate::slot::Slot;
-use crate::spec::{CacheSpec, ClusterSpec};
+use crate::spec::{CacheSpec, ClusterSpec, max_frame};
+use crate::stalls::Stalls;
 use crate::stats::{CacheStats, NodeStats};
 use crate::supervisor::Supervisor;
 use crate::time::NodeClock;
@@ -73,6 +75,8 @@ pub struct Shared {
     pub member_states: Vec<AtomicU8>,
     /// The budget of bytes under way.
     pub inflight: Arc<Inflight>,
+    /// Waits for worker threads, which end when one hangs.
+    pub stalls: Stalls,
     /// Has the node begun to stop? It serves until it is [`Shared::ending`].
     pub stopping: AtomicBool,
     /// Are its actors about to end?
@@ -276,6 +280,11 @@ impl Shared {
         self.caches.get(usize::from(cache.0)).is_some_and(|spec| {
             spec.replication_factor.unwrap_or(self.cluster.replication_factor) > 1
         })
+    }
+
+    /// The largest request that can be forwarded: the last one of a frame that was nearly full.
+    pub fn max_request_bytes(&self) -> usize {
+        max_frame(&self.caches) - 2 * FRAME_BYTES
     }
 
     /// The acknowledgement policy of a cache.

@@ -151,6 +151,15 @@ impl CacheSpec {
     }
 }
 
+/// Bytes of a frame beside the largest value.
+const FRAME_SPARE: u64 = 4 << 20;
+
+/// The largest frame that a peer may send to a node with these caches, in bytes.
+pub fn max_frame(caches: &[CacheSpec]) -> usize {
+    let largest = caches.iter().map(|cache| cache.max_value).max().unwrap_or(0);
+    (largest + FRAME_SPARE) as usize
+}
+
 impl Default for ClusterSpec {
     fn default() -> Self {
         Self {

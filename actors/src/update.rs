@@ -12,6 +12,9 @@ use crate::op::{
 use crate::replication::{Effect, Stored};
 use crate::slot::slot_of;
 
+/// Bytes that all entries stored in one step may have beside the largest value.
+const ALL_BESIDE_VALUE: u64 = 1 << 20;
+
 /// What an entry is besides its key.
 struct Content {
     value: Bytes,
@@ -159,6 +162,10 @@ impl Target<'_> {
         entries: &[(Bytes, Bytes)],
         removed: &mut impl FnMut(Removal),
     ) -> Outcome {
+        // It has to fit a frame on its way to the copies.
+        if request.op.payload_bytes() as u64 > self.spec.max_value + ALL_BESIDE_VALUE {
+            return Err(FailureKind::ValueTooLarge.not_applied());
+        }
         for (key, value) in entries {
             self.check_key(request, key)?;
             if value.len() as u64 > self.spec.max_value {

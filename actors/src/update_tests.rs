@@ -207,6 +207,11 @@ fn all_are_stored_or_none() {
     assert_eq!(pair.value("{s}b"), None);
     let large = "x".repeat(65);
     assert!(pair.run("{s}b", all(&["{s}b", "{s}c"], &large)).is_err());
+    // Each fits, and all of them do not fit a frame.
+    let one = all(&["{s}b"], "x").payload_bytes();
+    let most = ((1 << 20) + 64) / one;
+    let many = pair.run("{s}b", all(&vec!["{s}b"; most + 1], "x"));
+    assert_eq!(many, Err(FailureKind::ValueTooLarge.not_applied()));
     assert!(matches!(pair.run("{s}b", all(&["{s}b", "{s}c"], "2")), Ok(Reply::Written(_))));
     assert_eq!((pair.value("{s}b"), pair.value("{s}c")), (Some("2".into()), Some("2".into())));
 }

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
-use crate::op::{Acks, Answer, Ms, Op, Reply, Version};
+use crate::op::{Acks, Answer, Ms, Op, Version};
 use crate::replication::Refusal;
 use crate::slot::Slot;
 use crate::stats::NodeStats;
@@ -126,16 +126,11 @@ pub enum PeerAnswer {
 }
 
 impl PeerAnswer {
-    /// Bytes of values and keys in it.
-    pub fn payload_bytes(&self) -> usize {
-        let entry = |entry: &Option<crate::op::Entry>| entry.as_ref().map_or(0, |e| e.value.len());
+    /// About the bytes that it takes in a frame.
+    pub fn weight(&self) -> usize {
         match self {
-            PeerAnswer::Answer(Ok(Reply::Entry(e))) => entry(e),
-            PeerAnswer::Answer(Ok(Reply::Written(written))) => entry(&written.previous),
-            PeerAnswer::Answer(Ok(Reply::Deleted { previous, .. })) => entry(previous),
-            PeerAnswer::Answer(Ok(Reply::Keys { keys, .. })) => keys.iter().map(Bytes::len).sum(),
-            PeerAnswer::Answer(Ok(Reply::Part(Some(part)))) => part.bytes.len(),
-            _ => 0,
+            PeerAnswer::Answer(Ok(reply)) => reply.weight(),
+            PeerAnswer::Answer(Err(_)) | PeerAnswer::NotOwner { .. } => OVERHEAD,
         }
     }
 }

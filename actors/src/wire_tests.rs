@@ -10,8 +10,8 @@ use crate::control::{Enrol, Enrolled, Standing};
 use crate::joining::Refused;
 use crate::map::{Ask, Change, ClusterMap, Details, NodeIx};
 use crate::op::{
-    DeadlineTest, Entry, Failure, FailureKind, Part, Precondition, Put, ScanPosition, Tags, Ttl,
-    Written,
+    DeadlineTest, Entry, Failure, FailureKind, Part, Precondition, Put, Reply, ScanPosition, Tags,
+    Ttl, Written,
 };
 
 const GOLDEN: &str = include_str!("../tests/golden/wire.txt");

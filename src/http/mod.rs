@@ -116,7 +116,7 @@ impl Context {
     }
 
     fn options(&self) -> CallOptions {
-        CallOptions { worker: self.worker, ..CallOptions::default() }
+        CallOptions { worker: self.worker, is_counted: true, ..CallOptions::default() }
     }
 
     fn call(&self, request: Request) -> OneAnswer {

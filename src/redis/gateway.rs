@@ -94,7 +94,12 @@ impl Gateway {
 
     /// How a connection on this worker asks.
     pub fn options(worker: usize) -> CallOptions {
-        CallOptions { worker: Some(worker), timeout_ms: None, max_reply_bytes: Some(REPLIES_MAX) }
+        CallOptions {
+            worker: Some(worker),
+            max_reply_bytes: Some(REPLIES_MAX),
+            is_counted: true,
+            ..CallOptions::default()
+        }
     }
 
     /// Do these keys belong to one slot of this node?

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lariat::actors::op::{Applied, Op, Precondition, Reply, Ttl};
+use lariat::actors::client::CallOptions;
+use lariat::actors::op::{Applied, FailureKind, Op, Precondition, Reply, Ttl};
 
 use crate::support::*;
 
@@ -84,6 +85,69 @@ fn cutting_links_under_load_leaves_no_gap_and_no_doubled_write() {
         }
         let gaps: u64 = (0..3).map(|n| counter(&cluster.client(n), "replication_gaps")).sum();
         assert_eq!(gaps, 0, "a copy saw a gap");
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_batch_of_many_frames_goes_through_another_node_and_disturbs_nobody() {
+    run(async {
+        const COUNT: usize = 30;
+        let cluster = Cluster::start(Shape::default()).await;
+        let client = cluster.client(0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let others: Vec<_> = (0..4)
+            .map(|i| {
+                let (client, stop) = (client.clone(), stop.clone());
+                let key = cluster.key_at(1, &format!("other-{i}-"));
+                tokio::spawn(async move {
+                    let mut written = 0;
+                    while !stop.load(Relaxed) {
+                        call(&client, &key, put_op("other")).await.unwrap();
+                        written += 1;
+                    }
+                    written
+                })
+            })
+            .collect();
+        let tag = cluster.key_at(1, "tag-");
+        let keys: Vec<String> = (0..COUNT).map(|i| format!("{{{tag}}}-{i}")).collect();
+        let value = |i: usize| format!("{i:02}").repeat(1 << 19);
+        let put = |(i, key): (usize, &String)| request(&client, key, put_op(&value(i)));
+        let puts = keys.iter().enumerate().map(put).collect();
+        for answer in client.call(puts, CallOptions::default()).await {
+            assert!(matches!(answer, Ok(Reply::Written(_))), "{:?}", answer.err());
+        }
+        let get = |key: &String| request(&client, key, Op::Get { any: false });
+        let gets = keys.iter().map(get).collect();
+        for (i, answer) in client.call(gets, CallOptions::default()).await.into_iter().enumerate() {
+            let Ok(Reply::Entry(Some(entry))) = answer else { panic!("{i} is gone") };
+            assert!(entry.value == value(i).as_bytes(), "{i} has another value");
+        }
+        // Operations on one key keep their order across frames.
+        let append = |i: usize| {
+            let suffix = format!("{i:02}").repeat(1 << 17).into();
+            let when = Precondition::none();
+            request(&client, &tag, Op::Append { suffix, when })
+        };
+        let appends = (0..12).map(append).collect();
+        for answer in client.call(appends, CallOptions::default()).await {
+            assert!(answer.is_ok(), "{:?}", answer.err());
+        }
+        let all: String = (0..12).map(|i| format!("{i:02}").repeat(1 << 17)).collect();
+        match call(&client, &tag, Op::Get { any: false }).await {
+            Ok(Reply::Entry(Some(entry))) => assert!(entry.value == all.as_bytes()),
+            _ => panic!("the appended value is gone"),
+        }
+        // What no frame takes is refused, and what the cache does not allow.
+        for bytes in [17 << 20, 21 << 20] {
+            let answer = call(&client, &tag, put_op(&"x".repeat(bytes))).await;
+            assert_eq!(answer, Err(FailureKind::ValueTooLarge.not_applied()));
+        }
+        stop.store(true, Relaxed);
+        for other in others {
+            assert!(other.await.unwrap() > 0);
+        }
         cluster.stop().await;
     });
 }

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::Acquire;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{StartError, copies, max_frame};
+use super::{StartError, copies};
 use crate::control::enrolling::Enrolling;
 use crate::control::{Enrol, Enrolled, Standing};
 use crate::handshake::{HandshakeError, Refusal};
 use crate::joining::Refused;
 use crate::map::Member;
 use crate::peer::{ConnectError, Params};
-use crate::spec::{Joining, NodeSpec};
+use crate::spec::{Joining, NodeSpec, max_frame};
 
 /// Between two questions.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -157,7 +157,7 @@ fn params(spec: &NodeSpec) -> Params {
         versions: Arc::new(move || versions),
         settings: spec.cluster.digest(copies(spec)),
         secret: spec.cluster.secret.clone().into(),
-        max_frame: max_frame(spec),
+        max_frame: max_frame(&spec.caches),
         connect_max: Duration::from_millis(spec.cluster.lease_ms),
         known: Arc::new(|_| None),
     }

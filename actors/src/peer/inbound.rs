@@ -1,15 +1,19 @@
 //! The accepting end of a peer's connection: hands its requests to this thread's Router and its
 //! replication to the shards, and sends back what they say.
 //!
-//! State: how much the peer has under way. A peer that has [`REQUESTS_MAX`] requests open is not
-//! read from until one is answered.
+//! State: how much the peer has under way, and answers that wait for room in its connection. A peer
+//! that has [`PARTS_MAX`] requests open, or leaves [`ANSWERS_BYTES`] of answers unread, is not read
+//! from until that changes.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 
+use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::asking::{FRAME_BYTES, PARTS_MAX};
 use super::{Connection, WriterHandle};
 use crate::map::NodeIx;
 use crate::router::Router;
@@ -20,11 +24,9 @@ use crate::slot::SLOTS;
 use crate::wire::{AckItem, Message as Wire, PeerAnswer, ReplicationItem};
 use crate::wire_map::request_from_wire;
 
-/// Requests that one connection may have open.
-pub const REQUESTS_MAX: usize = 1_024;
-
-/// Bytes of values after which a reply is continued in another frame.
-const REPLY_FRAME_BYTES: usize = 1 << 20;
+/// Bytes that wait to be written to a peer beyond which answers wait as values, and no request is
+/// taken from its connection.
+pub const ANSWERS_BYTES: usize = 64 << 20;
 
 /// One accepted connection of a peer.
 #[derive(Debug)]
@@ -35,7 +37,38 @@ pub struct Inbound {
     incarnation: u64,
     router: Addr<Router>,
     writer: WriterHandle,
-    permits: std::collections::HashMap<u64, OwnedSemaphorePermit>,
+    permits: HashMap<u64, OwnedSemaphorePermit>,
+    /// Answers that wait for room, in the order in which they came.
+    answers: VecDeque<Answers>,
+}
+
+/// What is left of the answers to a request of the peer.
+#[derive(Debug)]
+struct Answers {
+    id: u64,
+    /// Index of the next.
+    first: u32,
+    left: std::vec::IntoIter<PartAnswer>,
+}
+
+impl Answers {
+    /// The next frame.
+    fn frame(&mut self) -> Wire {
+        let (id, first) = (self.id, self.first);
+        let (mut bytes, mut answers) = (0, Vec::new());
+        while bytes < FRAME_BYTES
+            && let Some(answer) = self.left.next()
+        {
+            let answer = match answer {
+                PartAnswer::Done(answer) => PeerAnswer::Answer(answer),
+                PartAnswer::NotOwner { epoch, .. } => PeerAnswer::NotOwner { epoch },
+            };
+            bytes += answer.weight();
+            answers.push(answer);
+        }
+        self.first += answers.len() as u32;
+        Wire::Done { id, first, answers, last: self.left.len() == 0 }
+    }
 }
 
 /// A request of the peer has its answers.
@@ -81,15 +114,20 @@ impl Inbound {
         connection: Connection,
     ) -> Addr<Self> {
         let (mut reader, writer) = connection.split();
-        let (incarnation, permits) = (shared.incarnation(), Default::default());
-        let inbound = Inbound { shared, peer, incarnation, router, writer, permits };
+        let room = writer.room();
+        let incarnation = shared.incarnation();
+        let (permits, answers) = (HashMap::new(), VecDeque::new());
+        let inbound = Inbound { shared, peer, incarnation, router, writer, permits, answers };
         let addr = crate::actor::start(inbound);
         let me = addr.clone();
-        let open = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let open = Arc::new(Semaphore::new(PARTS_MAX));
         actix_rt::spawn(async move {
             while let Ok(Some(message)) = reader.next().await {
                 let permit = match &message {
-                    Wire::Do { .. } => open.clone().acquire_owned().await.ok(),
+                    Wire::Do { .. } => {
+                        room.below(ANSWERS_BYTES).await;
+                        open.clone().acquire_owned().await.ok()
+                    }
                     _ => None,
                 };
                 me.do_send(Received { message, permit });
@@ -103,6 +141,25 @@ impl Inbound {
         if let Err(error) = self.writer.send(message) {
             tracing::debug!(node = %self.shared.id, %error, "connection of peer closed");
             ctx.stop();
+        }
+    }
+
+    /// Sends answers as long as there is room for them, and the rest when there is.
+    fn answer(&mut self, ctx: &mut Context<Self>) {
+        while let Some(answers) = self.answers.front_mut() {
+            if self.writer.queued() > ANSWERS_BYTES {
+                let room = self.writer.room();
+                let wait = wrap_future::<_, Self>(async move { room.below(ANSWERS_BYTES).await });
+                ctx.spawn(wait.map(|(), inbound, ctx| inbound.answer(ctx)));
+                return;
+            }
+            let frame = answers.frame();
+            if answers.left.len() == 0 {
+                let id = answers.id;
+                self.answers.pop_front();
+                self.permits.remove(&id);
+            }
+            self.send(&frame, ctx);
         }
     }
 
@@ -183,25 +240,13 @@ impl Handler<CloseInbound> for Inbound {
 impl Handler<Served> for Inbound {
     type Result = ();
     fn handle(&mut self, served: Served, ctx: &mut Context<Self>) {
-        self.permits.remove(&served.id);
-        let id = served.id;
-        let (mut first, mut bytes, mut frame) = (0, 0, Vec::new());
-        let total = served.answers.len();
-        for (index, answer) in served.answers.into_iter().enumerate() {
-            let answer = match answer {
-                PartAnswer::Done(answer) => PeerAnswer::Answer(answer),
-                PartAnswer::NotOwner { epoch, .. } => PeerAnswer::NotOwner { epoch },
-            };
-            bytes += answer.payload_bytes();
-            frame.push(answer);
-            if bytes >= REPLY_FRAME_BYTES && index + 1 < total {
-                let answers = std::mem::take(&mut frame);
-                let next = first + answers.len() as u32;
-                self.send(&Wire::Done { id, first, answers, last: false }, ctx);
-                (first, bytes) = (next, 0);
-            }
+        let waits = !self.answers.is_empty();
+        let Served { id, answers } = served;
+        self.answers.push_back(Answers { id, first: 0, left: answers.into_iter() });
+        // Those before them are sent as soon as there is room.
+        if !waits {
+            self.answer(ctx);
         }
-        self.send(&Wire::Done { id, first, answers: frame, last: true }, ctx);
     }
 }
 

@@ -6,17 +6,17 @@
 //!
 //! What is not confirmed when the link breaks is the Router's to send again: a PeerLink forgets.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 
+use super::asking::{Asked, Asking};
 use super::{Backoff, ConnectError, Connection, Params, PeerIdentity, Whom, WriterHandle};
 use crate::handshake::Purpose;
 use crate::map::NodeIx;
-use crate::op::Ms;
+use crate::op::{FailureKind, Ms};
 use crate::router::Router;
 use crate::router::messages::{Acked, LinkEvent, LinkNews, PartBroken, PartDone, StatsArrived};
 use crate::shard::messages::{Item, PartAnswer};
@@ -41,22 +41,14 @@ pub struct PeerLink {
     dialled: Option<(String, String)>,
     /// The start of this node that dialled last.
     dialled_as: u64,
+    /// Has the peer said anything on the connection?
+    heard: bool,
     /// Counts connections, so that news of an earlier one are recognised.
     connection: u64,
     writer: Option<WriterHandle>,
-    requests: HashMap<u64, Waiting>,
-    next_id: u64,
+    asking: Asking,
     beat: u64,
     last_heard: Ms,
-}
-
-/// A request that the peer has not answered in full.
-#[derive(Debug)]
-struct Waiting {
-    ticket: u64,
-    part: u32,
-    /// The caller's index of each request, in the order they were sent.
-    indexes: Vec<u32>,
 }
 
 /// Requests for the peer.
@@ -147,10 +139,10 @@ impl PeerLink {
             backoff: Backoff::default(),
             dialled: None,
             dialled_as: 0,
+            heard: false,
             connection: 0,
             writer: None,
-            requests: HashMap::new(),
-            next_id: 0,
+            asking: Asking::default(),
             beat: 0,
             last_heard: 0,
         }
@@ -177,7 +169,7 @@ impl PeerLink {
 
     fn connected(&mut self, incarnation: u64, connection: Connection, ctx: &mut Context<Self>) {
         self.connection += 1;
-        self.backoff.reset();
+        self.heard = false;
         self.last_heard = self.shared.clock.now();
         self.shared.counters.peer_connects.add(1);
         let (mut reader, writer) = connection.split();
@@ -214,11 +206,14 @@ impl PeerLink {
         }
         // The Router must know that the link is gone before it tries the parts again.
         self.news(LinkEvent::Lost);
-        for (_, waiting) in self.requests.drain() {
-            let (ticket, part) = (waiting.ticket, waiting.part);
-            self.router.do_send(PartBroken { ticket, part, sent: true });
+        for (ticket, part, sent) in self.asking.lose() {
+            self.router.do_send(PartBroken { ticket, part, sent });
         }
-        self.dial(ctx);
+        // One that shakes hands and closes would be dialled without a pause.
+        match self.heard {
+            true => self.dial(ctx),
+            false => self.dial_later(ctx),
+        }
     }
 
     /// Sends a message; a full or closed writer loses the link.
@@ -253,8 +248,12 @@ impl PeerLink {
 
     fn receive(&mut self, message: Wire, ctx: &mut Context<Self>) {
         self.last_heard = self.shared.clock.now();
+        if !self.heard {
+            self.heard = true;
+            self.backoff.reset();
+        }
         match message {
-            Wire::Done { id, first, answers, last } => self.done(id, first, answers, last),
+            Wire::Done { id, first, answers, last } => self.done(id, first, answers, last, ctx),
             Wire::Acks { items } => self.router.do_send(Acked { peer: self.peer, items }),
             Wire::StatsReply { id, stats } => {
                 self.router.do_send(StatsArrived { peer: self.peer, id, stats: Some(stats) });
@@ -265,26 +264,52 @@ impl PeerLink {
         }
     }
 
-    fn done(&mut self, id: u64, first: u32, answers: Vec<PeerAnswer>, last: bool) {
-        let Some(waiting) = self.requests.get(&id) else {
+    fn done(
+        &mut self,
+        id: u64,
+        first: u32,
+        answers: Vec<PeerAnswer>,
+        last: bool,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(asked) = self.asking.get(id) else {
             self.shared.counters.late_answers.add(1);
             return;
         };
-        let indexes = waiting.indexes.iter().skip(first as usize);
-        let answers = indexes
-            .zip(answers)
-            .map(|(&index, answer)| match answer {
-                PeerAnswer::Answer(answer) => (index, PartAnswer::Done(answer)),
-                PeerAnswer::NotOwner { epoch } => {
-                    (index, PartAnswer::NotOwner { epoch, request: None })
-                }
-            })
-            .collect();
-        let (ticket, part) = (waiting.ticket, waiting.part);
-        if last {
-            self.requests.remove(&id);
+        let (ticket, part) = (asked.ticket, asked.part);
+        let mut answers = asked.take(first as usize, answers);
+        let rest = if last { self.asking.answered(id) } else { None };
+        let mut next = None;
+        match rest {
+            Some(asked) if asked.goes_on(self.shared.clock.now()) => next = Some(asked),
+            Some(asked) => {
+                let epoch = self.shared.map.load().epoch;
+                let not_sent = |index| (index, PartAnswer::NotOwner { epoch, request: None });
+                answers.extend(self.asking.close(asked).map(not_sent));
+            }
+            None => {}
         }
         self.router.do_send(PartDone { ticket, part, answers });
+        if let Some(asked) = next {
+            self.ask(asked, ctx);
+        }
+    }
+
+    /// Sends the next frame of a part.
+    fn ask(&mut self, asked: Asked, ctx: &mut Context<Self>) {
+        let left = asked.deadline.saturating_sub(self.shared.clock.now());
+        let max_reply_bytes = asked.max_reply_bytes;
+        let (id, requests) = self.asking.send(asked);
+        self.shared.counters.peer_requests.add(1);
+        self.shared.counters.peer_operations.add(requests.len() as u64);
+        let message = Wire::Do {
+            id,
+            timeout_ms: u32::try_from(left).unwrap_or(u32::MAX),
+            max_reply_bytes,
+            epoch: self.shared.map.load().epoch,
+            requests: requests.iter().map(|r| request_to_wire(&self.shared, r)).collect(),
+        };
+        self.send(&message, ctx);
     }
 }
 
@@ -342,28 +367,19 @@ impl Handler<Forward> for PeerLink {
     type Result = ();
     fn handle(&mut self, forward: Forward, ctx: &mut Context<Self>) {
         let (ticket, part) = (forward.ticket, forward.part);
-        let id = self.next_id;
-        self.next_id += 1;
-        let message = Wire::Do {
-            id,
-            timeout_ms: u32::try_from(forward.timeout_ms).unwrap_or(u32::MAX),
-            max_reply_bytes: forward.max_reply_bytes,
-            epoch: self.shared.map.load().epoch,
-            requests: forward
-                .items
-                .iter()
-                .map(|item| request_to_wire(&self.shared, &item.request))
-                .collect(),
-        };
-        let indexes = forward.items.iter().map(|item| item.index).collect();
         if self.writer.is_none() {
-            self.router.do_send(PartBroken { ticket, part, sent: false });
+            self.router.do_send(PartBroken { ticket, part, sent: 0 });
             return;
         }
-        self.shared.counters.peer_requests.add(1);
-        self.shared.counters.peer_operations.add(forward.items.len() as u64);
-        self.requests.insert(id, Waiting { ticket, part, indexes });
-        self.send(&message, ctx);
+        match self.asking.admit(forward, self.shared.clock.now()) {
+            Ok(asked) => self.ask(asked, ctx),
+            Err(Forward { items, .. }) => {
+                self.shared.counters.overloaded.add(items.len() as u64);
+                let overloaded = || PartAnswer::Done(Err(FailureKind::Overloaded.not_applied()));
+                let answers = items.iter().map(|item| (item.index, overloaded())).collect();
+                self.router.do_send(PartDone { ticket, part, answers });
+            }
+        }
     }
 }
 

@@ -8,6 +8,8 @@
 //! [`QUEUE_MAX_BYTES`], and closes when the other side takes nothing for [`WRITE_DEADLINE`].
 
 pub mod accepting;
+pub mod asking;
+mod backoff;
 pub mod inbound;
 pub mod link;
 mod whom;
@@ -26,14 +28,14 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+pub use backoff::Backoff;
 pub use whom::Whom;
-pub use writer::{QUEUE_MAX_BYTES, SendError, WRITE_DEADLINE, WriterHandle};
+pub use writer::{QUEUE_MAX_BYTES, Room, SendError, WRITE_DEADLINE, WriterHandle};
 
 use crate::codec::{self, FrameError};
 use crate::handshake::{
     self, Dialler, HANDSHAKE_MAX, HandshakeError, Identity, Listener, Nonce, Purpose, Refusal,
 };
-use crate::op::Ms;
 use crate::version::Versions;
 use crate::wire::{self, Message, WireError};
 
@@ -435,32 +437,7 @@ pub fn listen(
     }))
 }
 
-/// Waiting times between attempts to connect: 20 ms, doubled up to 1 s, with jitter.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    /// The wait after another failure; `random` spreads it over its upper half.
-    pub fn next(&mut self, random: u64) -> Duration {
-        const FIRST_MS: Ms = 20;
-        const LAST_MS: Ms = 1_000;
-        let full = (FIRST_MS << self.failures.min(10)).min(LAST_MS);
-        self.failures = self.failures.saturating_add(1);
-        Duration::from_millis(full / 2 + random % (full / 2 + 1))
-    }
-
-    /// Failures since the last success.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// A success.
-    pub fn reset(&mut self) {
-        self.failures = 0;
-    }
-}
-
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod tests;

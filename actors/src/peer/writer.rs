@@ -1,6 +1,6 @@
 //! The sending direction of a connection: a queue bounded in bytes and a task that writes it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use crate::codec;
 use crate::wire::{self, Message};
 
-/// Bytes that may wait to be written. Beyond it the connection is closed: its window of
-/// replication and its requests are bounded, so only a peer that does not read gets here.
+/// Bytes that may wait to be written. Beyond it the connection is closed. What is sent to a peer is
+/// bounded by windows (of replication, imports and requests) and answers wait for room, so that
+/// only a peer that does not read gets here.
 pub const QUEUE_MAX_BYTES: usize = 256 << 20;
 
 /// How long a write may make no progress.
@@ -44,8 +45,30 @@ pub struct WriterHandle {
 #[derive(Debug, Default)]
 struct Queue {
     bytes: RefCell<Vec<u8>>,
+    /// Bytes that wait, those included that the task has in hand.
+    unwritten: Cell<usize>,
     state: RefCell<State>,
+    /// There is something to do for the task.
     wake: Notify,
+    /// Fewer bytes wait, or the connection is closed.
+    written: Notify,
+}
+
+/// Tells when a connection has room for more.
+#[derive(Clone, Debug)]
+pub struct Room(Rc<Queue>);
+
+impl Room {
+    /// Waits until at most `bytes` bytes wait to be written, or the connection is closed.
+    pub async fn below(&self, bytes: usize) {
+        loop {
+            let written = self.0.written.notified();
+            if self.0.unwritten.get() <= bytes || *self.0.state.borrow() == State::Closed {
+                return;
+            }
+            written.await;
+        }
+    }
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -81,7 +104,7 @@ impl WriterHandle {
                     mine.wake.notified().await;
                     continue;
                 }
-                if !write(&mut stream, &writing, deadline).await {
+                if !write(&mut stream, &writing, deadline, &mine).await {
                     break;
                 }
                 writing.clear();
@@ -89,6 +112,7 @@ impl WriterHandle {
                 writing.shrink_to(WRITE_STEP);
             }
             *mine.state.borrow_mut() = State::Closed;
+            mine.written.notify_waiters();
             // The other direction sees the end of the connection.
             let _ = stream.shutdown().await;
         });
@@ -108,18 +132,26 @@ impl WriterHandle {
         if *self.queue.state.borrow() != State::Open {
             return Err(SendError::Closed);
         }
-        let mut bytes = self.queue.bytes.borrow_mut();
-        if bytes.len() > QUEUE_MAX_BYTES {
+        let unwritten = &self.queue.unwritten;
+        if unwritten.get() > QUEUE_MAX_BYTES {
             return Err(SendError::Full);
         }
+        let mut bytes = self.queue.bytes.borrow_mut();
+        let before = bytes.len();
         codec::put(&mut bytes, |into| wire::encode(message, into));
+        unwritten.set(unwritten.get() + bytes.len() - before);
         self.queue.wake.notify_one();
         Ok(())
     }
 
     /// Bytes that wait to be written.
     pub fn queued(&self) -> usize {
-        self.queue.bytes.borrow().len()
+        self.queue.unwritten.get()
+    }
+
+    /// For waiting until fewer do.
+    pub fn room(&self) -> Room {
+        Room(self.queue.clone())
     }
 }
 
@@ -134,12 +166,21 @@ impl Drop for WriterHandle {
 }
 
 /// Writes everything; false when the socket failed or took nothing for the deadline.
-async fn write(stream: &mut OwnedWriteHalf, bytes: &[u8], deadline: Duration) -> bool {
+async fn write(
+    stream: &mut OwnedWriteHalf,
+    bytes: &[u8],
+    deadline: Duration,
+    queue: &Queue,
+) -> bool {
     for step in bytes.chunks(WRITE_STEP) {
         let mut left = step;
         while !left.is_empty() {
             match timeout(deadline, stream.write(left)).await {
-                Ok(Ok(written)) if written > 0 => left = &left[written..],
+                Ok(Ok(written)) if written > 0 => {
+                    left = &left[written..];
+                    queue.unwritten.set(queue.unwritten.get() - written);
+                    queue.written.notify_waiters();
+                }
                 _ => return false,
             }
         }

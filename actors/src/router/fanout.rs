@@ -24,6 +24,7 @@ use super::saying::Late;
 use super::waiting::{Waiting, Write};
 use crate::map::{Ask, NodeIx, Row};
 use crate::op::Acks;
+use crate::peer::QUEUE_MAX_BYTES;
 use crate::peer::link::{CutLink, PeerLink};
 use crate::replication::fan::{Fan, Out, Phase};
 use crate::replication::{Effect, Refusal};
@@ -33,6 +34,9 @@ use crate::slot::Slot;
 use crate::supervisor::{AskRows, Supervisor};
 use crate::wire::{AckItem, ReplicationItem};
 use crate::wire_map::{chunk_to_wire, effect_to_wire};
+
+/// The largest window: a connection takes as much at once, beside requests.
+const WINDOW_MAX_BYTES: u64 = (QUEUE_MAX_BYTES / 2) as u64;
 
 /// Everything the Router knows of the copies of its shards' slots.
 #[derive(Debug)]
@@ -73,7 +77,9 @@ impl Fans {
 
     pub fn new(shared: Arc<Shared>, gates: Rc<CopyGates>, supervisor: Addr<Supervisor>) -> Self {
         // Half of the budget may wait for copies; the rest is for bodies and responses.
-        let window_max = shared.inflight.limit() / 2 / shared.workers as u64;
+        let share = shared.inflight.limit() / 2 / shared.workers as u64;
+        // All of it may have to be sent again at once.
+        let window_max = share.min(WINDOW_MAX_BYTES);
         Fans {
             waiting: Waiting::new(shared.clone()),
             late: Vec::new(),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use actix::{Addr, Message};
 use tokio::sync::oneshot;
 
+use crate::admission::Permit;
 use crate::map::{NodeIx, Row};
 use crate::op::{Acks, Answer, Ms, Request};
 use crate::peer::Params;
@@ -31,6 +32,8 @@ pub struct Call {
     pub max_reply_bytes: u64,
     /// Where the answers go.
     pub reply: CallReply,
+    /// The bytes that wait with them, if nobody else counts them.
+    pub bytes: Option<Permit>,
 }
 
 /// Where the answers of a call go. Dropping it tells the caller that the node has stopped.
@@ -88,8 +91,8 @@ pub struct PartBroken {
     pub ticket: u64,
     /// The part.
     pub part: u32,
-    /// May the peer have received it?
-    pub sent: bool,
+    /// How many of its requests, the first ones, the peer may have received.
+    pub sent: usize,
 }
 
 /// Writes that a shard of this thread applied and that have copies elsewhere.

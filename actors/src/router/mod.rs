@@ -205,8 +205,16 @@ impl Router {
         handle.addr.do_send(Batch { items, reply, max_reply_bytes, pass });
     }
 
-    fn send_to_peer(&mut self, id: u64, peer: NodeIx, items: Vec<Item>) {
+    fn send_to_peer(&mut self, id: u64, peer: NodeIx, mut items: Vec<Item>) {
         let now = self.shared.clock.now();
+        let largest = self.shared.max_request_bytes();
+        if let Some(ticket) = self.ticket(id) {
+            let large = items.extract_if(.., |item| item.request.weight() > largest);
+            large.for_each(|item| ticket.answer(item.index, failed(FailureKind::ValueTooLarge)));
+        }
+        if items.is_empty() {
+            return;
+        }
         let Some(link) = self.fans.link(peer).cloned() else {
             self.park(id, items);
             return;
@@ -356,15 +364,16 @@ impl Router {
         let Some(ticket) = self.ticket(broken.ticket) else { return };
         let kept = ticket.take_kept(broken.part);
         let mut again = Vec::new();
-        for item in kept {
+        for (place, item) in kept.into_iter().enumerate() {
             if !ticket.waits_for(item.index, broken.part) {
                 continue;
             }
-            if broken.sent && item.request.op.is_write() {
+            let was_sent = place < broken.sent;
+            if was_sent && item.request.op.is_write() {
                 let failure = FailureKind::OutcomeUnknown.maybe();
                 ticket.answer(item.index, PartAnswer::Done(Err(failure)));
             } else {
-                counters.counters.reads_retried.add(u64::from(broken.sent));
+                counters.counters.reads_retried.add(u64::from(was_sent));
                 ticket.unsend(item.index);
                 again.push(item);
             }
@@ -392,7 +401,8 @@ impl Handler<Call> for Router {
     fn handle(&mut self, call: Call, ctx: &mut Context<Self>) {
         let writes = call.requests.iter().map(|request| request.op.is_write());
         let origin = Origin::Caller(call.reply);
-        let ticket = Ticket::new(origin, call.deadline, call.max_reply_bytes, writes);
+        let mut ticket = Ticket::new(origin, call.deadline, call.max_reply_bytes, writes);
+        ticket.bytes = call.bytes;
         let items = call
             .requests
             .into_iter()

@@ -5,6 +5,7 @@
 
 use actix::Addr;
 
+use crate::admission::Permit;
 use crate::op::{Answer, Applied, Failure, FailureKind, Ms};
 use crate::peer::inbound::Inbound;
 use crate::router::messages::CallReply;
@@ -33,6 +34,8 @@ pub struct Ticket {
     pub deadline: Ms,
     /// Gets beyond this many bytes of replies are left out.
     pub max_reply_bytes: u64,
+    /// The bytes under way with it, if nobody else counts them.
+    pub bytes: Option<Permit>,
     /// One state per request.
     states: Vec<State>,
     /// Requests not answered yet.
@@ -62,7 +65,8 @@ impl Ticket {
     ) -> Self {
         let states: Vec<State> = writes.map(|write| State::Unsent { write }).collect();
         let open = states.len();
-        Ticket { origin, deadline, max_reply_bytes, states, open, sent: Vec::new(), next_part: 0 }
+        let (sent, next_part, bytes) = (Vec::new(), 0, None);
+        Ticket { origin, deadline, max_reply_bytes, bytes, states, open, sent, next_part }
     }
 
     /// Is every request answered?
@@ -155,7 +159,9 @@ impl Ticket {
     }
 
     /// Sends the answers to who asked. Every request must be answered.
-    pub fn deliver(self) {
+    pub fn deliver(mut self) {
+        // Whoever has the answers may send as much again.
+        self.bytes = None;
         let answers = self.states.into_iter().map(|state| match state {
             State::Answered(answer) => answer,
             State::Unsent { .. } | State::Sent { .. } => {

@@ -8,7 +8,7 @@ use super::{Decided, Shard};
 use crate::admission::Pass;
 use crate::lru::WARMED;
 use crate::map::{ClusterMap, Row};
-use crate::op::{Answer, FailureKind, Reply, Request};
+use crate::op::{Answer, FailureKind, Request};
 use crate::router::messages::{Fanout, FanoutOrigin};
 use crate::shared::Shared;
 
@@ -104,12 +104,7 @@ impl Handler<Direct> for Shard {
                     Err(FailureKind::OutcomeUnknown.maybe())
                 }
             };
-            reply_bytes += match &answer {
-                Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
-                Ok(Reply::Part(Some(part))) => part.bytes.len() as u64,
-                Ok(Reply::Keys { keys, .. }) => keys.iter().map(|key| key.len() as u64).sum(),
-                _ => 0,
-            };
+            reply_bytes += super::reply_bytes(&answer);
             answers.push(answer);
         }
         self.copies.end();
@@ -123,6 +118,8 @@ impl Handler<Direct> for Shard {
         drop(after);
         self.publish();
         let rest = requests.split_off(answers.len());
+        // Whoever has the answers may send as much again.
+        drop(direct.pass);
         // A caller that hung up wants no answers.
         let _ = direct.reply.send(Decisions { answers, rest });
     }

@@ -41,7 +41,7 @@ pub use counters::ShardCounters;
 
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Copies, Lru, LruConfig, Removal};
-use crate::op::{Answer, FailureKind, Ms, Reply};
+use crate::op::{Answer, FailureKind, Ms};
 use crate::recency::Recency;
 use crate::router::Router;
 use crate::router::gates::CopyGates;
@@ -176,11 +176,7 @@ fn count_removal(stats: &mut CacheStats, slots: &Slots, removal: Removal) {
 }
 
 fn reply_bytes(answer: &Answer) -> u64 {
-    match answer {
-        Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
-        Ok(Reply::Keys { keys, .. }) => keys.iter().map(|key| key.len() as u64).sum(),
-        _ => 0,
-    }
+    answer.as_ref().map_or(0, |reply| reply.payload_bytes() as u64)
 }
 
 impl Actor for Shard {
@@ -210,11 +206,13 @@ impl Handler<Ping> for Shard {
 
 impl Handler<Single> for Shard {
     type Result = ();
-    fn handle(&mut self, single: Single, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, mut single: Single, _ctx: &mut Context<Self>) {
         let turn = self.enter();
         let decided = self.decide(&turn, &single.request);
         drop(turn);
         self.publish();
+        // Whoever has the answer may send as much again.
+        let bytes = single.pass.bytes.take().filter(|_| matches!(decided, Decided::Wait));
         match decided {
             // A caller that hung up wants no answer.
             Decided::Answer(answer) => drop(single.reply.send(answer)),
@@ -233,6 +231,7 @@ impl Handler<Single> for Shard {
                 deadline: single.deadline,
                 max_reply_bytes: u64::MAX,
                 reply: CallReply::One(single.reply),
+                bytes,
             }),
         }
     }

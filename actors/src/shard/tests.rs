@@ -12,7 +12,7 @@ use super::messages::{HeldAs, Panic, Reset};
 use super::*;
 use crate::holding::Holding;
 use crate::map::{Change, Row};
-use crate::op::{Acks, Applied, Op, Request};
+use crate::op::{Acks, Applied, Op, Reply, Request};
 use crate::router::messages::{FanoutWrite, MapChanged};
 use crate::slot::slot_of;
 use crate::wire::{AckItem, AgedEntry, ReplicationItem, WireEffect, WireEntry};

@@ -117,6 +117,9 @@ impl Supervisor {
             // Before anybody is told that its slots are lost: it must not answer for them any more.
             registry.shards[shard].load().serving.store(false, Release);
         }
+        if cause == Cause::Stall {
+            shared.stalls.tell(shard % shared.workers);
+        }
         let watched = &mut self.watched[shard];
         watched.asked_at = None;
         let (node, cause) = (&shared.id, cause.name());
@@ -217,6 +220,7 @@ impl Handler<ShardMade> for Supervisor {
             return;
         }
         watched.state = State::Alive;
+        shared.stalls.woke(made.shard % shared.workers);
         let (addr, serving) = (made.addr, made.serving);
         let handle = ShardHandle { addr, gate: Arc::new(Gate::default()), serving };
         registry.shards[made.shard].store(Arc::new(handle));
