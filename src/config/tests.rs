@@ -283,8 +283,8 @@ fn what_a_node_that_joins_lacks_is_told() {
             "environment LARIAT_PEER: missing, expected the address of 'new', which is not listed, or a [[nodes]] entry of its own",
         ),
         (NODE, &[OWN[0], ("LARIAT_PEER", "x")], "environment LARIAT_PEER: invalid address 'x'"),
-        (NODE, &taken, "environment LARIAT_PEER: '127.0.0.1:2' is used by 'a' too"),
-        (NODE, &open, "nodes[1].peer: '0.0.0.0:2' is not a loopback address"),
+        (NODE, &taken, "environment LARIAT_PEER: '127.0.0.1:2' is used by nodes[0].peer too"),
+        (NODE, &open, "environment LARIAT_PEER: '0.0.0.0:2' is not a loopback address"),
         (&with_redis, &OWN, "environment LARIAT_REDIS_CLUSTER: missing"),
     ];
     for (toml, environment, expected) in cases {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lariat::{Applied, CacheConfig, Error, Node};
+use lariat::{Applied, CacheConfig, Error, MemberSpec, Node};
 
 use crate::support::{PATIENCE, run};
 
@@ -76,16 +76,58 @@ fn a_node_that_has_stopped_refuses_connections_though_its_handle_is_kept() {
 
 #[test]
 fn all_mistakes_of_the_settings_are_told_at_once() {
+    let member = |id: &str, peer: &str| MemberSpec {
+        id: id.into(),
+        http: String::new(),
+        peer: peer.into(),
+        weight: if id == "b" { 0.0 } else { 1.0 },
+        zone: String::new(),
+    };
     run(async {
         let error = Node::builder()
-            .replication_factor(3)
+            .id("a")
+            .member(member("a", "10.0.0.1:7001"))
+            .member(member("a", "127.0.0.1:7002"))
+            .member(member("b", "127.0.0.1:7002"))
+            .member(member("c d", "nowhere"))
+            .serve_http(TcpListener::bind("0.0.0.0:0").unwrap())
+            .serve_redis(TcpListener::bind("0.0.0.0:0").unwrap())
+            .cluster_name("")
+            .workers(0)
+            .shards(0)
+            .replication_factor(5)
             .cache("big", CacheConfig::new().max_bytes(1 << 20))
+            .cache("none", CacheConfig::new().capacity(0))
+            .cache("a/b", CacheConfig::new())
             .start()
             .await
             .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("cluster.replication_factor: 3 copies cannot be kept"), "{text}");
-        assert!(text.contains("caches.big.max_value"), "{text}");
+        let rows = [
+            "cluster.name: invalid name ''",
+            "cluster.replication_factor: 5 copies cannot be kept",
+            "node.workers: 0 does not fit, expected a whole number from 1 to 1024",
+            "node.shards: 0 does not fit, expected a whole number from 1 to 4096",
+            "nodes[1].id: 'a' is listed twice",
+            "nodes[2].peer: '127.0.0.1:7002' is used by nodes[1].peer too",
+            "nodes[2].weight: 0 does not fit, expected a number from 0.01 to 100",
+            "nodes[3].id: invalid name 'c d'",
+            "nodes[3].peer: invalid address 'nowhere', expected host:port",
+            "nodes[0].http: '0.0.0.0:",
+            "nodes[0].peer: '10.0.0.1:7001' is not a loopback address, expected cluster.secret",
+            "nodes[0].redis: '0.0.0.0:",
+            "caches.big.max_value: '16MiB' is more than one shard may hold",
+            "caches.none.capacity: 0 does not fit",
+            "caches.a/b: invalid name 'a/b'",
+        ];
+        for row in rows {
+            assert!(text.lines().any(|line| line.starts_with(row)), "{row} is not in:\n{text}");
+        }
+        assert_eq!(text.lines().count(), rows.len(), "{text}");
+        let error = Node::builder().secret("short").token("a b").start().await.unwrap_err();
+        let text = error.to_string();
+        let rows = ["cluster.secret_file: the secret has 5 bytes", "http.token_file: the token"];
+        assert!(text.lines().count() == 2 && rows.iter().all(|row| text.contains(row)), "{text}");
     });
 }
 
