@@ -12,13 +12,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use lariat_actors::lru::ENTRIES_MAX;
-use lariat_actors::map::REPLICAS_MAX;
+use lariat_actors::map::{REPLICAS_MAX, WEIGHTS};
 use lariat_actors::op::{Acks, MAX_KEY_BYTES};
 use lariat_actors::spec::{CacheSpec, ClusterSpec, Minority};
 
 use crate::settings::check::{
-    CAPACITY, CONNECTIONS, SHARDS, VIRTUAL_NODES, WEIGHT, WORKERS, address, optional_address,
-    valid_name,
+    CAPACITY, CONNECTIONS, SHARDS, VIRTUAL_NODES, WORKERS, address, optional_address, valid_name,
 };
 use crate::settings::{
     Config, HttpConfig, MemberSpec, Mistakes, NodeConfig, RedisConfig, nodes_in_file,
@@ -212,7 +211,7 @@ fn read_nodes(
             }
         }
         with_redis_cluster += usize::from(!redis_cluster.is_empty());
-        let weight = r.number(&key("weight"), 1.0, WEIGHT);
+        let weight = r.number(&key("weight"), 1.0, WEIGHTS);
         let zone = r.text(&key("zone"), Some(""), |_| Ok(()));
         let dial = r.strings(&key("dial"), address);
         nodes.push(NodeConfig {

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use lariat_actors::map::{MEMBERS_MAX, REPLICAS_MAX};
+use lariat_actors::map::{MEMBERS_MAX, REPLICAS_MAX, WEIGHTS};
 use lariat_actors::op::{MAX_KEY_BYTES, Ms};
 use lariat_actors::spec::CacheSpec;
 
@@ -23,8 +23,6 @@ pub(crate) const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 pub(crate) const VIRTUAL_NODES: RangeInclusive<usize> = 1..=4096;
 /// Entries of a cache per node.
 pub(crate) const CAPACITY: RangeInclusive<usize> = 1..=4_000_000_000;
-/// A node's share of the slots relative to others.
-pub(crate) const WEIGHT: RangeInclusive<f64> = 0.01..=100.0;
 /// The fewest bytes of a secret.
 const SECRET_MIN: usize = 32;
 
@@ -158,8 +156,8 @@ impl Config {
                 }
             }
             let weight = node.member.weight;
-            if !WEIGHT.contains(&weight) {
-                found.say(key("weight"), does_not_fit(weight, "number", &WEIGHT));
+            if !WEIGHTS.contains(&weight) {
+                found.say(key("weight"), does_not_fit(weight, "number", &WEIGHTS));
             }
         }
     }
