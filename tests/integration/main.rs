@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod acks;
 mod bench;
 mod cli;
 mod cli_join;
