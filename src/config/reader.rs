@@ -69,6 +69,13 @@ impl Reader {
                 continue;
             }
             let key = reader.environment_key(rest);
+            if key == "nodes" || key.starts_with("nodes.") {
+                reader.mistake_outside(
+                    &format!("environment {name}"),
+                    "[[nodes]] is not set by the environment, expected LARIAT_HTTP, LARIAT_PEER, LARIAT_REDIS or LARIAT_REDIS_CLUSTER for addresses of this node".into(),
+                );
+                continue;
+            }
             layers = match layers.set_override(&key, scalar(value)) {
                 Ok(layers) => layers,
                 Err(_) => {

@@ -160,6 +160,11 @@ fn the_environment_sets_scalars_and_is_refused_by_name_otherwise() {
         error.starts_with("environment LARIAT__CLUSTER__LEASE: 'soon' is no duration"),
         "{error}"
     );
+    for name in ["LARIAT__NODES__0__HTTP", "LARIAT__NODES", "LARIAT__NODES__HTTP"] {
+        let error = load(NODE, &[(name, "127.0.0.1:9")]).unwrap_err();
+        let expected = format!("environment {name}: [[nodes]] is not set by the environment");
+        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{error}");
+    }
     let config = load(NODE, &[("LARIAT_HTTP", "127.0.0.1:9")]).unwrap();
     assert_eq!(config.nodes[0].http_bind, "127.0.0.1:9");
 }

@@ -21,6 +21,8 @@ mod moving;
 mod nodes;
 mod openapi;
 mod pages;
+mod panics;
+mod process;
 mod redis;
 mod rest;
 mod rolling;
