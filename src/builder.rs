@@ -141,13 +141,15 @@ impl Builder {
         self
     }
 
-    /// Accepts peers on this listener instead of binding the listed address.
+    /// Accepts peers on this listener instead of binding the listed address. Off loopback it wants
+    /// a secret.
     pub fn peer_listener(mut self, listener: TcpListener) -> Self {
         self.peer_listener = Some(listener);
         self
     }
 
-    /// Serves HTTP on this listener. The gateway's workers are the node's worker threads.
+    /// Serves HTTP on this listener. The gateway's workers are the node's worker threads. Off
+    /// loopback it wants a token.
     #[cfg(feature = "http")]
     pub fn serve_http(mut self, listener: TcpListener) -> Self {
         self.http = Some(listener);

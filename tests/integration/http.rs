@@ -131,6 +131,13 @@ impl Http {
         Ok(line.trim_end().to_string())
     }
 
+    /// Has the node sent nothing, and left the connection open?
+    pub fn is_silent(&mut self) -> bool {
+        let timeout = Some(Duration::from_millis(100));
+        self.stream.get_mut().set_read_timeout(timeout).expect("a timeout can be set");
+        self.stream.fill_buf().is_err_and(|error| is_timeout(&error))
+    }
+
     /// Is the connection closed by the node, without another byte?
     pub fn is_closed(&mut self) -> bool {
         match self.stream.fill_buf() {
