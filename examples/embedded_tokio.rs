@@ -1,10 +1,12 @@
-//! A cache beside other work on a tokio runtime. Run it with `cargo run --example embedded_tokio`.
+//! A cache beside other work on a tokio runtime, which also runs an actix-web server with the whole
+//! HTTP API below `/cache`. Run it with `cargo run --example embedded_tokio`, then
+//! `curl http://ADDRESS/cache/v1/caches/users/entries/user:1`.
 
 use std::time::Duration;
 
+use actix_web::{App, HttpServer, web};
 use lariat::{CacheConfig, Node};
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct User {
@@ -27,10 +29,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reader = users.clone();
     let user: Option<User> = tokio::spawn(async move { reader.get("user:1").await }).await??;
     println!("{user:?}");
-    // Registered before anybody is told that Ctrl-C ends the program well.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    println!("ready");
-    interrupt.recv().await;
+
+    let gateway = node.gateway();
+    let server = HttpServer::new(move || {
+        App::new().service(web::scope("/cache").configure(gateway.clone()))
+    })
+    .workers(1)
+    .shutdown_timeout(2)
+    .bind("127.0.0.1:0")?;
+    for address in server.addrs() {
+        println!("listening on {address}");
+    }
+    // actix-web handles Ctrl-C; the node outlives the server's last request.
+    server.run().await?;
     node.shutdown().await;
     println!("bye");
     Ok(())

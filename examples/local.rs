@@ -1,6 +1,6 @@
 //! A cache in a program without any async runtime: futures of Lariat wait on a channel, so the
-//! smallest executor will do. Run it with `cargo run --example local`; Ctrl-C ends it when it was
-//! started with `--serve`.
+//! smallest executor will do. Run it with `cargo run --example local`; with `-- --serve` it goes on
+//! to serve the HTTP API below `/cache` until Ctrl-C.
 
 use std::future::{Future, IntoFuture};
 use std::pin::pin;
@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use lariat::{CacheConfig, Error, Node};
-use tokio::signal::unix::{SignalKind, signal};
+use actix_web::{App, HttpServer, web};
+use lariat::{CacheConfig, Node};
 
 /// Runs a future on this thread.
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -30,18 +30,24 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Waiting for a signal is the host's business; a runtime of its own is one way to do it.
-fn wait_for_ctrl_c() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        println!("ready");
-        interrupt.recv().await;
-        Ok(())
+/// The server has a runtime, of its own and for as long as it runs; actix-web handles Ctrl-C.
+fn serve(node: &Node) -> std::io::Result<()> {
+    let gateway = node.gateway();
+    actix_web::rt::System::new().block_on(async move {
+        let server = HttpServer::new(move || {
+            App::new().service(web::scope("/cache").configure(gateway.clone()))
+        })
+        .workers(1)
+        .shutdown_timeout(2)
+        .bind("127.0.0.1:0")?;
+        for address in server.addrs() {
+            println!("listening on {address}");
+        }
+        server.run().await
     })
 }
 
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let node =
         block_on(Node::builder().cache("pages", CacheConfig::new().capacity(1_000)).start())?;
     let pages = node.cache("pages")?;
@@ -52,8 +58,10 @@ fn main() -> Result<(), Error> {
     println!("{page:?}");
     println!("visits: {}", block_on(pages.incr("visits", 1))?);
     if std::env::args().any(|arg| arg == "--serve") {
-        wait_for_ctrl_c().unwrap_or_else(|error| eprintln!("cannot wait for signals: {error}"));
+        serve(&node)?;
     }
+    // The node outlives the server's last request.
     block_on(node.shutdown());
+    println!("bye");
     Ok(())
 }

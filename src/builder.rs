@@ -18,66 +18,16 @@ use lariat_actors::op::Acks;
 use lariat_actors::spec::{CacheSpec, Minority};
 use lariat_actors::version::Versions;
 
+use crate::cache_config::CacheConfig;
 use crate::error::Error;
 use crate::node::{Cancelled, Node, on_thread};
-use crate::settings::{Config, MemberSpec, Mistake, Mistakes, NodeConfig, default_minority};
+use crate::settings::{
+    Config, MemberSpec, Mistake, Mistakes, NodeConfig, default_minority, is_local,
+};
 
 /// How long an HTTP gateway's workers have to come up.
 #[cfg(feature = "http")]
 const HTTP_START_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What a cache of an embedded node is like; everything has a default.
-#[derive(Clone, Debug)]
-pub struct CacheConfig(CacheSpec);
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl CacheConfig {
-    /// 100,000 entries, 256 MiB, permanent entries, values to 16 MiB, keys to 8 KiB.
-    pub fn new() -> Self {
-        CacheConfig(CacheSpec::new(""))
-    }
-
-    /// Entries per node, copies included.
-    pub fn capacity(mut self, entries: u64) -> Self {
-        self.0.capacity = entries;
-        self
-    }
-
-    /// Bytes per node, overhead included.
-    pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.0.max_bytes = bytes;
-        self
-    }
-
-    /// Time to live of entries put without one.
-    pub fn default_ttl(mut self, ttl: Duration) -> Self {
-        self.0.default_ttl_ms = Some(ttl.as_millis().max(1) as u64);
-        self
-    }
-
-    /// The largest value, in bytes.
-    pub fn max_value(mut self, bytes: u64) -> Self {
-        self.0.max_value = bytes;
-        self
-    }
-
-    /// Copies of each entry, the primary's included.
-    pub fn replication_factor(mut self, copies: usize) -> Self {
-        self.0.replication_factor = Some(copies);
-        self
-    }
-
-    /// How many copies a write waits for.
-    pub fn acks(mut self, acks: Acks) -> Self {
-        self.0.acks = Some(acks);
-        self
-    }
-}
 
 /// Builds a node; see [`Node::builder`].
 #[derive(Debug)]
@@ -191,13 +141,15 @@ impl Builder {
         self
     }
 
-    /// Accepts peers on this listener instead of binding the listed address.
+    /// Accepts peers on this listener instead of binding the listed address. Off loopback it wants
+    /// a secret.
     pub fn peer_listener(mut self, listener: TcpListener) -> Self {
         self.peer_listener = Some(listener);
         self
     }
 
-    /// Serves HTTP on this listener. The gateway's workers are the node's worker threads.
+    /// Serves HTTP on this listener. The gateway's workers are the node's worker threads. Off
+    /// loopback it wants a token.
     #[cfg(feature = "http")]
     pub fn serve_http(mut self, listener: TcpListener) -> Self {
         self.http = Some(listener);
@@ -353,11 +305,42 @@ impl Builder {
         config.cluster.secret = self.secret.take().unwrap_or(config.cluster.secret);
         config.cluster.acks = self.acks.unwrap_or(config.cluster.acks);
         config.cluster.minority = self.minority.unwrap_or(config.cluster.minority);
+        self.note_listeners(&mut config);
         #[cfg(any(feature = "http", feature = "redis"))]
         if let Some(token) = self.token.take() {
             config.http.token = Some(token);
         }
         Ok(config)
+    }
+
+    /// A listener that was handed over shows where the node is reached, whatever the settings say.
+    fn note_listeners(&self, config: &mut Config) {
+        let only = (config.nodes.len() == 1).then_some(0);
+        let named = |id: &String| config.nodes.iter().position(|node| node.member.id == *id);
+        let Some(index) = self.id.as_ref().map_or(only, named) else { return };
+        let node = &mut config.nodes[index];
+        let note = |bind: &mut String, listener: &TcpListener| {
+            if let Ok(address) = listener.local_addr()
+                && is_local(bind)
+                && !address.ip().is_loopback()
+            {
+                *bind = address.to_string();
+            }
+        };
+        if let Some(listener) = &self.peer_listener {
+            note(&mut node.peer_bind, listener);
+        }
+        #[cfg(feature = "http")]
+        if let Some(listener) = &self.http {
+            note(&mut node.http_bind, listener);
+        }
+        #[cfg(feature = "redis")]
+        for (kind, listener) in &self.redis {
+            match kind {
+                crate::redis::Kind::Single => note(&mut node.redis_bind, listener),
+                crate::redis::Kind::Cluster => note(&mut node.redis_cluster_bind, listener),
+            }
+        }
     }
 
     #[cfg(feature = "config-file")]

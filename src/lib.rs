@@ -20,6 +20,7 @@
 
 mod builder;
 pub mod cache;
+mod cache_config;
 #[cfg(feature = "config-file")]
 pub mod config;
 mod error;
@@ -33,8 +34,9 @@ mod secret;
 pub mod settings;
 pub mod units;
 
-pub use builder::{Builder, CacheConfig};
+pub use builder::Builder;
 pub use cache::{Cache, Entry, Write, Written};
+pub use cache_config::CacheConfig;
 pub use error::Error;
 pub use lariat_actors as actors;
 pub use lariat_actors::op::{Acks, Applied, Version};

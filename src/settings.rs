@@ -1,10 +1,12 @@
 //! The settings of a node and of its cluster, validated: what a cluster file comes to, and what
 //! an embedding app builds in code.
 
+pub(crate) mod check;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use lariat_actors::map::{Details, MEMBERS_MAX};
+use lariat_actors::map::Details;
 use lariat_actors::op::Ms;
 use lariat_actors::spec::{CacheSpec, ClusterSpec, Joining, Minority, NodeSpec};
 use lariat_actors::version::Versions;
@@ -238,104 +240,6 @@ impl Config {
     /// Is this a node that is not in the cluster file of the others?
     pub fn joins(&self) -> bool {
         !self.join.is_empty()
-    }
-
-    /// What is wrong with the settings as a whole, whoever made them: (key, message).
-    pub fn check(&self) -> Vec<(String, String)> {
-        let mut wrong = Vec::new();
-        let mut say = |key: &str, message: String| wrong.push((key.to_string(), message));
-        let c = &self.cluster;
-        let ms = crate::units::format_duration;
-        let at_least = |say: &mut dyn FnMut(&str, String), key: &str, value: Ms, least: Ms, why| {
-            if value < least {
-                say(
-                    key,
-                    format!(
-                        "'{}' is too short, expected at least {} ({why})",
-                        ms(value),
-                        ms(least)
-                    ),
-                );
-            }
-        };
-        at_least(
-            &mut say,
-            "cluster.lease",
-            c.lease_ms,
-            3 * c.heartbeat_interval_ms,
-            "3 x heartbeat_interval",
-        );
-        at_least(
-            &mut say,
-            "cluster.failure_timeout",
-            c.failure_timeout_ms,
-            2 * c.lease_ms,
-            "2 x lease",
-        );
-        let least = c.failure_timeout_ms + c.lease_ms + 1;
-        at_least(
-            &mut say,
-            "cluster.request_timeout",
-            c.request_timeout_ms,
-            least,
-            "more than failure_timeout + lease",
-        );
-        let exposed = self.nodes.iter().enumerate().find_map(|(index, node)| {
-            let addresses = [&node.member.http, &node.http_bind];
-            let address = addresses.into_iter().find(|address| !is_local(address))?;
-            Some((index, address))
-        });
-        if let Some((index, address)) = exposed.filter(|_| self.debug) {
-            let message = format!(
-                "nodes[{index}].http '{address}' is not a loopback address, expected false, or loopback addresses alone"
-            );
-            say("debug.enabled", message);
-        }
-        let nodes = self.nodes.len();
-        let factor = |say: &mut dyn FnMut(&str, String), key: &str, copies: usize| {
-            // A node that joins does not know how many there are.
-            let there = if self.joins() { MEMBERS_MAX } else { nodes };
-            let most = there.min(lariat_actors::map::REPLICAS_MAX + 1);
-            if copies == 0 || copies > most {
-                say(
-                    key,
-                    format!(
-                        "{copies} copies cannot be kept, expected 1 to {most} (there are {nodes} nodes)"
-                    ),
-                );
-            }
-        };
-        if nodes > MEMBERS_MAX {
-            say("nodes", format!("{nodes} nodes, expected at most {MEMBERS_MAX}"));
-        }
-        factor(&mut say, "cluster.replication_factor", c.replication_factor);
-        if c.min_copies == 0 || c.min_copies > c.replication_factor {
-            let message = format!(
-                "'{}' copies, expected 1 to replication_factor ({})",
-                c.min_copies, c.replication_factor
-            );
-            say("cluster.min_copies", message);
-        }
-        for cache in &self.caches {
-            let key = |name: &str| format!("caches.{}.{name}", cache.name);
-            if let Some(copies) = cache.replication_factor {
-                factor(&mut say, &key("replication_factor"), copies);
-            }
-            let share = cache.max_bytes / self.shards.max(1) as u64;
-            if cache.max_value > share {
-                let size = crate::units::format_size;
-                say(
-                    &key("max_value"),
-                    format!(
-                        "'{}' is more than one shard may hold, expected at most {} (max_bytes / {} shards)",
-                        size(cache.max_value),
-                        size(share),
-                        self.shards
-                    ),
-                );
-            }
-        }
-        wrong
     }
 }
 

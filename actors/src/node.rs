@@ -227,7 +227,7 @@ pub fn start(spec: NodeSpec, hosting: Hosting) -> Result<Running, StartError> {
                 if let Ok(handles) = workers_known.recv()
                     && let Err(error) = populate(&plan, &handles)
                 {
-                    tracing::error!(%error, "node cannot start");
+                    tracing::error!(node = %plan.shared.id, %error, "node cannot start");
                 }
             });
         }

@@ -343,16 +343,20 @@ impl Shared {
     }
 }
 
-/// Declares the node-wide counters once: the field, and its name in metrics and statistics.
+/// Declares the node-wide counters once: the field, its name in metrics and statistics, whether it
+/// is a counter or a gauge, and its help, which is its documentation.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $help:literal] $kind:ident $name:ident,)*) => {
         /// Counters and gauges of routers, links and supervision.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: Counter,)*
+            $(#[doc = $help] pub $name: Counter,)*
         }
 
         impl Counters {
+            /// Kind and help of each, in the order of [`Counters::all`].
+            pub const HELP: &[(&str, &str)] = &[$((stringify!($kind), $help.trim_ascii()),)*];
+
             /// Name and value of each.
             pub fn all(&self) -> Vec<(String, u64)> {
                 vec![$((stringify!($name).to_string(), self.$name.get()),)*]
@@ -362,100 +366,100 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Requests sent to the primary on another node: frames, each carrying one batch.
-    peer_requests,
-    /// Operations carried by those requests.
-    peer_operations,
+    /// Requests sent to primaries on other nodes, each carrying one batch.
+    counter peer_requests,
+    /// Operations carried by requests to primaries on other nodes.
+    counter peer_operations,
     /// Requests received from peers.
-    peer_requests_received,
+    counter peer_requests_received,
     /// Writes sent to copies, those sent again included.
-    replication_writes_sent,
+    counter replication_writes_sent,
     /// Writes sent again after a reconnect.
-    replication_writes_resent,
+    counter replication_writes_resent,
     /// Writes that copies confirmed.
-    replication_confirmed,
+    counter replication_confirmed,
     /// Imports begun towards copies.
-    imports_begun,
+    counter imports_begun,
     /// Imports that copies completed.
-    imports_completed,
-    /// Gauge: imports towards copies that are under way or wait for their turn.
-    imports_in_flight,
+    counter imports_completed,
+    /// Imports towards copies that are under way or wait for their turn.
+    gauge imports_in_flight,
     /// Bytes of keys and values sent to copies by imports.
-    import_bytes,
-    /// Bytes a second of them in the last seconds.
-    import_bytes_per_second,
+    counter import_bytes,
+    /// Bytes a second that imports sent in the last seconds.
+    gauge import_bytes_per_second,
     /// Slots whose copy here became the primary.
-    slots_promoted,
+    counter slots_promoted,
     /// Slots that this node began empty, because nothing of them was left anywhere.
-    slots_started_empty,
+    counter slots_started_empty,
     /// Slots that the map said this node held and that it did not.
-    slots_lost_here,
+    counter slots_lost_here,
     /// Messages that copies refused: a gap, a lower number, or other writes than the primary has.
-    replication_refused,
-    /// Those of them that saw a number missing.
-    replication_gaps,
+    counter replication_refused,
+    /// Messages that copies refused because a number was missing.
+    counter replication_gaps,
     /// Writes applied here as a copy.
-    replication_writes_applied,
+    counter replication_writes_applied,
     /// Writes received as a copy that had been applied before.
-    replication_writes_skipped,
+    counter replication_writes_skipped,
     /// Uses of keys that copies were told of.
-    touches_sent,
+    counter touches_sent,
     /// Uses of keys that primaries told this node of, of entries that it has.
-    touches_applied,
-    /// Gauge: bytes kept until copies confirm them.
-    replication_unacked_bytes,
+    counter touches_applied,
+    /// Bytes of writes kept until copies confirm them.
+    gauge replication_unacked_bytes,
     /// Connections to peers that were established.
-    peer_connects,
+    counter peer_connects,
     /// Connections to peers that were lost.
-    peer_connections_lost,
+    counter peer_connections_lost,
     /// Attempts to connect to a peer that failed.
-    peer_connect_failures,
+    counter peer_connect_failures,
     /// Connections from peers that were refused in the handshake.
-    peer_handshakes_refused,
+    counter peer_handshakes_refused,
     /// Answers that came after their request had been answered.
-    late_answers,
+    counter late_answers,
     /// Requests answered at their deadline.
-    deadline_exceeded,
+    counter deadline_exceeded,
     /// Requests refused because a queue or window was full.
-    overloaded,
+    counter overloaded,
     /// Writes refused because fewer than `min_copies` copies are in sync.
-    not_enough_replicas,
+    counter not_enough_replicas,
     /// Requests answered at their deadline while this node held no lease.
-    no_quorum,
+    counter no_quorum,
     /// Writes whose outcome this node could not tell.
-    outcome_unknown,
+    counter outcome_unknown,
     /// Requests that waited for an owner that was not reachable.
-    parked,
+    counter parked,
     /// Reads tried again after their link broke.
-    reads_retried,
+    counter reads_retried,
     /// Shards that panicked.
-    shard_panics,
+    counter shard_panics,
     /// Shards that answered nothing for `failure_timeout`.
-    shard_stalls,
+    counter shard_stalls,
     /// Shards that were stopped.
-    shard_stops,
+    counter shard_stops,
     /// Shards whose thread ended.
-    shard_threads_lost,
+    counter shard_threads_lost,
     /// Elections that this node won.
-    elections_won,
+    counter elections_won,
     /// Members that were taken out of the map.
-    members_removed,
+    counter members_removed,
     /// Times that this node's lease ran out.
-    leases_lost,
+    counter leases_lost,
     /// Slots that lost their last copy.
-    slots_lost,
+    counter slots_lost,
     /// Times that this node dropped what it held and joined again.
-    rejoins,
-    /// Times that it did so because a majority of the voters had ended.
-    majority_lost,
-    /// Times that it did so because another cluster of its name had the majority or a newer map.
-    clusters_yielded,
-    /// Those of them in which what was lost had been accepted by a minority.
-    split_lost,
+    counter rejoins,
+    /// Times that this node joined again because a majority of the voters had ended.
+    counter majority_lost,
+    /// Times that it joined again because another cluster of its name had the majority.
+    counter clusters_yielded,
+    /// Times that it joined again and dropped what a minority had accepted.
+    counter split_lost,
     /// Times that this node went on alone with what it held.
-    went_on_alone,
+    counter went_on_alone,
     /// Restarts of peers that were noticed.
-    peer_restarts,
+    counter peer_restarts,
 }
 
 /// A number that any thread may add to.

@@ -1,4 +1,6 @@
-//! The only place where clocks are read.
+//! The only place where the clocks are read that leases, deadlines of requests and entries, and
+//! versions go by. How long something waits before it is tried again, given up or said again is
+//! measured with `Instant` where it waits.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,7 +1,7 @@
 //! What nodes say to each other after the handshake, as bytes: a kind and a bincode payload.
 //!
 //! These types, and those of [`crate::op`] that they carry, are the wire. Golden vectors in
-//! `tests/golden/wire.txt` fail when a refactor changes a byte. bincode is used nowhere else.
+//! `tests/golden/wire.txt` fail when a refactor changes a byte. Beside this module only `agreement::wire` uses bincode.
 //!
 //! Decoding never panics, refuses trailing bytes, and allocates no more than a stated multiple of
 //! the frame it was given. Byte strings come out in allocations of their own, so that an entry

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use lariat::settings::Config;
 use lariat::units::{format_duration, parse_duration_ms};
 use serde_json::{Value, json};
@@ -77,11 +79,14 @@ pub fn get(to: &To, key: &str) -> Result<ExitCode> {
             let ttl: Option<u64> = answer.header("lariat-ttl").and_then(|ms| ms.parse().ok());
             let value = answer.bytes()?;
             if to.json {
-                let text = String::from_utf8_lossy(&value);
-                println!(
-                    "{}",
-                    json!({"key": key, "value": text, "etag": etag, "content_type": content_type, "ttl_ms": ttl})
-                );
+                let mut shown =
+                    json!({"key": key, "etag": etag, "content_type": content_type, "ttl_ms": ttl});
+                // As batches over HTTP have it.
+                match std::str::from_utf8(&value) {
+                    Ok(text) => shown["value"] = json!(text),
+                    Err(_) => shown["value_base64"] = json!(STANDARD.encode(&value)),
+                }
+                println!("{shown}");
             } else {
                 let mut out = std::io::stdout().lock();
                 out.write_all(&value)?;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use lariat::Node;
 use lariat::settings::Config;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::field::display;
 use tracing_subscriber::EnvFilter;
 
 /// Between two looks at whether the node has failed.
@@ -45,7 +46,7 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>, join: &[String]) -> Res
     })?;
     log();
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(node = %id, "{warning}");
     }
     let node = &config.nodes[index];
     let bind = |address: &str, key: &str| {
@@ -53,22 +54,28 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>, join: &[String]) -> Res
             .with_context(|| format!("cannot listen on {address} (nodes[{index}].{key})"))
     };
     let http = bind(&node.http_bind, "http")?;
-    let (http_at, peer_at) = (http.local_addr()?, node.peer_bind.clone());
+    let http_at = http.local_addr()?;
+    // A node alone listens for no peers.
+    let (mut peer_at, mut redis_at, mut redis_cluster_at) = (None, None, None);
     let mut builder = Node::builder().id(&id).serve_http(http);
     if config.nodes.len() > 1 || config.joins() {
-        builder = builder.peer_listener(bind(&node.peer_bind, "peer")?);
+        let listener = bind(&node.peer_bind, "peer")?;
+        peer_at = Some(listener.local_addr()?);
+        builder = builder.peer_listener(listener);
     }
     #[cfg(feature = "redis")]
     {
         if !node.redis_bind.is_empty() {
-            builder = builder.serve_redis(bind(&node.redis_bind, "redis")?);
+            let listener = bind(&node.redis_bind, "redis")?;
+            redis_at = Some(listener.local_addr()?);
+            builder = builder.serve_redis(listener);
         }
         if !node.redis_cluster_bind.is_empty() {
             let listener = bind(&node.redis_cluster_bind, "redis_cluster")?;
+            redis_cluster_at = Some(listener.local_addr()?);
             builder = builder.serve_redis_cluster(listener);
         }
     }
-    let redis_at = node.redis_bind.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         // Before the node starts, so that an early signal is not lost.
@@ -81,7 +88,9 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>, join: &[String]) -> Res
             _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
         };
         let peers = node.client().map().members.len() - 1;
-        tracing::info!(node = %id, http = %http_at, peer = %peer_at, redis = %redis_at, peers, "listening");
+        let (peer, redis) = (peer_at.map(display), redis_at.map(display));
+        let redis_cluster = redis_cluster_at.map(display);
+        tracing::info!(node = %id, http = %http_at, peer, redis, redis_cluster, peers, "listening");
         tokio::select! {
             () = failed(&node) => {
                 tracing::error!(node = %id, "the node has failed and only a new process mends that, exiting");

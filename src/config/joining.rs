@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::reader::Reader;
-use super::{address, valid_name};
+use crate::settings::check::{address, valid_name};
 use crate::settings::{MemberSpec, NodeConfig};
 
 /// Is this where a member can be asked?
@@ -32,38 +32,24 @@ pub(super) fn own_node(
     if nodes.iter().any(|node| node.member.id == id) {
         return None;
     }
-    if let Err(problem) = valid_name(id) {
-        r.mistake_outside("--id", problem);
-    }
-    let mut own = |name: &str, is_needed: bool| {
-        let value = environment.get(name).cloned().unwrap_or_default();
-        let key = format!("environment {name}");
-        match value.is_empty() {
-            true if is_needed => r.mistake_outside(
-                &key,
+    let key = |name: &str| format!("nodes[{}].{name}", nodes.len());
+    let id = r.text_or(&key("id"), None, Some(id.to_string()), "--id", valid_name);
+    let mut own = |name: &str, variable: &str, is_needed: bool| {
+        let value = environment.get(variable).filter(|value| !value.is_empty());
+        let from = format!("environment {variable}");
+        if is_needed && value.is_none() {
+            r.mistake_outside(
+                &from,
                 format!(
                     "missing, expected the address of '{id}', which is not listed, or a [[nodes]] entry of its own"
                 ),
-            ),
-            true => {}
-            false => {
-                if let Err(problem) = address(&value) {
-                    r.mistake_outside(&key, problem);
-                }
-                let of_other = |node: &&NodeConfig| {
-                    let m = &node.member;
-                    [&m.http, &m.peer, &node.redis, &node.redis_cluster].contains(&&value)
-                };
-                if let Some(other) = nodes.iter().find(of_other) {
-                    let other = &other.member.id;
-                    r.mistake_outside(&key, format!("'{value}' is used by '{other}' too, expected an address of its own"));
-                }
-            }
+            );
         }
-        value
+        r.text_or(&key(name), Some(""), value.cloned(), &from, address)
     };
-    let (http, peer) = (own("LARIAT_HTTP", true), own("LARIAT_PEER", true));
-    let (redis, redis_cluster) = (own("LARIAT_REDIS", false), own("LARIAT_REDIS_CLUSTER", false));
+    let (http, peer) = (own("http", "LARIAT_HTTP", true), own("peer", "LARIAT_PEER", true));
+    let redis = own("redis", "LARIAT_REDIS", false);
+    let redis_cluster = own("redis_cluster", "LARIAT_REDIS_CLUSTER", false);
     let others_have = nodes.iter().any(|node| !node.redis_cluster.is_empty());
     if others_have && redis_cluster.is_empty() {
         let message = format!(
@@ -72,7 +58,7 @@ pub(super) fn own_node(
         r.mistake_outside("environment LARIAT_REDIS_CLUSTER", message);
     }
     let zone = String::new();
-    let member = MemberSpec { id: id.to_string(), http, peer, weight: 1.0, zone };
+    let member = MemberSpec { id, http, peer, weight: 1.0, zone };
     let (redis_bind, redis_cluster_bind) = (redis.clone(), redis_cluster.clone());
     Some(NodeConfig {
         redis,

@@ -8,22 +8,22 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use lariat_actors::lru::ENTRIES_MAX;
+use lariat_actors::map::{REPLICAS_MAX, WEIGHTS};
 use lariat_actors::op::{Acks, MAX_KEY_BYTES};
 use lariat_actors::spec::{CacheSpec, ClusterSpec, Minority};
 
+use crate::settings::check::{
+    CAPACITY, CONNECTIONS, SHARDS, VIRTUAL_NODES, WORKERS, address, optional_address, valid_name,
+};
 use crate::settings::{
-    Config, HttpConfig, MemberSpec, Mistakes, NodeConfig, RedisConfig, is_local, nodes_in_file,
+    Config, HttpConfig, MemberSpec, Mistakes, NodeConfig, RedisConfig, nodes_in_file,
 };
 use crate::units::{format_duration, format_size, parse_duration_ms, parse_size};
 use reader::{Reader, Show};
-
-/// The fewest bytes of a secret.
-const SECRET_MIN: usize = 32;
 
 impl Config {
     /// Reads a cluster file, or without one the defaults: a single node `node-1` on loopback.
@@ -75,8 +75,8 @@ fn read(
     }
     let nodes = read_nodes(r, environment, id, joins);
     let listed = nodes_in_file(&nodes, joins, id);
-    let workers = r.integer("node.workers", cores(), 1, 1024);
-    let shards = r.integer("node.shards", workers, 1, 4096);
+    let workers = r.integer("node.workers", cores(), WORKERS);
+    let shards = r.integer("node.shards", workers, SHARDS);
     let minority_default = if listed <= 2 { "available" } else { "refuse" };
     let replication_default = if r.has_file() || joins { listed.min(2) } else { 1 };
     let minority = match r.choice("cluster.minority", minority_default, &["refuse", "available"]) {
@@ -85,11 +85,15 @@ fn read(
     };
     let cluster = ClusterSpec {
         name: name(r, "cluster.name", "lariat"),
-        replication_factor: r.integer("cluster.replication_factor", replication_default, 1, 7),
+        replication_factor: r.integer(
+            "cluster.replication_factor",
+            replication_default,
+            1..=REPLICAS_MAX + 1,
+        ),
         acks: acks(r, "cluster.acks", "all"),
-        min_copies: r.integer("cluster.min_copies", defaults.min_copies, 1, 7),
+        min_copies: r.integer("cluster.min_copies", defaults.min_copies, 1..=REPLICAS_MAX + 1),
         minority,
-        virtual_nodes: r.integer("cluster.virtual_nodes", 128, 1, 4096) as u32,
+        virtual_nodes: r.integer("cluster.virtual_nodes", 128, VIRTUAL_NODES) as u32,
         heartbeat_interval_ms: duration(
             r,
             "cluster.heartbeat_interval",
@@ -102,7 +106,7 @@ fn read(
         secret: secret(r, environment),
     };
     let max_inflight_bytes = size(r, "node.max_inflight_bytes", 128 << 20);
-    let max_connections = r.integer("node.max_connections", 10_000, 1, 1_000_000);
+    let max_connections = r.integer("node.max_connections", 10_000, CONNECTIONS);
     let http = HttpConfig {
         token: token(r, environment),
         max_age: r.boolean("http.max_age", false),
@@ -130,9 +134,8 @@ fn read(
         warnings: Vec::new(),
     };
     for (key, message) in config.check() {
-        r.mistake(&key, message);
+        r.further_mistake(&key, message);
     }
-    check_exposure(r, &config);
     config.origins = r.origins();
     config.warnings = warnings(&config);
     config
@@ -154,7 +157,6 @@ fn read_nodes(
         None => 1,
     };
     let mut nodes = Vec::new();
-    let mut taken: HashMap<String, String> = HashMap::new();
     let mut with_redis_cluster = 0;
     for index in 0..count {
         let key = |name: &str| format!("nodes[{index}].{name}");
@@ -165,25 +167,29 @@ fn read_nodes(
             (Some("node-1"), Some("127.0.0.1:5001"), Some("127.0.0.1:7001"))
         };
         let node_id = r.text(&key("id"), id_default, valid_name);
-        if nodes.iter().any(|node: &NodeConfig| !node_id.is_empty() && node.member.id == node_id) {
-            r.mistake(
-                &key("id"),
-                format!("'{node_id}' is listed twice, expected ids of their own"),
-            );
-        }
         let mine = id.is_none_or(|id| id == node_id) && (id.is_some() || count == 1);
         let own = |name: &str| if mine { environment.get(name).cloned() } else { None };
-        let http =
-            r.text_or(&key("http"), http_default, own("LARIAT_HTTP"), "LARIAT_HTTP", address);
-        let peer =
-            r.text_or(&key("peer"), peer_default, own("LARIAT_PEER"), "LARIAT_PEER", address);
+        let http = r.text_or(
+            &key("http"),
+            http_default,
+            own("LARIAT_HTTP"),
+            "environment LARIAT_HTTP",
+            address,
+        );
+        let peer = r.text_or(
+            &key("peer"),
+            peer_default,
+            own("LARIAT_PEER"),
+            "environment LARIAT_PEER",
+            address,
+        );
         let http_bind = r.text(&key("http_bind"), Some(&http), address);
         let peer_bind = r.text(&key("peer_bind"), Some(&peer), address);
         let redis = r.text_or(
             &key("redis"),
             Some(""),
             own("LARIAT_REDIS"),
-            "LARIAT_REDIS",
+            "environment LARIAT_REDIS",
             optional_address,
         );
         let redis_bind = r.text(&key("redis_bind"), Some(&redis), optional_address);
@@ -191,7 +197,7 @@ fn read_nodes(
             &key("redis_cluster"),
             Some(""),
             own("LARIAT_REDIS_CLUSTER"),
-            "LARIAT_REDIS_CLUSTER",
+            "environment LARIAT_REDIS_CLUSTER",
             optional_address,
         );
         let redis_cluster_bind =
@@ -205,20 +211,7 @@ fn read_nodes(
             }
         }
         with_redis_cluster += usize::from(!redis_cluster.is_empty());
-        for (name, address) in
-            [("http", &http), ("peer", &peer), ("redis", &redis), ("redis_cluster", &redis_cluster)]
-        {
-            if address.is_empty() {
-                continue;
-            }
-            if let Some(first) = taken.insert(address.clone(), key(name)) {
-                r.mistake(
-                    &key(name),
-                    format!("'{address}' is used by {first} too, expected an address of its own"),
-                );
-            }
-        }
-        let weight = r.number(&key("weight"), 1.0, 0.01, 100.0);
+        let weight = r.number(&key("weight"), 1.0, WEIGHTS);
         let zone = r.text(&key("zone"), Some(""), |_| Ok(()));
         let dial = r.strings(&key("dial"), address);
         nodes.push(NodeConfig {
@@ -263,18 +256,15 @@ fn read_caches(r: &mut Reader, redis: &mut RedisConfig) -> Vec<CacheSpec> {
     for name in names {
         let key = |setting: &str| format!("caches.{name}.{setting}");
         let defaults = CacheSpec::new(name.clone());
-        if let Err(problem) = valid_name(&name) {
-            r.mistake(&format!("caches.{name}"), problem);
-        }
         read_database(r, &name, redis);
         caches.push(CacheSpec {
-            capacity: r.integer(&key("capacity"), defaults.capacity as usize, 1, 4_000_000_000)
-                as u64,
+            capacity: r.integer(&key("capacity"), defaults.capacity as usize, CAPACITY) as u64,
             max_bytes: size(r, &key("max_bytes"), defaults.max_bytes),
             default_ttl_ms: ttl(r, &key("default_ttl")),
             max_value: size(r, &key("max_value"), defaults.max_value),
-            max_key: key_size(r, &key("max_key")),
-            replication_factor: r.optional_integer(&key("replication_factor"), 1, 7),
+            max_key: size(r, &key("max_key"), MAX_KEY_BYTES as u64) as usize,
+            replication_factor: r
+                .optional_integer(&key("replication_factor"), 1..=REPLICAS_MAX + 1),
             acks: r.is_set(&key("acks")).then(|| acks(r, &key("acks"), "all")),
             ..defaults
         });
@@ -286,8 +276,8 @@ fn read_caches(r: &mut Reader, redis: &mut RedisConfig) -> Vec<CacheSpec> {
 fn read_database(r: &mut Reader, cache: &str, redis: &mut RedisConfig) {
     let key = format!("caches.{cache}.redis_db");
     let number = match cache {
-        "default" => Some(r.integer(&key, 0, 0, 0)),
-        _ => r.optional_integer(&key, 1, 1_023),
+        "default" => Some(r.integer(&key, 0, 0..=0)),
+        _ => r.optional_integer(&key, 1..=1_023),
     };
     let Some(number) = number else { return };
     if let Some((other, _)) = redis.databases.iter().find(|(_, known)| **known == number) {
@@ -295,35 +285,6 @@ fn read_database(r: &mut Reader, cache: &str, redis: &mut RedisConfig) {
         r.mistake(&key, message);
     }
     redis.databases.insert(cache.to_string(), number);
-}
-
-/// Off loopback nothing is served without a secret or a token.
-fn check_exposure(r: &mut Reader, config: &Config) {
-    for (index, node) in config.nodes.iter().enumerate() {
-        let local = |address: &str| is_local(address);
-        let peer = [&node.member.peer, &node.peer_bind];
-        if let Some(address) =
-            peer.iter().find(|a| !local(a)).filter(|_| config.cluster.secret.is_empty())
-        {
-            r.mistake(&format!("nodes[{index}].peer"), format!(
-                "'{address}' is not a loopback address, expected cluster.secret_file or LARIAT__CLUSTER__SECRET to be set"));
-        }
-        let http = [&node.member.http, &node.http_bind];
-        let open = config.http.token.is_none() && !config.http.insecure;
-        if let Some(address) = http.iter().find(|a| !local(a)).filter(|_| open) {
-            r.mistake(&format!("nodes[{index}].http"), format!(
-                "'{address}' is not a loopback address, expected http.token_file to be set, or http.insecure = true"));
-        }
-        for (name, addresses) in [
-            ("redis", [&node.redis, &node.redis_bind]),
-            ("redis_cluster", [&node.redis_cluster, &node.redis_cluster_bind]),
-        ] {
-            if let Some(address) = addresses.iter().find(|a| !local(a)).filter(|_| open) {
-                r.mistake(&format!("nodes[{index}].{name}"), format!(
-                    "'{address}' is not a loopback address, expected http.token_file to be set, or http.insecure = true"));
-            }
-        }
-    }
 }
 
 fn warnings(config: &Config) -> Vec<String> {
@@ -372,19 +333,6 @@ fn size(r: &mut Reader, key: &str, default: u64) -> u64 {
     r.parsed(key, default, format_size, |text| parse_size(text).map_err(|e| e.to_string()))
 }
 
-fn key_size(r: &mut Reader, key: &str) -> usize {
-    let bytes = size(r, key, MAX_KEY_BYTES as u64);
-    if bytes > MAX_KEY_BYTES as u64 {
-        let message = format!(
-            "'{}' is too large, expected at most {}",
-            format_size(bytes),
-            format_size(MAX_KEY_BYTES as u64)
-        );
-        r.mistake(key, message);
-    }
-    bytes.min(MAX_KEY_BYTES as u64) as usize
-}
-
 fn ttl(r: &mut Reader, key: &str) -> Option<u64> {
     let show = |ttl: Option<u64>| ttl.map_or("none".to_string(), format_duration);
     r.parsed(key, None, show, |text| match text {
@@ -406,13 +354,7 @@ fn name(r: &mut Reader, key: &str, default: &str) -> String {
 
 fn secret(r: &mut Reader, environment: &BTreeMap<String, String>) -> Vec<u8> {
     const NAME: &str = "LARIAT__CLUSTER__SECRET";
-    let secret = r.secret_file("cluster.secret_file", environment.get(NAME), NAME);
-    if !secret.is_empty() && secret.len() < SECRET_MIN {
-        let message =
-            format!("the secret has {} bytes, expected at least {SECRET_MIN}", secret.len());
-        r.mistake("cluster.secret_file", message);
-    }
-    secret
+    r.secret_file("cluster.secret_file", environment.get(NAME), NAME)
 }
 
 fn token(r: &mut Reader, environment: &BTreeMap<String, String>) -> Option<String> {
@@ -421,36 +363,8 @@ fn token(r: &mut Reader, environment: &BTreeMap<String, String>) -> Option<Strin
     if bytes.is_empty() {
         return None;
     }
-    match String::from_utf8(bytes) {
-        Ok(token) if token.bytes().all(|b| b.is_ascii_graphic()) => Some(token),
-        _ => {
-            r.mistake("http.token_file", "the token has characters that a header cannot carry, expected printable ascii without spaces".into());
-            None
-        }
-    }
-}
-
-fn valid_name(text: &str) -> Result<(), String> {
-    let fine = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    if !text.is_empty() && text.len() <= 64 && text.bytes().all(fine) {
-        return Ok(());
-    }
-    Err(format!("invalid name '{text}', expected 1 to 64 letters, digits, '-' or '_'"))
-}
-
-/// Is this `host:port`, or empty for none?
-fn optional_address(text: &str) -> Result<(), String> {
-    if text.is_empty() { Ok(()) } else { address(text) }
-}
-
-/// Is this `host:port`?
-fn address(text: &str) -> Result<(), String> {
-    let fine = text.parse::<SocketAddr>().is_ok()
-        || text.rsplit_once(':').is_some_and(|(host, port)| {
-            let label = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-            !host.is_empty() && host.bytes().all(label) && port.parse::<u16>().is_ok()
-        });
-    if fine { Ok(()) } else { Err(format!("invalid address '{text}', expected host:port")) }
+    // What is no text does not pass the check either.
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 impl Show for Option<u64> {

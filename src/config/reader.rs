@@ -2,11 +2,13 @@
 //! came from.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use toml_edit::{Document, Item};
 
+use crate::settings::check::does_not_fit;
 use crate::settings::{Mistake, Mistakes, Origin};
 
 const PREFIX: &str = "LARIAT__";
@@ -20,7 +22,7 @@ pub(super) struct Reader {
     file: Option<PathBuf>,
     tree: Value,
     lines: HashMap<String, usize>,
-    /// Keys set by the environment, and the variable's name.
+    /// Keys set by something else than the file, and what that is: `environment NAME`, `--id`.
     overridden: HashMap<String, String>,
     known: BTreeSet<String>,
     origins: Vec<Origin>,
@@ -67,6 +69,13 @@ impl Reader {
                 continue;
             }
             let key = reader.environment_key(rest);
+            if key == "nodes" || key.starts_with("nodes.") {
+                reader.mistake_outside(
+                    &format!("environment {name}"),
+                    "[[nodes]] is not set by the environment, expected LARIAT_HTTP, LARIAT_PEER, LARIAT_REDIS or LARIAT_REDIS_CLUSTER for addresses of this node".into(),
+                );
+                continue;
+            }
             layers = match layers.set_override(&key, scalar(value)) {
                 Ok(layers) => layers,
                 Err(_) => {
@@ -74,7 +83,7 @@ impl Reader {
                     return Err(reader.fatal(None, message));
                 }
             };
-            reader.overridden.insert(key, name.clone());
+            reader.overridden.insert(key, format!("environment {name}"));
         }
         reader.tree = layers
             .build()
@@ -115,11 +124,19 @@ impl Reader {
     pub fn mistake(&mut self, key: &str, message: String) {
         let mut mistake =
             Mistake { file: self.file.clone(), line: self.line(key), key: key.into(), message };
-        if let Some(name) = self.overridden.get(key) {
+        if let Some(from) = self.overridden.get(key) {
             (mistake.file, mistake.line) = (None, None);
-            mistake.key = format!("environment {name}");
+            mistake.key = from.clone();
         }
         self.mistakes.push(mistake);
+    }
+
+    /// Notes a mistake at a key, unless one that stands there already says what is wrong with it.
+    pub fn further_mistake(&mut self, key: &str, message: String) {
+        let written = self.overridden.get(key).map_or(key, String::as_str);
+        if self.mistakes.iter().all(|mistake| mistake.key != written) {
+            self.mistake(key, message);
+        }
     }
 
     /// Notes a mistake that is none of the file: of an argument, or of a variable.
@@ -195,7 +212,7 @@ impl Reader {
 
     fn origin(&mut self, key: &str, value: String) {
         let from = match (self.overridden.get(key), self.lines.get(key), &self.file) {
-            (Some(name), _, _) => format!("environment {name}"),
+            (Some(from), _, _) => from.clone(),
             (None, Some(line), Some(file)) => format!("{}:{line}", file.display()),
             _ => "default".into(),
         };
@@ -239,18 +256,18 @@ impl Reader {
         )
     }
 
-    /// A text that a variable of the environment may set.
+    /// A text that something else than the file may set; `from` says what, in mistakes too.
     pub fn text_or(
         &mut self,
         key: &str,
         default: Option<&str>,
-        variable: Option<String>,
-        name: &str,
+        other: Option<String>,
+        from: &str,
         check: impl Fn(&str) -> Result<(), String>,
     ) -> String {
-        let Some(value) = variable else { return self.text(key, default, check) };
+        let Some(value) = other else { return self.text(key, default, check) };
         self.known.insert(key.to_string());
-        self.overridden.insert(key.to_string(), name.to_string());
+        self.overridden.insert(key.to_string(), from.to_string());
         if let Err(message) = check(&value) {
             self.mistake(key, message);
         }
@@ -272,29 +289,27 @@ impl Reader {
     }
 
     /// A whole number within bounds.
-    pub fn integer(&mut self, key: &str, default: usize, least: usize, most: usize) -> usize {
-        self.read(key, default, |n| n.to_string(), |value| whole(value, least, most))
+    pub fn integer(&mut self, key: &str, default: usize, bounds: RangeInclusive<usize>) -> usize {
+        self.read(key, default, |n| n.to_string(), |value| whole(value, &bounds))
     }
 
     /// A whole number that may be left out.
-    pub fn optional_integer(&mut self, key: &str, least: usize, most: usize) -> Option<usize> {
+    pub fn optional_integer(&mut self, key: &str, bounds: RangeInclusive<usize>) -> Option<usize> {
         let show = |n: Option<usize>| {
             n.map(|n| n as u64).map_or("as the cluster".into(), |n| Some(n).show())
         };
-        self.read(key, None, show, |value| whole(value, least, most).map(Some))
+        self.read(key, None, show, |value| whole(value, &bounds).map(Some))
     }
 
     /// A number within bounds.
-    pub fn number(&mut self, key: &str, default: f64, least: f64, most: f64) -> f64 {
+    pub fn number(&mut self, key: &str, default: f64, bounds: RangeInclusive<f64>) -> f64 {
         self.read(
             key,
             default,
             |n| n.to_string(),
             |value| {
-                let fits = value.as_f64().filter(|n| (least..=most).contains(n));
-                fits.ok_or_else(|| {
-                    format!("{value} does not fit, expected a number from {least} to {most}")
-                })
+                let fits = value.as_f64().filter(|n| bounds.contains(n));
+                fits.ok_or_else(|| does_not_fit(value, "number", &bounds))
             },
         )
     }
@@ -393,11 +408,9 @@ impl Reader {
     }
 }
 
-fn whole(value: &Value, least: usize, most: usize) -> Result<usize, String> {
-    let fits = value.as_u64().map(|n| n as usize).filter(|n| (least..=most).contains(n));
-    fits.ok_or_else(|| {
-        format!("{value} does not fit, expected a whole number from {least} to {most}")
-    })
+fn whole(value: &Value, bounds: &RangeInclusive<usize>) -> Result<usize, String> {
+    let fits = value.as_u64().map(|n| n as usize).filter(|n| bounds.contains(n));
+    fits.ok_or_else(|| does_not_fit(value, "whole number", bounds))
 }
 
 /// A variable's text as the TOML value it looks like.

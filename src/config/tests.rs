@@ -160,6 +160,11 @@ fn the_environment_sets_scalars_and_is_refused_by_name_otherwise() {
         error.starts_with("environment LARIAT__CLUSTER__LEASE: 'soon' is no duration"),
         "{error}"
     );
+    for name in ["LARIAT__NODES__0__HTTP", "LARIAT__NODES", "LARIAT__NODES__HTTP"] {
+        let error = load(NODE, &[(name, "127.0.0.1:9")]).unwrap_err();
+        let expected = format!("environment {name}: [[nodes]] is not set by the environment");
+        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{error}");
+    }
     let config = load(NODE, &[("LARIAT_HTTP", "127.0.0.1:9")]).unwrap();
     assert_eq!(config.nodes[0].http_bind, "127.0.0.1:9");
 }
@@ -283,8 +288,8 @@ fn what_a_node_that_joins_lacks_is_told() {
             "environment LARIAT_PEER: missing, expected the address of 'new', which is not listed, or a [[nodes]] entry of its own",
         ),
         (NODE, &[OWN[0], ("LARIAT_PEER", "x")], "environment LARIAT_PEER: invalid address 'x'"),
-        (NODE, &taken, "environment LARIAT_PEER: '127.0.0.1:2' is used by 'a' too"),
-        (NODE, &open, "nodes[1].peer: '0.0.0.0:2' is not a loopback address"),
+        (NODE, &taken, "environment LARIAT_PEER: '127.0.0.1:2' is used by nodes[0].peer too"),
+        (NODE, &open, "environment LARIAT_PEER: '0.0.0.0:2' is not a loopback address"),
         (&with_redis, &OWN, "environment LARIAT_REDIS_CLUSTER: missing"),
     ];
     for (toml, environment, expected) in cases {

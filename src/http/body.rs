@@ -126,7 +126,7 @@ impl Pace {
             let now = Instant::now();
             (now, Box::pin(sleep_until(now + GRACE)))
         });
-        let deadline = *start + GRACE + Duration::from_millis(came * 1_000 / BYTES_PER_SECOND);
+        let deadline = deadline(*start, came);
         loop {
             ready!(alarm.as_mut().poll(cx));
             if alarm.deadline() >= deadline {
@@ -135,6 +135,11 @@ impl Pace {
             alarm.as_mut().reset(deadline);
         }
     }
+}
+
+/// Until when so many bytes are enough of a body that is timed from then on.
+fn deadline(start: Instant, came: u64) -> Instant {
+    start + GRACE + Duration::from_millis(came * 1_000 / BYTES_PER_SECOND)
 }
 
 /// The bytes in an allocation of exactly their length, as the cache keeps large values.
@@ -200,5 +205,35 @@ mod tests {
         assert_eq!(refused.code, Code::Overloaded);
         drop(body);
         assert_eq!(budget.used(), 0);
+    }
+    #[test]
+    fn a_body_has_ten_seconds_and_one_more_for_each_64_kib() {
+        let start = Instant::now();
+        let allowed = |came: u64| (deadline(start, came) - start).as_millis();
+        assert_eq!([allowed(0), allowed(64 << 10), allowed(96 << 10)], [10_000, 11_000, 11_500]);
+        assert_eq!(allowed(10 << 20), 170_000);
+    }
+
+    #[test]
+    fn what_came_until_now_decides_whether_a_body_is_late() {
+        let second = |n: u64| n * BYTES_PER_SECOND;
+        // The body began so long ago, so much came, and it is late or not.
+        let rows = [
+            (5, 0, false),
+            (15, 0, true),
+            (15, second(1), true),
+            (15, second(10), false),
+            (25, second(10), true),
+            (25, second(20), false),
+        ];
+        actix_web::rt::System::new().block_on(async {
+            for (ago, came, is_late) in rows {
+                let start = Instant::now() - Duration::from_secs(ago);
+                let began = Some((start, Box::pin(sleep_until(start + GRACE))));
+                let mut pace = Pace { is_early: false, began };
+                let polled = poll_fn(|cx| Poll::Ready(pace.poll_late(came, cx))).await;
+                assert_eq!(polled.is_ready(), is_late, "{came} bytes after {ago} s");
+            }
+        });
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 use actix_web::{HttpRequest, HttpResponse};
+use lariat_actors::shared::Counters;
 use lariat_actors::stats::{ByRole, CacheStats};
 
 use super::Context;
@@ -84,11 +85,9 @@ pub fn handle(context: &Context, request: &HttpRequest) -> Result<HttpResponse, 
     head(&mut text, "uptime_seconds", "gauge", "Seconds since the node started.");
     line(&mut text, "uptime_seconds", "", "", stats.uptime_ms / 1000);
     of_cluster(&mut text, context);
-    for (name, value) in &stats.counters {
-        let gauges = ["replication_unacked_bytes", "imports_in_flight", "import_bytes_per_second"];
-        let gauge = gauges.contains(&name.as_str());
-        let (kind, suffix) = if gauge { ("gauge", "") } else { ("counter", "_total") };
-        head(&mut text, &format!("{name}{suffix}"), kind, "See docs/operations.md.");
+    for ((kind, help), (name, value)) in Counters::HELP.iter().zip(&stats.counters) {
+        let suffix = if *kind == "counter" { "_total" } else { "" };
+        head(&mut text, &format!("{name}{suffix}"), kind, help);
         line(&mut text, name, suffix, "", *value);
     }
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))

@@ -61,6 +61,7 @@ impl Server {
         let (shared, served) = (listener.try_clone().map_err(failed)?, gateway.clone());
         let (workers, max_connections) = (settings.workers, settings.max_connections);
         let (tell, told) = mpsc::sync_channel(1);
+        let id = client.id().to_string();
         let thread = std::thread::Builder::new()
             .name("lariat-http".into())
             .spawn(move || {
@@ -88,7 +89,7 @@ impl Server {
                             // The starter waits for this.
                             let _ = tell.send(Ok(server.handle()));
                             if let Err(error) = server.await {
-                                tracing::error!(%error, "http server ended");
+                                tracing::error!(node = %id, %error, "http server ended");
                             }
                         }
                         Err(error) => drop(tell.send(Err(error))),
@@ -130,7 +131,7 @@ impl Server {
         // Sends the command when called; the thread ends when it has been carried out.
         drop(handle.stop(patience.is_some()));
         if thread.join().is_err() {
-            tracing::error!("the http server's thread panicked");
+            tracing::error!(node = self.client.id(), "the http server's thread panicked");
         }
         // Nobody accepts any more, so nobody may connect.
         drop(self.listener.lock().expect("no holder of this lock panics").take());

@@ -137,7 +137,9 @@ impl Connection {
                 self.part(over).await;
             }
             End::Stalled => self.gateway.counts.stalled.add(1),
-            End::Io(error) => tracing::debug!(%error, "a redis connection broke"),
+            End::Io(error) => {
+                tracing::debug!(node = %self.gateway.client.id(), %error, "a redis connection broke")
+            }
             End::Closed | End::Asked => {
                 // It has sent more than was read: replies may still be on their way to it.
                 if self.stream.try_read(&mut [0]).is_ok_and(|read| read > 0) {

@@ -128,7 +128,7 @@ async fn accept(
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!(%error, "a redis port cannot be served on one of the workers");
+            tracing::error!(node = shared.gateway.client.id(), %error, "a redis port cannot be served on one of the workers");
             return;
         }
     };
@@ -142,7 +142,7 @@ async fn accept(
             Ok((stream, peer)) => admit(&shared, worker, stream, peer),
             Err(_) if shared.is_refusing.load(Relaxed) => return,
             Err(error) => {
-                tracing::warn!(%error, "a redis connection was not accepted");
+                tracing::warn!(node = shared.gateway.client.id(), %error, "a redis connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -178,7 +178,7 @@ fn serve(shared: Arc<Shared>, worker: usize, stream: TcpStream, peer: SocketAddr
     let gateway = shared.gateway.clone();
     // Replies leave in one write: nothing is gained by waiting for more.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a redis connection was gone at once");
+        tracing::debug!(node = gateway.client.id(), %error, "a redis connection was gone at once");
         return;
     }
     let local = stream.local_addr().unwrap_or(gateway.address);

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
-use crate::support::PATIENCE;
+use crate::http::{Http, get, head};
+use crate::process::Process;
 
 pub fn lariat(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lariat"));
@@ -38,66 +38,6 @@ fn is_free(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_err()
 }
 
-/// A node process that is killed when the test ends.
-struct Process {
-    child: Child,
-    url: String,
-    _directory: tempfile::TempDir,
-}
-
-impl Process {
-    fn start(capacity: usize) -> Process {
-        let directory = tempfile::tempdir().unwrap();
-        let [http, peer] = free_ports();
-        let file = directory.path().join("single.toml");
-        let toml = format!(
-            "[[nodes]]\nid = \"node-1\"\nhttp = \"127.0.0.1:{http}\"\npeer = \"127.0.0.1:{peer}\"\n\
-             [node]\nworkers = 1\nshards = 1\n[caches.default]\ncapacity = {capacity}\n"
-        );
-        std::fs::write(&file, toml).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_lariat"))
-            .args(["node", "--cluster", file.to_str().unwrap()])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let url = format!("http://127.0.0.1:{http}");
-        let process = Process { child, url, _directory: directory };
-        let until = Instant::now() + PATIENCE;
-        while !process.run(&["status"]).status.success() {
-            assert!(Instant::now() < until, "the node did not start");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        process
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        let mut all = args.to_vec();
-        all.extend(["--node", &self.url]);
-        lariat(&all)
-    }
-
-    /// Sends a signal and waits for the end.
-    fn signal(&mut self, signal: &str) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < until, "the node did not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn wrong_usage_exits_2_and_failure_exits_1() {
     assert_eq!(lariat(&["frobnicate"]).status.code(), Some(2));
@@ -122,6 +62,18 @@ fn a_client_stores_reads_times_and_removes() {
     assert!(text(&node.run(&["ttl", "k", "--json"]).stdout).contains("\"ttl_ms\":3"));
     assert_eq!(text(&node.run(&["ttl", "k", "--set", "none"]).stdout), "permanent\n");
     assert!(text(&node.run(&["locate", "k"]).stdout).starts_with("slot "));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"\xff\x00").unwrap();
+    let put = node.run(&["put", "bytes", "--file", file.path().to_str().unwrap()]);
+    assert_eq!(text(&put.stdout), "created\n");
+    assert_eq!(node.run(&["get", "bytes"]).stdout, b"\xff\x00");
+    let shown = |key: &str| -> serde_json::Value {
+        serde_json::from_slice(&node.run(&["get", key, "--json"]).stdout).unwrap()
+    };
+    let bytes = shown("bytes");
+    assert_eq!((bytes["value_base64"].as_str(), bytes.get("value")), (Some("/wA="), None));
+    let other = shown("k");
+    assert_eq!((other["value"].as_str(), other.get("value_base64")), (Some("other"), None));
     for odd in ["..", ".", "~", "a/b?c#d", "100 %", "ключ"] {
         assert_eq!(text(&node.run(&["put", odd, odd]).stdout), "created\n", "{odd}");
         assert_eq!(text(&node.run(&["get", odd]).stdout), odd);
@@ -203,9 +155,27 @@ fn sigterm_and_ctrl_c_drain_and_exit_0() {
 }
 
 #[test]
+fn a_second_signal_stops_a_node_that_drains_at_once() {
+    for signals in [["-TERM", "-TERM"], ["-INT", "-TERM"], ["-TERM", "-INT"]] {
+        let mut node = Process::start(10);
+        let mut slow = Http::connect(node.http);
+        slow.write(&head("PUT", "/v1/caches/default/entries/slow", &[], Some(5)));
+        slow.write(b"ab");
+        node.wait_until("the body is waited for", || {
+            get(node.http, "/metrics").text().contains("lariat_inflight_bytes 5\n")
+        });
+        node.send(signals[0]);
+        node.wait_until("it drains", || node.log().contains("draining"));
+        assert!(!node.ended(), "it finishes what is under way");
+        // Drained, it would exit 0.
+        assert_eq!(node.signal(signals[1]), Some(1), "{signals:?}");
+    }
+}
+
+#[test]
 fn a_taken_port_is_named_with_its_key() {
     let node = Process::start(10);
-    let taken = node.url.trim_start_matches("http://").to_string();
+    let taken = node.http.to_string();
     let second = Command::new(env!("CARGO_BIN_EXE_lariat"))
         .args(["node"])
         .env("LARIAT_HTTP", &taken)

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lariat::{Applied, CacheConfig, Error, Node};
+use lariat::actors::client::CallOptions;
+use lariat::actors::op::Op;
+use lariat::{Applied, CacheConfig, Error, MemberSpec, Node};
 
-use crate::support::{PATIENCE, run};
+use crate::support::{PATIENCE, request, run};
 
 #[test]
 fn typed_values_come_back_and_foreign_ones_stay() {
@@ -76,16 +78,58 @@ fn a_node_that_has_stopped_refuses_connections_though_its_handle_is_kept() {
 
 #[test]
 fn all_mistakes_of_the_settings_are_told_at_once() {
+    let member = |id: &str, peer: &str| MemberSpec {
+        id: id.into(),
+        http: String::new(),
+        peer: peer.into(),
+        weight: if id == "b" { 0.0 } else { 1.0 },
+        zone: String::new(),
+    };
     run(async {
         let error = Node::builder()
-            .replication_factor(3)
+            .id("a")
+            .member(member("a", "10.0.0.1:7001"))
+            .member(member("a", "127.0.0.1:7002"))
+            .member(member("b", "127.0.0.1:7002"))
+            .member(member("c d", "nowhere"))
+            .serve_http(TcpListener::bind("0.0.0.0:0").unwrap())
+            .serve_redis(TcpListener::bind("0.0.0.0:0").unwrap())
+            .cluster_name("")
+            .workers(0)
+            .shards(0)
+            .replication_factor(5)
             .cache("big", CacheConfig::new().max_bytes(1 << 20))
+            .cache("none", CacheConfig::new().capacity(0))
+            .cache("a/b", CacheConfig::new())
             .start()
             .await
             .unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("cluster.replication_factor: 3 copies cannot be kept"), "{text}");
-        assert!(text.contains("caches.big.max_value"), "{text}");
+        let rows = [
+            "cluster.name: invalid name ''",
+            "cluster.replication_factor: 5 copies cannot be kept",
+            "node.workers: 0 does not fit, expected a whole number from 1 to 1024",
+            "node.shards: 0 does not fit, expected a whole number from 1 to 4096",
+            "nodes[1].id: 'a' is listed twice",
+            "nodes[2].peer: '127.0.0.1:7002' is used by nodes[1].peer too",
+            "nodes[2].weight: 0 does not fit, expected a number from 0.01 to 100",
+            "nodes[3].id: invalid name 'c d'",
+            "nodes[3].peer: invalid address 'nowhere', expected host:port",
+            "nodes[0].http: '0.0.0.0:",
+            "nodes[0].peer: '10.0.0.1:7001' is not a loopback address, expected cluster.secret",
+            "nodes[0].redis: '0.0.0.0:",
+            "caches.big.max_value: '16MiB' is more than one shard may hold",
+            "caches.none.capacity: 0 does not fit",
+            "caches.a/b: invalid name 'a/b'",
+        ];
+        for row in rows {
+            assert!(text.lines().any(|line| line.starts_with(row)), "{row} is not in:\n{text}");
+        }
+        assert_eq!(text.lines().count(), rows.len(), "{text}");
+        let error = Node::builder().secret("short").token("a b").start().await.unwrap_err();
+        let text = error.to_string();
+        let rows = ["cluster.secret_file: the secret has 5 bytes", "http.token_file: the token"];
+        assert!(text.lines().count() == 2 && rows.iter().all(|row| text.contains(row)), "{text}");
     });
 }
 
@@ -95,17 +139,35 @@ fn every_public_future_is_send() {
         value
     }
     run(async {
+        send(Node::builder().start()).await.unwrap().stop_now().await;
         let node = send(Node::local()).await.unwrap();
         let cache = node.cache("default").unwrap();
-        send(cache.put("k", &1).into_future()).await.unwrap();
+        let written = send(cache.put("k", &1).into_future()).await.unwrap();
+        send(cache.put_bytes("b", "x").into_future()).await.unwrap();
         send(cache.get::<i32>("k")).await.unwrap();
+        send(cache.get_bytes("k")).await.unwrap();
         send(cache.entry("k")).await.unwrap();
         send(cache.get_many::<i32>(["k"])).await.unwrap();
         send(cache.put_many([("k", &1)])).await;
         send(cache.touch("k", Duration::from_secs(1))).await.unwrap();
+        send(cache.expire("k", Duration::from_secs(1))).await.unwrap();
+        send(cache.persist("k")).await.unwrap();
+        send(cache.incr("n", 1)).await.unwrap();
+        send(cache.append("b", "y")).await.unwrap();
+        send(cache.delete_if_match("k", written.etag)).await.unwrap_err();
         send(cache.delete("k")).await.unwrap();
         send(cache.clear()).await.unwrap();
+        let client = node.client();
+        let get = || request(&client, "k", Op::Get { any: false });
+        send(client.call_one(get(), CallOptions::default())).await.unwrap();
+        send(client.call(vec![get()], CallOptions::default())).await.remove(0).unwrap();
+        assert_eq!(send(client.cluster_stats()).await.len(), 1);
+        assert_eq!(send(client.digests(&[0])).await.len(), 1);
+        assert!(send(client.debug_digest(0)).await.is_some());
+        let id = client.cache_id("default").unwrap();
+        assert!(send(client.debug_entry(id, b"k")).await.is_some());
         send(node.shutdown()).await;
+        send(node.stop_now()).await;
     });
 }
 
@@ -155,6 +217,7 @@ impl Host {
         }
     }
 
+    /// Sends SIGINT: the host ends well, after its node.
     fn interrupt(mut self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
@@ -162,6 +225,8 @@ impl Host {
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 assert_eq!(status.code(), Some(0));
+                let rest: Vec<String> = self.lines.by_ref().map(Result::unwrap).collect();
+                assert_eq!(rest.last().map(String::as_str), Some("bye"), "{rest:?}");
                 return;
             }
             assert!(Instant::now() < until, "the host did not end after Ctrl-C");
@@ -199,18 +264,29 @@ fn an_actix_host_serves_its_routes_and_the_cache_and_ends_on_ctrl_c() {
     host.interrupt();
 }
 
-#[test]
-fn a_tokio_host_ends_on_ctrl_c() {
-    let mut host = Host::start("embedded_tokio", &[]);
-    host.read_until("ready");
+/// Runs a host, reads over HTTP what it put before its server ran, and ends it.
+fn serves_and_ends(name: &str, args: &[&str], path: &str, value: &str) {
+    let mut host = Host::start(name, args);
+    let address = host.read_until("listening on ");
+    run(async move {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://{address}/cache/v1/caches/{path}");
+        let response = http.get(url).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        assert_eq!(response.text().await.unwrap(), value);
+    });
     host.interrupt();
 }
 
 #[test]
-fn a_host_without_a_runtime_ends_on_ctrl_c() {
-    let mut host = Host::start("local", &["--serve"]);
-    host.read_until("ready");
-    host.interrupt();
+fn a_tokio_host_serves_what_it_put_before_and_ends_on_ctrl_c() {
+    let user = r#"{"name":"Ada Lovelace"}"#;
+    serves_and_ends("embedded_tokio", &[], "users/entries/user:1", user);
+}
+
+#[test]
+fn a_host_without_a_runtime_serves_what_it_put_before_and_ends_on_ctrl_c() {
+    serves_and_ends("local", &["--serve"], "pages/entries/%2Findex", "\"<h1>hello</h1>\"");
 }
 
 #[test]

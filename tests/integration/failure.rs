@@ -23,7 +23,6 @@ async fn put(client: &Client, key: &str, value: &str) {
     .await;
 }
 
-/// Puts `count` keys through node `via`.
 /// Starts a killed node again, and waits until the cluster is whole.
 async fn bring_back(cluster: &mut Cluster, node: usize) {
     cluster.restart(node).await;

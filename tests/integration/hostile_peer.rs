@@ -1,5 +1,6 @@
 //! Hostile input on the peer port of real nodes, from strangers and from somebody who knows the
-//! secret: the connection is closed, nothing changes, and nodes and clients go on meanwhile.
+//! secret: the connection is closed, nothing changes or panics, memory is bounded, and nodes and
+//! clients go on meanwhile.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -15,6 +16,9 @@ use lariat::actors::version::Versions;
 use lariat::actors::wire::{self, Message};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
+use crate::cli::free_ports;
+use crate::panics;
+use crate::process::Process;
 use crate::support::{
     Cluster, PATIENCE, SECRET, Shape, allow_open_files, call, counter, put_op, run, wait_until,
 };
@@ -25,7 +29,10 @@ struct Stranger(TcpStream);
 impl Stranger {
     fn connect(cluster: &Cluster, node: usize) -> Stranger {
         let map = cluster.client(node).map();
-        let peer = map.member(lariat::actors::map::NodeIx(node as u16)).peer.clone();
+        Self::at(&map.member(NodeIx(node as u16)).peer)
+    }
+
+    fn at(peer: &str) -> Stranger {
         let stream = TcpStream::connect(peer).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Stranger(stream)
@@ -104,8 +111,17 @@ async fn serves(cluster: &Cluster, round: usize) {
     }
 }
 
+/// Asserts that nothing in the nodes has panicked.
+fn no_panics(cluster: &Cluster) {
+    for node in 0..3 {
+        assert_eq!(counter(&cluster.client(node), "shard_panics"), 0, "of node {node}");
+    }
+    panics::assert_none();
+}
+
 #[test]
 fn strangers_on_the_peer_port_are_turned_away() {
+    panics::watch();
     run(async {
         let cluster = Cluster::start(Shape::default()).await;
         let me = identity(&cluster);
@@ -157,12 +173,14 @@ fn strangers_on_the_peer_port_are_turned_away() {
         })
         .await;
         cluster.wait_equal_copies().await;
+        no_panics(&cluster);
         cluster.stop().await;
     });
 }
 
 #[test]
 fn nonsense_from_somebody_who_knows_the_secret_ends_the_connection() {
+    panics::watch();
     run(async {
         let cluster = Cluster::start(Shape::default()).await;
         let mut beat = Vec::new();
@@ -185,6 +203,7 @@ fn nonsense_from_somebody_who_knows_the_secret_ends_the_connection() {
             stranger.closed(what);
         }
         cluster.wait_equal_copies().await;
+        no_panics(&cluster);
         cluster.stop().await;
     });
 }
@@ -211,6 +230,7 @@ fn encoded(message: Control) -> Vec<u8> {
 
 #[test]
 fn whoever_enrols_can_do_nothing_else_and_nonsense_lists_nobody() {
+    panics::watch();
     run(async {
         let cluster = Cluster::start(Shape::default()).await;
         let details = |id: &str| Details {
@@ -271,12 +291,14 @@ fn whoever_enrols_can_do_nothing_else_and_nonsense_lists_nobody() {
         }
         let map = cluster.client(0).map();
         assert_eq!((map.members.len(), map.member(NodeIx(1)).incarnation), (3, start));
+        no_panics(&cluster);
         cluster.stop().await;
     });
 }
 
 #[test]
 fn silent_and_slow_connections_do_not_keep_a_peer_out() {
+    panics::watch();
     run(async {
         allow_open_files();
         let mut cluster = Cluster::start(Shape::default()).await;
@@ -309,6 +331,50 @@ fn silent_and_slow_connections_do_not_keep_a_peer_out() {
             stranger.closed(&format!("silent connection {i}"));
         }
         serves(&cluster, 2).await;
+        no_panics(&cluster);
         cluster.stop().await;
     });
+}
+
+/// What a node may have kept of all that strangers sent, and what its allocator holds back.
+const GROWTH_MAX: u64 = 32 << 20;
+
+#[test]
+fn what_strangers_send_costs_a_bounded_memory_and_no_panic() {
+    let [http, peer]: [u16; 2] = free_ports();
+    // The other node never runs; without one that is listed nobody is listened to.
+    let other = format!(
+        "[[nodes]]\nid = \"node-2\"\nhttp = \"127.0.0.1:{http}\"\npeer = \"127.0.0.1:{peer}\"\n"
+    );
+    let mut node = Process::start_with(1_000, &other);
+    node.wait_until("it goes on alone", || node.run(&["put", "k", "v"]).status.success());
+    let before = node.resident_bytes();
+    let mut random = SmallRng::seed_from_u64(7);
+    let noise: Vec<u8> = (0..1 << 20).map(|_| random.random()).collect();
+    let begun = framed(&[1; 1024])[..1_000].to_vec();
+    let lengths = [&[0xFF; 4][..], &[0, 4, 0, 0], &[1, 4, 0, 0], &[0; 4]];
+    let peer = node.peer.to_string();
+    // Each has begun a frame as large as may be and says no more.
+    let silent: Vec<Stranger> = (0..400)
+        .map(|_| {
+            let mut stranger = Stranger::at(&peer);
+            stranger.send(&begun);
+            stranger
+        })
+        .collect();
+    let mut sent = 0;
+    while sent < 2 * GROWTH_MAX {
+        for length in lengths {
+            let mut stranger = Stranger::at(&peer);
+            stranger.send(length);
+            stranger.send(&noise);
+            stranger.closed("noise after a length");
+            sent += noise.len() as u64;
+        }
+    }
+    let grown = node.resident_bytes().saturating_sub(before);
+    assert!(grown < GROWTH_MAX, "{grown} bytes more after {sent} bytes");
+    assert_eq!(node.run(&["get", "k"]).stdout, b"v");
+    drop(silent);
+    node.has_not_panicked();
 }

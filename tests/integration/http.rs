@@ -1,6 +1,6 @@
 //! A small HTTP client that sends exactly what it is told: raw paths, odd heads, slow bodies.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -126,15 +126,31 @@ impl Http {
     fn line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(line.trim_end().to_string())
     }
 
+    /// Has the node sent nothing, and left the connection open?
+    pub fn is_silent(&mut self) -> bool {
+        let timeout = Some(Duration::from_millis(100));
+        self.stream.get_mut().set_read_timeout(timeout).expect("a timeout can be set");
+        self.stream.fill_buf().is_err_and(|error| is_timeout(&error))
+    }
+
     /// Is the connection closed by the node, without another byte?
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.stream.fill_buf(), Ok([]) | Err(_))
+        match self.stream.fill_buf() {
+            Ok(rest) => rest.is_empty(),
+            // A reset is a close; silence until the timeout is none.
+            Err(error) => !is_timeout(&error),
+        }
     }
+}
+
+/// Was this silence until the end of the read timeout?
+pub fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// The head of a request; `None`: no Content-Length.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod acks;
 mod bench;
 mod cli;
 mod cli_join;
@@ -20,6 +21,8 @@ mod moving;
 mod nodes;
 mod openapi;
 mod pages;
+mod panics;
+mod process;
 mod redis;
 mod rest;
 mod rolling;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, Http, get, head, put, send};
 use lariat::Minority;
+use lariat::actors::map::NodeIx;
 use lariat::actors::version::Versions;
 
 use crate::nodes::{Cluster, block_on, wait_until};
@@ -214,6 +215,7 @@ impl World {
             415 if call.headers.is_empty() => call.with("Content-Encoding", "gzip").send(door),
             415 => call.with("Content-Type", "text/plain").send(door),
             503 if path.starts_with("/health") => stopping(&call),
+            503 if path.ends_with("drain") => left(&call),
             503 if call.takes_body() => call.send(self.crowded.http(0)),
             503 => refused_page(Call::plain(path, method, &self.halved.1), self.halved.0.http(0)),
             504 => {
@@ -279,6 +281,61 @@ fn absent(mut call: Call) -> Answer {
     answer
 }
 
+/// Asks a node that has left the others and still runs.
+fn left(call: &Call) -> Answer {
+    let cluster = Cluster::start(3, |builder| builder);
+    cluster.nodes[0].client().drain(NodeIx(2), true);
+    wait_until("the third node has left", || cluster.nodes[2].client().has_left());
+    let answer = call.send(cluster.http(2));
+    cluster.stop();
+    answer
+}
+
+/// Shards that crash while requests wait for them: all answers, until each of these has come. What
+/// stalls a shard stalls the connections of its thread, so each request is sent on two, one on
+/// either thread; it waits for the shard, whose next message makes it panic.
+fn crashes(entries: &[Entry]) -> Vec<(Entry, Answer)> {
+    /// Fewer than make the node give its shard up.
+    const ATTEMPTS: usize = 8;
+    let patient = |builder: lariat::Builder| {
+        builder.workers(2).request_timeout(std::time::Duration::from_secs(20))
+    };
+    let cluster = Cluster::start(1, patient);
+    let (door, client) = (cluster.http(0), cluster.nodes[0].client());
+    let mut wanted: Vec<&Entry> = entries.iter().filter(|(.., status)| *status == 500).collect();
+    let mut answers = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let mut waiting: Vec<(&Entry, Call, Http)> = wanted
+            .iter()
+            .flat_map(|entry| [entry, entry])
+            .map(|entry| (*entry, Call::plain(&entry.0, &entry.1, "k"), Http::connect(door)))
+            .collect();
+        client.debug_stall(0, 1_000);
+        client.debug_panic(0);
+        for (_, call, connection) in &mut waiting {
+            connection.write(&head(
+                &call.method,
+                &call.target,
+                &call.headers(),
+                Some(call.body.len()),
+            ));
+            connection.write(&call.body);
+        }
+        for (entry, call, mut connection) in waiting {
+            let answer = connection.read(&call.method);
+            if answer.status == 500 {
+                wanted.retain(|other| *other != entry);
+            }
+            answers.push((entry.clone(), answer));
+        }
+        if wanted.is_empty() {
+            cluster.stop();
+            return answers;
+        }
+    }
+    panic!("the shard crashed on none of these: {wanted:?}");
+}
+
 /// Asks a node that is stopping and waits for a body.
 fn stopping(call: &Call) -> Answer {
     let cluster = Cluster::start(1, |b| b);
@@ -330,13 +387,14 @@ fn every_documented_answer_is_given_and_no_other() {
     assert!(entries.len() > 200, "{} answers are documented", entries.len());
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| slow_bodies(&entries, door));
+        let crashed = scope.spawn(|| crashes(&entries));
         // Everything is tried on every operation: what provokes a status on one of them must get
         // a documented answer from the others too.
         let statuses: BTreeSet<u16> = entries.iter().map(|(_, _, status)| *status).collect();
         let operations: BTreeSet<(&String, &String)> =
             entries.iter().map(|(path, method, _)| (path, method)).collect();
         for (path, method) in operations {
-            for &status in statuses.iter().filter(|status| **status != 408) {
+            for &status in statuses.iter().filter(|status| !matches!(status, 408 | 500)) {
                 let answer = world.provoke(path, method, status);
                 document.check(path, method, &answer);
                 if entries.contains(&(path.clone(), method.clone(), status)) {
@@ -347,6 +405,13 @@ fn every_documented_answer_is_given_and_no_other() {
         for ((path, method, status), answer) in slow.join().unwrap() {
             document.check(&path, &method, &answer);
             assert_eq!(answer.status, status, "{method} {path}");
+        }
+        for ((path, method, _), answer) in crashed.join().unwrap() {
+            document.check(&path, &method, &answer);
+            if answer.status == 500 && method != "HEAD" {
+                let applied = if method == "GET" { None } else { Some("maybe") };
+                answer.problem(500, "shard_crashed", applied);
+            }
         }
     });
     let missing: Vec<&Entry> =

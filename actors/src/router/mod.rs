@@ -327,7 +327,7 @@ impl Router {
     ) {
         let Some(ticket) = self.ticket(id) else {
             self.shared.counters.late_answers.add(1);
-            tracing::debug!(ticket = id, "answer after its ticket was closed");
+            tracing::debug!(node = %self.shared.id, ticket = id, "answer after its ticket was closed");
             return;
         };
         let is_caller = matches!(ticket.origin, Origin::Caller(_));

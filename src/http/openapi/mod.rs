@@ -254,6 +254,17 @@ mod tests {
     }
 
     #[test]
+    fn the_status_of_every_error_is_documented() {
+        let operations = || OPERATIONS.iter().chain(steering::OPERATIONS);
+        // 405 answers methods that are in no document.
+        for code in Code::ALL.iter().filter(|code| **code != Code::MethodNotAllowed) {
+            let status = code.status().as_u16();
+            let is_there = operations().any(|operation| operation.errors.contains(&status));
+            assert!(is_there, "{status} of {}", code.text());
+        }
+    }
+
+    #[test]
     fn every_reference_leads_to_a_schema() {
         fn visit(value: &Value, schemas: &Value) {
             match value {

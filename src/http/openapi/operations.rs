@@ -109,7 +109,7 @@ pub const OPERATIONS: &[Operation] = &[
                 headers: ENTRY_HEADERS,
             },
         ],
-        errors: &[400, 401, 403, 404, 412, 414, 503, 504],
+        errors: &[400, 401, 403, 404, 412, 414, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/entries/{key}",
@@ -142,7 +142,7 @@ pub const OPERATIONS: &[Operation] = &[
             Reply { status: 201, description: "Created", body: None, headers: WRITE_HEADERS },
             Reply { status: 204, description: "Replaced", body: None, headers: WRITE_HEADERS },
         ],
-        errors: &[400, 401, 403, 404, 408, 412, 413, 414, 415, 503, 504],
+        errors: &[400, 401, 403, 404, 408, 412, 413, 414, 415, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/entries/{key}",
@@ -164,7 +164,7 @@ pub const OPERATIONS: &[Operation] = &[
             reply(200, "Removed; the value that was there", Some(Body::Bytes)),
             reply(204, "Removed", None),
         ],
-        errors: &[400, 401, 403, 404, 412, 414, 503, 504],
+        errors: &[400, 401, 403, 404, 412, 414, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/entries/{key}/ttl",
@@ -188,7 +188,7 @@ pub const OPERATIONS: &[Operation] = &[
                 headers: WRITE_HEADERS,
             },
         ],
-        errors: &[400, 401, 403, 404, 412, 414, 503, 504],
+        errors: &[400, 401, 403, 404, 412, 414, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/entries/{key}/ttl",
@@ -204,7 +204,7 @@ pub const OPERATIONS: &[Operation] = &[
             body: Some(Body::Json("Ttl")),
             headers: WRITE_HEADERS,
         }],
-        errors: &[400, 401, 403, 404, 408, 412, 413, 414, 415, 503, 504],
+        errors: &[400, 401, 403, 404, 408, 412, 413, 414, 415, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/entries/{key}/ttl",
@@ -220,7 +220,7 @@ pub const OPERATIONS: &[Operation] = &[
             body: None,
             headers: WRITE_HEADERS,
         }],
-        errors: &[400, 401, 403, 404, 412, 414, 503, 504],
+        errors: &[400, 401, 403, 404, 412, 414, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/entries/{key}/incr",
@@ -236,7 +236,7 @@ pub const OPERATIONS: &[Operation] = &[
             body: Some(Body::Json("Number")),
             headers: WRITE_HEADERS,
         }],
-        errors: &[400, 401, 403, 404, 408, 409, 412, 413, 414, 415, 503, 504],
+        errors: &[400, 401, 403, 404, 408, 409, 412, 413, 414, 415, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/entries/{key}/append",
@@ -252,7 +252,7 @@ pub const OPERATIONS: &[Operation] = &[
             body: Some(Body::Json("Length")),
             headers: WRITE_HEADERS,
         }],
-        errors: &[400, 401, 403, 404, 408, 412, 413, 414, 415, 503, 504],
+        errors: &[400, 401, 403, 404, 408, 412, 413, 414, 415, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/entries",
@@ -277,7 +277,7 @@ pub const OPERATIONS: &[Operation] = &[
         ],
         body: None,
         replies: &[ok(Body::Json("Page"))],
-        errors: &[400, 401, 403, 404, 503, 504],
+        errors: &[400, 401, 403, 404, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches/{cache}/batch",
@@ -303,7 +303,7 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[CACHE],
         body: None,
         replies: &[reply(204, "Cleared", None)],
-        errors: &[400, 401, 403, 404, 503, 504],
+        errors: &[400, 401, 403, 404, 500, 503, 504],
     },
     Operation {
         path: "/v1/caches",
@@ -397,7 +397,7 @@ pub const OPERATIONS: &[Operation] = &[
             "Asked for; the node's slots are counted in `/v1/cluster/nodes/{id}`",
             None,
         )],
-        errors: &[400, 401, 403, 404, 409],
+        errors: &[400, 401, 403, 404, 409, 503],
     },
     Operation {
         path: "/v1/cluster/nodes/{id}/drain",
@@ -408,7 +408,7 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[path("id", "The id of a node")],
         body: None,
         replies: &[reply(202, "Asked for; slots come back as the ring wants them", None)],
-        errors: &[400, 401, 403, 404, 409],
+        errors: &[400, 401, 403, 404, 409, 503],
     },
     Operation {
         path: "/v1/cluster/nodes/{id}/forget",

@@ -219,7 +219,7 @@ fn a_copy_may_answer_when_any_is_asked_for() {
 }
 
 #[test]
-fn acks_can_be_chosen_for_a_write() {
+fn every_write_may_say_its_acks() {
     everywhere(|at| {
         let path = at.entry("acks");
         put(at.door, &format!("{path}?acks=async"), b"1").is(201);

@@ -1,5 +1,7 @@
 //! What the gateway tells of caches, nodes and itself, and who may ask.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::http::{self, Http, get, head, put, send};
@@ -125,6 +127,14 @@ fn metrics_have_memcacheds_words_with_cache_and_role() {
         let fine = line.starts_with("# ") || line.starts_with("lariat_");
         assert!(fine, "{line}");
     }
+    let mut helps = BTreeSet::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (_, help) = line.split_once(' ').unwrap();
+        assert!(!help.is_empty() && helps.insert(help), "{line}");
+    }
+    let kind = "# TYPE lariat_imports_in_flight gauge";
+    let help = "# HELP lariat_shard_panics_total Shards that panicked.";
+    assert!(text.contains(kind) && text.contains(help), "{text}");
     one.stop();
 }
 
