@@ -1,5 +1,6 @@
 //! `CLIENT`: about this connection and the others.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::args::{Args, Refusal, SYNTAX, unknown_subcommand, wrong_arguments};
@@ -36,7 +37,7 @@ pub fn client(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             }
         }
         b"setname" => {
-            let name = client_name(&args[2])?;
+            let name = client_name("Client names", &args[2])?;
             p.session.client.said().name = name;
             return p.ok();
         }
@@ -59,11 +60,7 @@ fn set_info(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     if option != "lib-name" && option != "lib-ver" {
         return Err(format!("ERR Unrecognized option '{}'", args.text(2)).into());
     }
-    let text = client_name(&args[3]).map_err(|_| {
-        Refusal::from(format!(
-            "ERR {option} cannot contain spaces, newlines or special characters."
-        ))
-    })?;
+    let text = client_name(&option, &args[3])?;
     let mut said = p.session.client.said();
     match &option[..] {
         "lib-name" => said.library = text,
@@ -84,9 +81,9 @@ fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             _ => return Err(format!("ERR Unknown client type '{}'", args.text(3)).into()),
         }
     } else if args.len() > 3 && args.is(2, "id") {
-        let mut ids = Vec::new();
+        let mut ids = HashSet::new();
         for at in 3..args.len() {
-            ids.push(args.integer(at).map_err(|_| Refusal::from("ERR Invalid client ID"))? as u64);
+            ids.insert(args.integer(at).map_err(|_| Refusal::from("ERR Invalid client ID"))? as u64);
         }
         all.into_iter().filter(|client| ids.contains(&client.id)).collect()
     } else {

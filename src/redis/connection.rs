@@ -320,7 +320,9 @@ impl Connection {
                 let session = &mut self.session;
                 Planner { gateway: &self.gateway, session, batch: &mut self.batch }.plan(args);
                 at += 1;
-                let is_full = self.batch.requests.len() >= REQUESTS_MAX;
+                // Replies that are known at once are bounded too.
+                let is_full = self.batch.requests.len() >= REQUESTS_MAX
+                    || self.batch.texts.len() >= WRITE_BYTES;
                 if is_full || self.batch.slow.is_some() || self.session.is_closing {
                     break;
                 }

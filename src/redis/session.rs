@@ -14,6 +14,9 @@ use super::number::integer;
 use super::plan::{Planned, Planner};
 use super::reply::Protocol;
 
+/// Bytes of what a client calls itself or its library.
+const NAME_MAX: usize = 256;
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
@@ -142,7 +145,7 @@ pub fn hello(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             credentials = Some((at + 1, at + 2));
             at += 3;
         } else if args.is(at, "setname") && more >= 1 {
-            name = Some(client_name(&args[at + 1])?);
+            name = Some(client_name("Client names", &args[at + 1])?);
             at += 2;
         } else {
             return Err(format!("ERR Syntax error in HELLO option '{}'", args.text(at)).into());
@@ -258,10 +261,15 @@ pub fn cluster_mode(p: &mut Planner<'_>, _args: Args<'_>) -> Planned {
     p.ok()
 }
 
-/// A name for CLIENT LIST: printable and without spaces.
-pub fn client_name(name: &[u8]) -> Result<String, Refusal> {
+/// A name for CLIENT LIST: printable, without spaces, and of [`NAME_MAX`] bytes at most. `what` is
+/// how an error calls it.
+pub fn client_name(what: &str, name: &[u8]) -> Result<String, Refusal> {
+    if name.len() > NAME_MAX {
+        return Err(format!("ERR {what} cannot be longer than {NAME_MAX} bytes.").into());
+    }
     match std::str::from_utf8(name) {
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(text.to_string()),
-        _ => Err("ERR Client names cannot contain spaces, newlines or special characters.".into()),
+        _ => Err(format!("ERR {what} cannot contain spaces, newlines or special characters.")
+            .into()),
     }
 }
