@@ -2,7 +2,7 @@
 
 use super::args::{Args, SYNTAX, unknown_subcommand, wrong_arguments};
 use super::gateway::{Kind, wall_ms};
-use super::glob::Glob;
+use super::glob::{Glob, PATTERN_MAX};
 use super::number::integer;
 use super::plan::{Planned, Planner};
 use super::reply::Replies;
@@ -61,8 +61,8 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         }
         b"list" => {
             let pattern = match args.len() {
-                2 => Glob::new(b"*"),
-                5 if args.is(2, "filterby") && args.is(3, "pattern") => Glob::new(&args[4]),
+                2 => Glob::new(b"*")?,
+                5 if args.is(2, "filterby") && args.is(3, "pattern") => Glob::new(&args[4])?,
                 _ => return Err(SYNTAX.into()),
             };
             let fits = |command: &&Command| pattern.matches(command.name.as_bytes());
@@ -156,7 +156,7 @@ pub fn config(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let spec = &gateway.client.caches()[usize::from(p.session.cache.0)];
     let slow = gateway.slowlog.threshold().as_micros();
     let yes = |is: bool| if is { "yes" } else { "no" }.to_string();
-    let settings = [
+    let settings: [(&str, String); 14] = [
         ("appendonly", "no".to_string()),
         ("bind", gateway.address.ip().to_string()),
         ("cluster-enabled", yes(gateway.kind == Kind::Cluster)),
@@ -172,13 +172,20 @@ pub fn config(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         ("tcp-keepalive", "0".to_string()),
         ("timeout", "0".to_string()),
     ];
-    let lower = |at: usize| args[at].to_ascii_lowercase();
-    let patterns: Vec<Glob> = (2..args.len()).map(|at| Glob::new(&lower(at))).collect();
-    let fits = |name: &str| patterns.iter().any(|pattern| pattern.matches(name.as_bytes()));
-    let chosen: Vec<_> = settings.iter().filter(|(name, _)| fits(name)).collect();
+    if (2..args.len()).map(|at| args[at].len()).sum::<usize>() > PATTERN_MAX {
+        return Err(format!("ERR patterns are longer than {PATTERN_MAX} bytes").into());
+    }
+    let mut is_chosen = [false; 14];
+    for at in 2..args.len() {
+        let pattern = Glob::new(&args[at].to_ascii_lowercase())?;
+        for (chosen, (name, _)) in is_chosen.iter_mut().zip(&settings) {
+            *chosen |= pattern.matches(name.as_bytes());
+        }
+    }
+    let chosen = settings.iter().zip(is_chosen).filter(|(_, is_chosen)| *is_chosen);
     let out = p.reply();
-    out.map(chosen.len());
-    for (name, value) in chosen {
+    out.map(chosen.clone().count());
+    for ((name, value), _) in chosen {
         out.bulk(name.as_bytes());
         out.bulk(value.as_bytes());
     }

@@ -116,7 +116,7 @@ pub fn scan(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             }
             count = usize::try_from(given).unwrap_or(COUNT_MAX).min(COUNT_MAX);
         } else if args.is(at, "match") {
-            pattern = Some(Glob::new(&args[at + 1]));
+            pattern = Some(Glob::new(&args[at + 1])?);
         } else if args.is(at, "type") {
             is_string = args.is(at + 1, "string");
         } else {
@@ -129,7 +129,7 @@ pub fn scan(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
 
 /// `KEYS pattern`
 pub fn keys(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
-    p.slow(Slow::new(Work::Keys { pattern: Glob::new(&args[1]) }))
+    p.slow(Slow::new(Work::Keys { pattern: Glob::new(&args[1])? }))
 }
 
 /// `RANDOMKEY`

@@ -269,7 +269,8 @@ pub fn client_name(what: &str, name: &[u8]) -> Result<String, Refusal> {
     }
     match std::str::from_utf8(name) {
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(text.to_string()),
-        _ => Err(format!("ERR {what} cannot contain spaces, newlines or special characters.")
-            .into()),
+        _ => {
+            Err(format!("ERR {what} cannot contain spaces, newlines or special characters.").into())
+        }
     }
 }

@@ -21,6 +21,9 @@ const BATCHES_MAX: usize = 24;
 /// Keys that a slot gives at a time.
 const KEYS_PER_STEP: u32 = 1_000;
 
+/// Bytes of keys that are looked at before others have their turn on this thread.
+const VISITED_BYTES: usize = 64 << 10;
+
 /// Bytes of keys that one KEYS may come to.
 const KEYS_BYTES_MAX: usize = 32 << 20;
 
@@ -255,6 +258,7 @@ impl Walk<'_> {
         mut visit: impl FnMut(Bytes) -> bool,
     ) -> Result<(), Failure> {
         let prefix = Bytes::copy_from_slice(prefix);
+        let mut seen_bytes = 0;
         for window in slots.chunks(WINDOW_MAX) {
             let mut open: Vec<(Slot, ScanPosition)> =
                 window.iter().map(|&slot| (slot, ScanPosition::START)).collect();
@@ -269,9 +273,14 @@ impl Walk<'_> {
                         Ok(Reply::Keys { keys, next }) => {
                             more.extend(next.map(|next| (slot, next)));
                             for key in keys {
+                                seen_bytes += key.len();
                                 if !visit(key) {
                                     return Ok(());
                                 }
+                            }
+                            if seen_bytes >= VISITED_BYTES {
+                                seen_bytes = 0;
+                                tokio::task::yield_now().await;
                             }
                         }
                         // Its batch was full: it is asked again.
