@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use lariat_actors::client::{CallOptions, Client};
@@ -49,6 +49,8 @@ pub struct Gateway {
     pub max_connections: usize,
     /// Those that are connected.
     pub clients: Clients,
+    /// How long a client may take nothing of its replies.
+    pub stall_timeout: Duration,
     /// What took long.
     pub slowlog: SlowLog,
     /// Counters.
@@ -79,6 +81,7 @@ impl Gateway {
             limits: Limits::new(largest),
             max_connections: settings.max_connections,
             clients: Clients::default(),
+            stall_timeout: Duration::from_millis(settings.redis.stall_timeout_ms),
             slowlog: SlowLog::new(settings.redis.slowlog_threshold_ms),
             counts: Counts::default(),
             started: Instant::now(),

@@ -24,6 +24,7 @@ mod number;
 mod parser;
 mod plan;
 mod reply;
+mod send;
 mod server;
 mod session;
 mod slowlog;
