@@ -334,6 +334,7 @@ impl Connection {
                     break;
                 }
             }
+            self.session.sent(&self.gateway);
             self.ask(bytes.len()).await;
             if let Some(slow) = self.batch.slow.take() {
                 self.out.protocol = self.session.protocol;

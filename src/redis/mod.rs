@@ -13,6 +13,7 @@ mod clients;
 mod cluster;
 mod connection;
 mod counts;
+mod cursor;
 mod describe;
 mod expiry;
 mod finish;

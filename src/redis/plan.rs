@@ -143,7 +143,7 @@ impl Planner<'_> {
     /// The same when the slot is known.
     pub fn ask_slot(&mut self, slot: u16, key: Bytes, op: Op) {
         if op.is_write() {
-            self.session.last_written = Some(slot);
+            self.session.writes(slot);
         }
         let cache = self.session.cache;
         self.batch.requests.push(Request { cache, slot, key, op, acks: None });

@@ -34,10 +34,22 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     /// Close after the replies so far.
     pub is_closing: bool,
-    /// The slot that was written last.
-    pub last_written: Option<Slot>,
+    /// What was written last.
+    pub last_write: Option<LastWrite>,
     /// Commands that are not counted yet.
     pub run: Run,
+}
+
+/// The last write of a connection, for WAIT.
+#[derive(Clone, Copy, Debug)]
+pub struct LastWrite {
+    /// The cache.
+    pub cache: CacheId,
+    /// The slot; of several keys that of the last.
+    pub slot: Slot,
+    /// `since` of the slot when the write was sent: under the same one the primary is the same.
+    /// `None` as long as it is not sent.
+    pub since: Option<u64>,
 }
 
 /// CLIENT REPLY.
@@ -64,7 +76,7 @@ impl Session {
             is_authenticated: gateway.token.is_none(),
             reply_mode: ReplyMode::On,
             is_closing: false,
-            last_written: None,
+            last_write: None,
             run: Run::default(),
         }
     }
@@ -83,6 +95,20 @@ impl Session {
                 true
             }
         }
+    }
+
+    /// Notes that a slot of the selected cache is about to be written.
+    pub fn writes(&mut self, slot: Slot) {
+        self.last_write = Some(LastWrite { cache: self.cache, slot, since: None });
+    }
+
+    /// The last write, which is sent now if it was not yet.
+    pub fn sent(&mut self, gateway: &Gateway) -> Option<LastWrite> {
+        let last = self.last_write.as_mut()?;
+        if last.since.is_none() {
+            last.since = Some(gateway.client.map().row(last.slot).since);
+        }
+        Some(*last)
     }
 
     /// Notes the last command, by its place in the table.

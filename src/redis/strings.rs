@@ -96,6 +96,7 @@ pub fn set(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let op = put(args, 2, ttl, when, options.get);
     let key = args.share(1);
     if options.get && options.absent {
+        p.session.writes(slot_of(&key));
         return p.slow(Slow::new(Work::PutOrGet { slot: slot_of(&key), key, op }));
     }
     p.ask(key, op);

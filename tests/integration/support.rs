@@ -58,6 +58,8 @@ pub struct Shape {
     pub minority: Option<Minority>,
     /// The versions that a node understands; see [`Cluster::versions`].
     pub versions: fn(usize) -> Versions,
+    /// What else is different about its nodes.
+    pub change: fn(Builder) -> Builder,
 }
 
 impl Default for Shape {
@@ -70,6 +72,7 @@ impl Default for Shape {
             request_timeout: Duration::from_secs(10),
             minority: None,
             versions: |_| Versions::CURRENT,
+            change: |builder| builder,
         }
     }
 }
@@ -164,6 +167,7 @@ impl Cluster {
             .cache("default", CacheConfig::new())
             .cache("tiny", CacheConfig::new().capacity(16).max_value(1024))
             .cache("small", CacheConfig::new().capacity(600));
+        builder = (self.shape.change)(builder);
         if let Some(minority) = self.shape.minority {
             builder = builder.minority(minority);
         }

@@ -8,3 +8,4 @@ mod hostile;
 mod metrics;
 mod resp;
 mod rust_client;
+mod wait;
