@@ -49,10 +49,25 @@ pub fn client(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         b"list" => return list(p, args),
         b"kill" => return kill(p, args),
         b"reply" => return reply(p, args),
-        _ if args.is(2, "on") || args.is(2, "off") => return p.ok(),
-        _ => return Err(SYNTAX.into()),
+        b"no-touch" => {
+            p.session.no_touch = on_or_off(args)?;
+            return p.ok();
+        }
+        _ => {
+            // Clients are not evicted here.
+            on_or_off(args)?;
+            return p.ok();
+        }
     }
     Ok(())
+}
+
+fn on_or_off(args: Args<'_>) -> Result<bool, Refusal> {
+    match (args.is(2, "on"), args.is(2, "off")) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => Err(SYNTAX.into()),
+    }
 }
 
 fn set_info(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
@@ -77,8 +92,8 @@ fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     } else if args.len() == 4 && args.is(2, "type") {
         match &args[3].to_ascii_lowercase()[..] {
             b"normal" => all,
-            b"master" | b"replica" | b"slave" | b"pubsub" => Vec::new(),
-            _ => return Err(format!("ERR Unknown client type '{}'", args.text(3)).into()),
+            _ if is_other_type(&args.text(3)) => Vec::new(),
+            _ => return Err(unknown_type(&args.text(3))),
         }
     } else if args.len() > 3 && args.is(2, "id") {
         let mut ids = HashSet::new();
@@ -92,6 +107,15 @@ fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let text: String = chosen.iter().map(|client| client.line()).collect();
     p.reply().verbatim(&text);
     Ok(())
+}
+
+/// Is it a type of clients that there are none of here?
+fn is_other_type(name: &str) -> bool {
+    ["master", "replica", "slave", "pubsub"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn unknown_type(name: &str) -> Refusal {
+    format!("ERR Unknown client type '{name}'").into()
 }
 
 /// `CLIENT KILL address` or `CLIENT KILL [ID n] [ADDR a] [LADDR a] [USER u] [TYPE t] [SKIPME y]`
@@ -161,7 +185,8 @@ fn read_filters(args: Args<'_>) -> Result<Filters, Refusal> {
             b"user" if value == "default" => {}
             b"user" => return Err(format!("ERR No such user '{value}'").into()),
             b"type" if value.eq_ignore_ascii_case("normal") => {}
-            b"type" => filters.nobody = true,
+            b"type" if is_other_type(&value) => filters.nobody = true,
+            b"type" => return Err(unknown_type(&value)),
             b"skipme" if value.eq_ignore_ascii_case("yes") => filters.includes_me = false,
             b"skipme" if value.eq_ignore_ascii_case("no") => filters.includes_me = true,
             _ => return Err(SYNTAX.into()),

@@ -6,7 +6,7 @@ use super::glob::{Glob, PATTERN_MAX};
 use super::number::integer;
 use super::plan::{Planned, Planner};
 use super::reply::Replies;
-use super::table::{self, Command, Known};
+use super::table::{self, Command};
 
 /// The version of Redis whose behaviour this has.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -23,10 +23,7 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         all.iter().for_each(|command| describe(command, out));
         return Ok(());
     }
-    let named = (2..args.len()).map(|at| match table::find(&args[at]) {
-        Known::Command(_, command) => Some(command),
-        _ => None,
-    });
+    let named = (2..args.len()).map(|at| table::named(&args[at]));
     match &args[1].to_ascii_lowercase()[..] {
         b"count" if args.len() == 2 => p.reply().integer(all.len() as i64),
         b"info" => {
@@ -59,18 +56,7 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
                 }
             }
         }
-        b"list" => {
-            let pattern = match args.len() {
-                2 => Glob::new(b"*")?,
-                5 if args.is(2, "filterby") && args.is(3, "pattern") => Glob::new(&args[4])?,
-                _ => return Err(SYNTAX.into()),
-            };
-            let fits = |command: &&Command| pattern.matches(command.name.as_bytes());
-            let chosen: Vec<&Command> = all.iter().filter(fits).collect();
-            let out = p.reply();
-            out.array(chosen.len());
-            chosen.iter().for_each(|command| out.bulk(command.name.as_bytes()));
-        }
+        b"list" => return list(p, args),
         b"getkeys" if args.len() > 2 => return keys_of(p, args),
         b"count" => return Err(wrong_arguments("command|count")),
         b"getkeys" => return Err(wrong_arguments("command|getkeys")),
@@ -79,11 +65,39 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     Ok(())
 }
 
+/// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]`
+fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
+    let filter = match args.len() {
+        2 => None,
+        5 if args.is(2, "filterby") => Some(args[3].to_ascii_lowercase()),
+        _ => return Err(SYNTAX.into()),
+    };
+    let all =
+        table::all().iter().flat_map(|one| std::iter::once(one).chain(table::parts(one.name)));
+    let chosen: Vec<&Command> = match filter.as_deref() {
+        None => all.collect(),
+        Some(b"pattern") => {
+            let pattern = Glob::new(&args[4])?;
+            all.filter(|command| pattern.matches(command.name.as_bytes())).collect()
+        }
+        Some(b"aclcat") => {
+            let wanted = |category: &str| args[4].eq_ignore_ascii_case(&category.as_bytes()[1..]);
+            all.filter(|command| command.categories().any(wanted)).collect()
+        }
+        // There are no modules.
+        Some(b"module") => Vec::new(),
+        Some(_) => return Err(SYNTAX.into()),
+    };
+    let out = p.reply();
+    out.array(chosen.len());
+    chosen.iter().for_each(|command| out.bulk(command.name.as_bytes()));
+    Ok(())
+}
+
 fn keys_of(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let arguments = args.len() - 2;
-    let Known::Command(_, command) = table::find(&args[2]) else {
-        return Err("ERR Invalid command specified".into());
-    };
+    let second = (arguments > 1).then(|| &args[3]);
+    let command = table::spoken(&args[2], second).ok_or("ERR Invalid command specified")?;
     if command.keys.0 == 0 {
         return Err("ERR The command has no key arguments".into());
     }

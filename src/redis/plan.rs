@@ -134,6 +134,11 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Reads a value: a use, unless the client says that its reads are none.
+    pub fn get(&self) -> Op {
+        if self.session.no_touch { Op::Peek } else { Op::Get { any: false } }
+    }
+
     /// Asks the shard of a key.
     pub fn ask(&mut self, key: Bytes, op: Op) {
         let slot = slot_of(&key);

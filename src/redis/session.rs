@@ -32,6 +32,8 @@ pub struct Session {
     pub is_authenticated: bool,
     /// Does the client want replies?
     pub reply_mode: ReplyMode,
+    /// CLIENT NO-TOUCH: are its reads no uses?
+    pub no_touch: bool,
     /// Close after the replies so far.
     pub is_closing: bool,
     /// What was written last.
@@ -75,6 +77,7 @@ impl Session {
             cache: CacheId(0),
             is_authenticated: gateway.token.is_none(),
             reply_mode: ReplyMode::On,
+            no_touch: false,
             is_closing: false,
             last_write: None,
             run: Run::default(),
@@ -273,6 +276,7 @@ pub fn reset(p: &mut Planner<'_>, _args: Args<'_>) -> Planned {
     p.session.select(0, CacheId(0));
     p.session.is_authenticated = p.gateway.token.is_none();
     p.session.reply_mode = ReplyMode::On;
+    p.session.no_touch = false;
     p.session.client.said().name.clear();
     p.reply().simple("RESET");
     Ok(())

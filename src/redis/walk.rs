@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lariat_actors::client::{CallOptions, Client};
-use lariat_actors::map::ClusterMap;
+use lariat_actors::map::{ClusterMap, NodeIx};
 use lariat_actors::op::{
     Acks, Answer, CacheId, Failure, FailureKind, Ms, Op, Reply, Request, ScanPosition,
 };
@@ -145,7 +145,7 @@ impl Walk<'_> {
             }
             Work::RandomKey => self.random_key(out).await,
             Work::Size => {
-                out.integer(self.size().await as i64);
+                out.integer(self.size().await? as i64);
                 Ok(())
             }
             Work::Flush { all } => self.flush(all, out).await,
@@ -155,7 +155,7 @@ impl Walk<'_> {
             }
             Work::CountInSlot(slot) => {
                 let mut count = 0;
-                self.each_key(&[], &[slot], |_| {
+                self.each_key(&[], self.shown(&slot), |_| {
                     count += 1;
                     true
                 })
@@ -164,14 +164,18 @@ impl Walk<'_> {
                 Ok(())
             }
             Work::KeysInSlot(slot, most) => {
-                let mut found = Vec::new();
-                self.each_key(&[], &[slot], |key| {
+                let (mut found, mut bytes) = (Vec::new(), 0);
+                self.each_key(&[], self.shown(&slot), |key| {
                     if found.len() < most {
+                        bytes += key.len();
                         found.push(key);
                     }
-                    found.len() < most
+                    found.len() < most && bytes <= KEYS_BYTES_MAX
                 })
                 .await?;
+                if bytes > KEYS_BYTES_MAX {
+                    return Err(FailureKind::ReplyTooLarge.not_applied());
+                }
                 write_keys(&found, out);
                 Ok(())
             }
@@ -233,6 +237,12 @@ impl Walk<'_> {
     fn slots(&self) -> Vec<Slot> {
         let map = self.client.map();
         (0..SLOTS).filter(|&slot| self.is_shown(&map, slot)).collect()
+    }
+
+    /// This slot, if this port shows it.
+    fn shown<'s>(&self, slot: &'s Slot) -> &'s [Slot] {
+        let is_shown = self.is_shown(&self.client.map(), *slot);
+        if is_shown { std::slice::from_ref(slot) } else { &[] }
     }
 
     fn is_shown(&self, map: &ClusterMap, slot: Slot) -> bool {
@@ -394,15 +404,23 @@ impl Walk<'_> {
     }
 
     /// Entries of the cache, over the primaries that this port shows.
-    async fn size(&self) -> u64 {
+    async fn size(&self) -> Result<u64, Failure> {
         let name = &self.client.caches()[usize::from(self.cache.0)].name;
         let nodes = if self.gateway.is_cluster() {
             vec![Some(self.client.stats())]
         } else {
-            self.client.cluster_stats().await
+            let map = self.client.map();
+            let nodes = self.client.cluster_stats().await;
+            let is_missing =
+                |node: NodeIx| nodes.get(usize::from(node.0)).is_none_or(Option::is_none);
+            if map.rows.iter().any(|row| is_missing(row.primary)) {
+                return Err(FailureKind::NotReady.not_applied());
+            }
+            nodes
         };
         let caches = nodes.iter().flatten().flat_map(|node| &node.caches);
-        caches.filter(|(cache, _)| cache == name).map(|(_, stats)| stats.entries.primary).sum()
+        let of_cache = caches.filter(|(cache, _)| cache == name);
+        Ok(of_cache.map(|(_, stats)| stats.entries.primary).sum())
     }
 
     async fn flush(&self, all: bool, out: &mut Replies) -> Result<(), Failure> {

@@ -71,12 +71,12 @@ impl Three {
         Three { nodes, single, cluster }
     }
 
-    fn primary_of(&self, key: &str) -> usize {
+    pub fn primary_of(&self, key: &str) -> usize {
         usize::from(self.nodes[0].client().map().row(slot_of(key.as_bytes())).primary.0)
     }
 
     /// A key of this node's.
-    fn key_of(&self, node: usize) -> String {
+    pub fn key_of(&self, node: usize) -> String {
         (0..).map(|i| format!("key{i}")).find(|key| self.primary_of(key) == node).unwrap()
     }
 
@@ -202,6 +202,9 @@ fn clients_that_know_the_slots_are_told_where_they_are() {
         assert_eq!(client.text(&format!("CLUSTER COUNTKEYSINSLOT {slot}")), ":1\r\n");
         let listed = client.text(&format!("CLUSTER GETKEYSINSLOT {slot} 10"));
         assert_eq!(listed, format!("*1\r\n${}\r\n{mine}\r\n", mine.len()));
+        // Others say what they have themselves.
+        assert_eq!(owner.text(&format!("CLUSTER COUNTKEYSINSLOT {slot}")), ":0\r\n");
+        assert_eq!(owner.text(&format!("CLUSTER GETKEYSINSLOT {slot} 10")), "*0\r\n");
         assert_eq!(client.text("SELECT 0"), "+OK\r\n");
         assert!(client.text("SELECT 1").starts_with("-ERR SELECT is not allowed"));
         for line in ["READONLY", "READWRITE", "ASKING"] {

@@ -335,3 +335,30 @@ fn values_for_which_there_is_no_room_are_errors() {
         node.shutdown().await;
     });
 }
+
+#[test]
+fn reads_of_a_client_that_does_not_touch_are_no_uses() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = Node::builder().workers(1).shards(1).serve_redis(listener);
+        let node = node.cache("default", CacheConfig::new().capacity(3)).start().await.unwrap();
+        let mut client = Resp::connect(node.redis_addresses()[0]);
+        for line in ["SET a 1", "SET b 1", "SET c 1", "CLIENT NO-TOUCH ON"] {
+            assert_eq!(client.text(line), "+OK\r\n", "{line}");
+        }
+        assert_eq!(client.text("CLIENT NO-TOUCH MAYBE"), "-ERR syntax error\r\n");
+        assert_eq!(client.text("GET a"), "$1\r\n1\r\n");
+        assert_eq!(client.text("MGET a none"), "*2\r\n$1\r\n1\r\n$-1\r\n");
+        assert_eq!(client.text("STRLEN a"), ":1\r\n");
+        assert_eq!(client.text("GETRANGE a 0 0"), "$1\r\n1\r\n");
+        assert_eq!(client.text("SET d 1"), "+OK\r\n");
+        assert_eq!(client.text("EXISTS a b c d"), ":3\r\n");
+        assert_eq!(client.text("EXISTS a"), ":0\r\n");
+        assert_eq!(client.text("CLIENT NO-TOUCH OFF"), "+OK\r\n");
+        assert_eq!(client.text("GET b"), "$1\r\n1\r\n");
+        assert_eq!(client.text("SET e 1"), "+OK\r\n");
+        assert_eq!(client.text("EXISTS b"), ":1\r\n");
+        assert_eq!(client.text("EXISTS c"), ":0\r\n");
+        node.shutdown().await;
+    });
+}
