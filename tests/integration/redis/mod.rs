@@ -8,4 +8,5 @@ mod hostile;
 mod metrics;
 mod resp;
 mod rust_client;
+mod trouble;
 mod wait;
