@@ -29,6 +29,15 @@ pub fn run(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
+/// A test has nothing to run with: it says so, and fails where `LARIAT_REQUIRE` (names with commas)
+/// asks for what it needs.
+pub fn step_aside(name: &str, why: &str) {
+    let required = std::env::var("LARIAT_REQUIRE").unwrap_or_default();
+    let is_required = required.split(',').any(|one| one == name);
+    assert!(!is_required, "{why}, and LARIAT_REQUIRE has {name}");
+    println!("{why}: it is left out");
+}
+
 /// Lets this process open as many files as it may, for tests with thousands of connections.
 pub fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
