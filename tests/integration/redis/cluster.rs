@@ -186,9 +186,9 @@ fn clients_that_know_the_slots_are_told_where_they_are() {
         let (mine, other) = (three.key_of(0), three.key_of(1));
         assert_eq!(client.text(&format!("SET {mine} v")), "+OK\r\n");
         let moved = format!("-MOVED {} {}\r\n", slot_of(other.as_bytes()), three.cluster[1]);
-        assert_eq!(client.text(&format!("SET {other} v")), moved);
+        assert_eq!(client.settled(&format!("SET {other} v")), moved);
         for line in ["GET", "OBJECT ENCODING", "MEMORY USAGE"] {
-            assert_eq!(client.text(&format!("{line} {other}")), moved);
+            assert_eq!(client.settled(&format!("{line} {other}")), moved);
         }
         assert!(client.text(&format!("MGET {mine} {other}")).starts_with("-CROSSSLOT"));
         assert!(client.text(&format!("DEL {mine} {mine}x{{}}")).starts_with("-CROSSSLOT"));

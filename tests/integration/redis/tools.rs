@@ -26,7 +26,8 @@ fn begin(name: &str, address: SocketAddr, args: &[&str]) -> Option<Child> {
 
 /// What a tool says, and whether it ends well.
 fn said(mut child: Child, input: &str) -> (bool, String) {
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // One that has ended already has said why.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())

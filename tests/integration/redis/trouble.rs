@@ -34,7 +34,7 @@ fn a_failover_shows_up_at_once() {
         let (dead, port) = (three.key_of(2), three.cluster[2].port().to_string());
         let mut client = Resp::connect(three.cluster[0]);
         let mut single = Resp::connect(three.single[0]);
-        let moved = client.text(&format!("GET {dead}"));
+        let moved = client.settled(&format!("GET {dead}"));
         assert!(moved.starts_with("-MOVED") && moved.contains(&port), "{moved}");
         three.nodes[2].stop_now().await;
         wait_until("its silence is noticed", || async {
@@ -68,7 +68,7 @@ fn a_failover_shows_up_at_once() {
         assert!(client.text("CLUSTER SHARDS").contains("$4\r\nfail\r\n"));
         // Its keys are where the answers say.
         let taken_by = three.primary_of(&dead);
-        let reply = client.text(&format!("GET {dead}"));
+        let reply = client.settled(&format!("GET {dead}"));
         match taken_by {
             0 => assert_eq!(reply, "$-1\r\n"),
             other => assert!(reply.ends_with(&format!("{}\r\n", three.cluster[other])), "{reply}"),
