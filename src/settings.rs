@@ -128,13 +128,19 @@ impl NodeConfig {
 pub struct RedisConfig {
     /// What takes this long or longer is in SLOWLOG, in milliseconds.
     pub slowlog_threshold_ms: Ms,
+    /// How long a client may take nothing of its replies, in milliseconds.
+    pub stall_timeout_ms: Ms,
     /// The database number of caches, by name; `default` is 0.
     pub databases: BTreeMap<String, usize>,
 }
 
 impl Default for RedisConfig {
     fn default() -> Self {
-        RedisConfig { slowlog_threshold_ms: 10, databases: BTreeMap::new() }
+        RedisConfig {
+            slowlog_threshold_ms: 10,
+            stall_timeout_ms: 10_000,
+            databases: BTreeMap::new(),
+        }
     }
 }
 

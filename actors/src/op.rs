@@ -157,7 +157,8 @@ pub enum Op {
         /// Remove the entry from its old key, in the same step?
         remove: bool,
     },
-    /// Store values under keys of one slot if none of these keys exists, in one step.
+    /// Store values under keys of one slot if none of these keys exists, in one step. With no entries
+    /// it stores nothing and is confirmed by copies after every write before it.
     PutAllAbsent {
         /// Keys and values.
         entries: Vec<(Bytes, Bytes)>,

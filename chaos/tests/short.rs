@@ -1,7 +1,7 @@
 //! A short run against real processes.
 //!
 //! `LARIAT_BIN` names the binary, otherwise it is looked for beside this test; without one the
-//! test steps aside. `LARIAT_CHAOS_SECONDS` is how long each fault's clients work.
+//! test steps aside, or fails where `LARIAT_REQUIRE` has `lariat`. `LARIAT_CHAOS_SECONDS` is how long each fault's clients work.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,6 +75,8 @@ fn a_failed_run_names_the_directory_with_its_evidence() {
 #[test]
 fn clients_of_a_harmed_cluster_see_nothing_wrong() {
     let Some(lariat) = lariat() else {
+        let required = std::env::var("LARIAT_REQUIRE").unwrap_or_default();
+        assert!(!required.split(',').any(|one| one == "lariat"), "no lariat binary to test");
         println!("no lariat binary beside this test and none in LARIAT_BIN: nothing is tested");
         return;
     };

@@ -115,6 +115,7 @@ fn read(
     let debug = r.boolean("debug.enabled", false);
     let mut redis = RedisConfig {
         slowlog_threshold_ms: duration(r, "redis.slowlog_threshold", 10),
+        stall_timeout_ms: duration(r, "redis.stall_timeout", 10_000),
         ..RedisConfig::default()
     };
     let caches = read_caches(r, &mut redis);

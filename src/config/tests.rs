@@ -124,6 +124,7 @@ fn every_mistake_is_told_with_file_line_key_and_what_was_expected() {
             "http_bind = \"0.0.0.0:1\"\n[http]\ninsecure = true\n[debug]\nenabled = true",
             "c.toml:9: debug.enabled: nodes[0].http '0.0.0.0:1' is not a loopback address, expected false",
         ),
+        ("[redis]\nstall_timeout = \"0ms\"", "c.toml:6: redis.stall_timeout: '0ms' is no duration"),
         ("[typo]\na = 1", "c.toml:6: typo.a: unknown key"),
         ("[cluster", "c.toml:5: not valid toml"),
     ] {

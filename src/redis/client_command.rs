@@ -1,5 +1,6 @@
 //! `CLIENT`: about this connection and the others.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::args::{Args, Refusal, SYNTAX, unknown_subcommand, wrong_arguments};
@@ -36,7 +37,7 @@ pub fn client(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             }
         }
         b"setname" => {
-            let name = client_name(&args[2])?;
+            let name = client_name("Client names", &args[2])?;
             p.session.client.said().name = name;
             return p.ok();
         }
@@ -48,10 +49,25 @@ pub fn client(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         b"list" => return list(p, args),
         b"kill" => return kill(p, args),
         b"reply" => return reply(p, args),
-        _ if args.is(2, "on") || args.is(2, "off") => return p.ok(),
-        _ => return Err(SYNTAX.into()),
+        b"no-touch" => {
+            p.session.no_touch = on_or_off(args)?;
+            return p.ok();
+        }
+        _ => {
+            // Clients are not evicted here.
+            on_or_off(args)?;
+            return p.ok();
+        }
     }
     Ok(())
+}
+
+fn on_or_off(args: Args<'_>) -> Result<bool, Refusal> {
+    match (args.is(2, "on"), args.is(2, "off")) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => Err(SYNTAX.into()),
+    }
 }
 
 fn set_info(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
@@ -59,11 +75,7 @@ fn set_info(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     if option != "lib-name" && option != "lib-ver" {
         return Err(format!("ERR Unrecognized option '{}'", args.text(2)).into());
     }
-    let text = client_name(&args[3]).map_err(|_| {
-        Refusal::from(format!(
-            "ERR {option} cannot contain spaces, newlines or special characters."
-        ))
-    })?;
+    let text = client_name(&option, &args[3])?;
     let mut said = p.session.client.said();
     match &option[..] {
         "lib-name" => said.library = text,
@@ -80,13 +92,13 @@ fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     } else if args.len() == 4 && args.is(2, "type") {
         match &args[3].to_ascii_lowercase()[..] {
             b"normal" => all,
-            b"master" | b"replica" | b"slave" | b"pubsub" => Vec::new(),
-            _ => return Err(format!("ERR Unknown client type '{}'", args.text(3)).into()),
+            _ if is_other_type(&args.text(3)) => Vec::new(),
+            _ => return Err(unknown_type(&args.text(3))),
         }
     } else if args.len() > 3 && args.is(2, "id") {
-        let mut ids = Vec::new();
+        let mut ids = HashSet::new();
         for at in 3..args.len() {
-            ids.push(args.integer(at).map_err(|_| Refusal::from("ERR Invalid client ID"))? as u64);
+            ids.insert(args.integer(at).map_err(|_| Refusal::from("ERR Invalid client ID"))? as u64);
         }
         all.into_iter().filter(|client| ids.contains(&client.id)).collect()
     } else {
@@ -95,6 +107,15 @@ fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let text: String = chosen.iter().map(|client| client.line()).collect();
     p.reply().verbatim(&text);
     Ok(())
+}
+
+/// Is it a type of clients that there are none of here?
+fn is_other_type(name: &str) -> bool {
+    ["master", "replica", "slave", "pubsub"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn unknown_type(name: &str) -> Refusal {
+    format!("ERR Unknown client type '{name}'").into()
 }
 
 /// `CLIENT KILL address` or `CLIENT KILL [ID n] [ADDR a] [LADDR a] [USER u] [TYPE t] [SKIPME y]`
@@ -164,7 +185,8 @@ fn read_filters(args: Args<'_>) -> Result<Filters, Refusal> {
             b"user" if value == "default" => {}
             b"user" => return Err(format!("ERR No such user '{value}'").into()),
             b"type" if value.eq_ignore_ascii_case("normal") => {}
-            b"type" => filters.nobody = true,
+            b"type" if is_other_type(&value) => filters.nobody = true,
+            b"type" => return Err(unknown_type(&value)),
             b"skipme" if value.eq_ignore_ascii_case("yes") => filters.includes_me = false,
             b"skipme" if value.eq_ignore_ascii_case("no") => filters.includes_me = true,
             _ => return Err(SYNTAX.into()),

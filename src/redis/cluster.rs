@@ -37,21 +37,20 @@ pub fn cluster(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         }
         b"keyslot" => out.integer(i64::from(slot_of(&args[2]))),
         b"countkeysinslot" => {
-            let slot = slot(args)?;
+            let slot = slot(args)?.ok_or("ERR Invalid slot")?;
             return p.slow(Slow::new(Work::CountInSlot(slot)));
         }
         _ => {
-            let slot = slot(args)?;
-            let most = usize::try_from(args.integer(3)?);
-            let most = most.map_err(|_| Refusal::from("ERR Invalid number of keys"))?;
+            let (slot, most) = (slot(args)?, usize::try_from(args.integer(3)?).ok());
+            let (slot, most) = slot.zip(most).ok_or("ERR Invalid slot or number of keys")?;
             return p.slow(Slow::new(Work::KeysInSlot(slot, most)));
         }
     }
     Ok(())
 }
 
-fn slot(args: Args<'_>) -> Result<Slot, Refusal> {
+/// The slot that is asked for, if there is one of this number.
+fn slot(args: Args<'_>) -> Result<Option<Slot>, Refusal> {
     let given = args.integer(2)?;
-    let slot = Slot::try_from(given).ok().filter(|&slot| slot < SLOTS);
-    slot.ok_or_else(|| "ERR Invalid slot".into())
+    Ok(Slot::try_from(given).ok().filter(|&slot| slot < SLOTS))
 }

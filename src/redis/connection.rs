@@ -2,9 +2,10 @@
 //!
 //! Everything complete in one read becomes one batch, and its replies leave in one write. While
 //! replies are written nothing is read, so a client that does not read holds at most the replies
-//! of one read, and is disconnected when it takes none of them for [`STALL_MAX`].
+//! of one read, which count as bytes under way, and is disconnected when it takes them too slowly
+//! ([`super::send`]).
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,18 +13,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lariat_actors::client::Permit;
-use lariat_actors::op::{Answer, FailureKind, Reply, Request};
+use lariat_actors::op::{Answer, FailureKind, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::args::Args;
 use super::clients::Client;
-use super::finish::finish;
+use super::finish::{failure_text, finish, refuse_values, value_bytes};
 use super::gateway::{Gateway, REPLIES_MAX};
 use super::input::{Commands, Input, READ_BYTES, SMALL_READ_BYTES};
 use super::parser::{Limits, ProtocolError};
 use super::plan::{Batch, Planner};
 use super::reply::Replies;
+use super::send::{Unsent, send};
 use super::session::Session;
 
 /// How long a client that sends much at a time may pause before its buffers are given back.
@@ -39,13 +41,6 @@ const REQUESTS_MAX: usize = 1_024;
 /// Replies are written when there are so many bytes, even if the read has more commands.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Pieces that go to the system at a time: a large value is one between what comes before and
-/// after it.
-const PIECES_MAX: usize = 8;
-
-/// How long a client may take nothing of what is written to it.
-const STALL_MAX: Duration = Duration::from_secs(10);
-
 /// How long a client may go on sending after an error that ends the connection, so that it reads
 /// the error.
 const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -60,6 +55,8 @@ pub struct Connection {
     worker: usize,
     session: Session,
     input: Input,
+    /// Counts what is asked and answered until the replies are sent.
+    under_way: Option<Permit>,
     commands: Commands,
     batch: Batch,
     out: Replies,
@@ -88,6 +85,15 @@ impl From<io::Error> for End {
     }
 }
 
+impl From<Unsent> for End {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Stalled => End::Stalled,
+            Unsent::Io(error) => End::Io(error),
+        }
+    }
+}
+
 impl Connection {
     /// A connection of this client on this worker.
     pub fn new(
@@ -103,6 +109,7 @@ impl Connection {
             worker,
             session,
             input: Input::default(),
+            under_way: None,
             commands: Commands::default(),
             batch: Batch::default(),
             out: Replies::default(),
@@ -241,21 +248,30 @@ impl Connection {
                 let session = &mut self.session;
                 Planner { gateway: &self.gateway, session, batch: &mut self.batch }.plan(args);
                 at += 1;
-                let is_full = self.batch.requests.len() >= REQUESTS_MAX;
+                // Replies that are known at once are bounded too.
+                let is_full = self.batch.requests.len() >= REQUESTS_MAX
+                    || self.batch.texts.len() >= WRITE_BYTES;
                 if is_full || self.batch.slow.is_some() || self.session.is_closing {
                     break;
                 }
             }
-            let permit = self.ask(bytes.len() + commands.bytes_apart()).await;
+            self.session.sent(&self.gateway);
+            self.ask(bytes.len() + commands.bytes_apart()).await;
             if let Some(slow) = self.batch.slow.take() {
                 self.out.protocol = self.session.protocol;
-                let cache = self.session.cache;
+                let (cache, mark) = (self.session.cache, self.out.mark());
+                let before = self.out.len();
                 slow.run(&self.gateway, cache, self.worker, &mut self.out).await;
+                let added = self.out.len() - before;
+                if added > READ_BYTES && !self.grow(added as u64) {
+                    // Nothing that changes anything has so long a reply.
+                    self.out.truncate(mark);
+                    self.out.error(failure_text(FailureKind::Overloaded.not_applied()));
+                }
             }
             if self.out.len() >= WRITE_BYTES {
                 self.write().await?;
             }
-            drop(permit);
         }
         self.count();
         let took = began.elapsed();
@@ -280,18 +296,18 @@ impl Connection {
         counts.take_errors(&mut self.out);
     }
 
-    /// Asks the shards what the batch needs and writes what they say; what is under way counts
-    /// until the permit is dropped.
-    async fn ask(&mut self, input: usize) -> Option<Permit> {
+    /// Asks the shards what the batch needs and writes what they say.
+    async fn ask(&mut self, input: usize) {
         let requests = std::mem::take(&mut self.batch.requests);
         let count = requests.len();
-        let bytes = input + count * size_of::<Request>();
-        let mut permit = self.gateway.client.inflight().try_take(bytes as u64);
+        // The batches of one read share its input.
+        let input = if self.under_way.is_none() { input } else { 0 };
+        let is_admitted = self.grow((input + count * size_of::<Request>()) as u64);
         let options = Gateway::options(self.worker);
-        let mut answers: Vec<Answer> = match (&permit, count) {
+        let mut answers: Vec<Answer> = match (is_admitted, count) {
             (_, 0) => Vec::new(),
-            (None, _) => vec![Err(FailureKind::Overloaded.not_applied()); count],
-            (Some(_), 1) => {
+            (false, _) => vec![Err(FailureKind::Overloaded.not_applied()); count],
+            (true, 1) => {
                 let client = &self.gateway.client;
                 let mut answers = Vec::with_capacity(1);
                 for request in requests {
@@ -301,7 +317,11 @@ impl Connection {
             }
             _ => self.call(requests).await,
         };
-        let before = self.out.len();
+        let values = answers.iter().map(value_bytes).sum();
+        if values > 0 && !self.grow(values) {
+            refuse_values(&mut answers);
+        }
+        let before = self.out.len() as u64;
         let mut answers = answers.drain(..);
         for step in &self.batch.steps {
             self.out.protocol = step.protocol;
@@ -312,11 +332,21 @@ impl Connection {
                 self.out.truncate(mark);
             }
         }
-        if let Some(permit) = &mut permit {
-            // Replies are here already and leave at once; they count as far as there is room.
-            permit.grow((self.out.len() - before) as u64);
+        drop(answers);
+        // What is around values, and replies without any: they are small, and told in any case.
+        let rest = (self.out.len() as u64 - before).saturating_sub(values);
+        self.grow(rest);
+    }
+
+    /// Counts more bytes as under way; false, and nothing counted, when there are too many.
+    fn grow(&mut self, bytes: u64) -> bool {
+        match &mut self.under_way {
+            Some(permit) => permit.grow(bytes),
+            None => {
+                self.under_way = self.gateway.client.inflight().try_take(bytes);
+                self.under_way.is_some()
+            }
         }
-        permit
     }
 
     /// Asks in pieces: a shard's thread is not to be held for long, and replies are bounded over
@@ -358,36 +388,11 @@ impl Connection {
         }
     }
 
-    /// Sends `out`.
+    /// Sends `out`; what was under way for it is over.
     async fn write(&mut self) -> Result<(), End> {
-        let mut pieces = self.out.pieces().filter(|piece| !piece.is_empty());
-        loop {
-            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(&mut pieces) {
-                *slice = IoSlice::new(piece);
-                count += 1;
-            }
-            if count == 0 {
-                break;
-            }
-            let mut rest = &mut slices[..count];
-            while !rest.is_empty() {
-                let sent = match &*rest {
-                    [one] => self.stream.try_write(one),
-                    many => self.stream.try_write_vectored(many),
-                };
-                match sent {
-                    Ok(written) => IoSlice::advance_slices(&mut rest, written),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        let writable = tokio::time::timeout(STALL_MAX, self.stream.writable());
-                        writable.await.map_err(|_| End::Stalled)??;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        drop(pieces);
+        let sent = send(&self.stream, &self.out, self.gateway.stall_timeout).await;
+        self.under_way = None;
+        sent?;
         self.gateway.counts.bytes_out.add(self.out.len() as u64);
         self.out.clear(READ_BYTES);
         Ok(())
@@ -397,13 +402,6 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.gateway.clients.leave(self.session.client.id);
-    }
-}
-
-fn value_bytes(answer: &Answer) -> u64 {
-    match answer {
-        Ok(Reply::Entry(Some(entry))) => entry.value.len() as u64,
-        _ => 0,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::args::{Args, SYNTAX, unknown_subcommand, wrong_arguments};
 use super::gateway::{Kind, wall_ms};
-use super::glob::Glob;
+use super::glob::{Glob, PATTERN_MAX};
 use super::number::integer;
 use super::plan::{Planned, Planner};
 use super::reply::Replies;
-use super::table::{self, Command, Known};
+use super::table::{self, Command};
 
 /// The version of Redis whose behaviour this has.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -23,10 +23,7 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         all.iter().for_each(|command| describe(command, out));
         return Ok(());
     }
-    let named = (2..args.len()).map(|at| match table::find(&args[at]) {
-        Known::Command(_, command) => Some(command),
-        _ => None,
-    });
+    let named = (2..args.len()).map(|at| table::named(&args[at]));
     match &args[1].to_ascii_lowercase()[..] {
         b"count" if args.len() == 2 => p.reply().integer(all.len() as i64),
         b"info" => {
@@ -59,18 +56,7 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
                 }
             }
         }
-        b"list" => {
-            let pattern = match args.len() {
-                2 => Glob::new(b"*"),
-                5 if args.is(2, "filterby") && args.is(3, "pattern") => Glob::new(&args[4]),
-                _ => return Err(SYNTAX.into()),
-            };
-            let fits = |command: &&Command| pattern.matches(command.name.as_bytes());
-            let chosen: Vec<&Command> = all.iter().filter(fits).collect();
-            let out = p.reply();
-            out.array(chosen.len());
-            chosen.iter().for_each(|command| out.bulk(command.name.as_bytes()));
-        }
+        b"list" => return list(p, args),
         b"getkeys" if args.len() > 2 => return keys_of(p, args),
         b"count" => return Err(wrong_arguments("command|count")),
         b"getkeys" => return Err(wrong_arguments("command|getkeys")),
@@ -79,11 +65,39 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     Ok(())
 }
 
+/// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]`
+fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
+    let filter = match args.len() {
+        2 => None,
+        5 if args.is(2, "filterby") => Some(args[3].to_ascii_lowercase()),
+        _ => return Err(SYNTAX.into()),
+    };
+    let all =
+        table::all().iter().flat_map(|one| std::iter::once(one).chain(table::parts(one.name)));
+    let chosen: Vec<&Command> = match filter.as_deref() {
+        None => all.collect(),
+        Some(b"pattern") => {
+            let pattern = Glob::new(&args[4])?;
+            all.filter(|command| pattern.matches(command.name.as_bytes())).collect()
+        }
+        Some(b"aclcat") => {
+            let wanted = |category: &str| args[4].eq_ignore_ascii_case(&category.as_bytes()[1..]);
+            all.filter(|command| command.categories().any(wanted)).collect()
+        }
+        // There are no modules.
+        Some(b"module") => Vec::new(),
+        Some(_) => return Err(SYNTAX.into()),
+    };
+    let out = p.reply();
+    out.array(chosen.len());
+    chosen.iter().for_each(|command| out.bulk(command.name.as_bytes()));
+    Ok(())
+}
+
 fn keys_of(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let arguments = args.len() - 2;
-    let Known::Command(_, command) = table::find(&args[2]) else {
-        return Err("ERR Invalid command specified".into());
-    };
+    let second = (arguments > 1).then(|| &args[3]);
+    let command = table::spoken(&args[2], second).ok_or("ERR Invalid command specified")?;
     if command.keys.0 == 0 {
         return Err("ERR The command has no key arguments".into());
     }
@@ -156,7 +170,7 @@ pub fn config(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let spec = &gateway.client.caches()[usize::from(p.session.cache.0)];
     let slow = gateway.slowlog.threshold().as_micros();
     let yes = |is: bool| if is { "yes" } else { "no" }.to_string();
-    let settings = [
+    let settings: [(&str, String); 14] = [
         ("appendonly", "no".to_string()),
         ("bind", gateway.address.ip().to_string()),
         ("cluster-enabled", yes(gateway.kind == Kind::Cluster)),
@@ -172,13 +186,20 @@ pub fn config(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         ("tcp-keepalive", "0".to_string()),
         ("timeout", "0".to_string()),
     ];
-    let lower = |at: usize| args[at].to_ascii_lowercase();
-    let patterns: Vec<Glob> = (2..args.len()).map(|at| Glob::new(&lower(at))).collect();
-    let fits = |name: &str| patterns.iter().any(|pattern| pattern.matches(name.as_bytes()));
-    let chosen: Vec<_> = settings.iter().filter(|(name, _)| fits(name)).collect();
+    if (2..args.len()).map(|at| args[at].len()).sum::<usize>() > PATTERN_MAX {
+        return Err(format!("ERR patterns are longer than {PATTERN_MAX} bytes").into());
+    }
+    let mut is_chosen = [false; 14];
+    for at in 2..args.len() {
+        let pattern = Glob::new(&args[at].to_ascii_lowercase())?;
+        for (chosen, (name, _)) in is_chosen.iter_mut().zip(&settings) {
+            *chosen |= pattern.matches(name.as_bytes());
+        }
+    }
+    let chosen = settings.iter().zip(is_chosen).filter(|(_, is_chosen)| *is_chosen);
     let out = p.reply();
-    out.map(chosen.len());
-    for (name, value) in chosen {
+    out.map(chosen.clone().count());
+    for ((name, value), _) in chosen {
         out.bulk(name.as_bytes());
         out.bulk(value.as_bytes());
     }

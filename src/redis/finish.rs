@@ -166,6 +166,29 @@ fn value(reply: Reply, out: &mut Replies) {
     }
 }
 
+/// Bytes of the value that an answer carries.
+pub fn value_bytes(answer: &Answer) -> u64 {
+    let entry = match answer {
+        Ok(Reply::Entry(entry)) => entry,
+        Ok(Reply::Written(written)) => &written.previous,
+        Ok(Reply::Deleted { previous, .. }) => previous,
+        Ok(Reply::Part(Some(part))) => return part.bytes.len() as u64,
+        _ => &None,
+    };
+    entry.as_ref().map_or(0, |entry| entry.value.len() as u64)
+}
+
+/// There is no room for the values of these answers: they become errors. What was written stays
+/// written, so that it is not to be tried again; a deadline that a read has set may be set again.
+pub fn refuse_values(answers: &mut [Answer]) {
+    for answer in answers.iter_mut().filter(|answer| value_bytes(answer) > 0) {
+        *answer = Err(match answer {
+            Ok(Reply::Entry(_) | Reply::Part(_)) => FailureKind::Overloaded.not_applied(),
+            _ => FailureKind::Overloaded.maybe(),
+        });
+    }
+}
+
 /// The value that a reply carries.
 fn taken(reply: Reply) -> Option<Bytes> {
     let entry: Option<Entry> = match reply {

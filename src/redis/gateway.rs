@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
-use lariat_actors::client::{CallOptions, Client};
+use lariat_actors::client::{CallOptions, Client, MemberState};
 use lariat_actors::map::NodeIx;
 use lariat_actors::op::{CacheId, Ms};
 use lariat_actors::slot::{Slot, slot_of};
@@ -15,7 +15,7 @@ use super::clients::Clients;
 use super::counts::Counts;
 use super::parser::Limits;
 use super::slowlog::SlowLog;
-use super::topology::Topology;
+use super::topology::{Sight, Topology};
 use crate::settings::Config;
 
 /// Bytes of replies that one read may come to; what is beyond it is an error.
@@ -49,6 +49,8 @@ pub struct Gateway {
     pub max_connections: usize,
     /// Those that are connected.
     pub clients: Clients,
+    /// How long a client may take nothing of its replies.
+    pub stall_timeout: Duration,
     /// What took long.
     pub slowlog: SlowLog,
     /// Counters.
@@ -79,6 +81,7 @@ impl Gateway {
             limits: Limits::new(largest),
             max_connections: settings.max_connections,
             clients: Clients::default(),
+            stall_timeout: Duration::from_millis(settings.redis.stall_timeout_ms),
             slowlog: SlowLog::new(settings.redis.slowlog_threshold_ms),
             counts: Counts::default(),
             started: Instant::now(),
@@ -120,7 +123,10 @@ impl Gateway {
         if primary == self.client.me() {
             return Ok(());
         }
-        match host_and_port(&map.member(primary).redis) {
+        // Nobody is sent to a node that is silent: either it comes back or another one takes over.
+        let serves =
+            matches!(self.client.member_state(primary), MemberState::Up | MemberState::Leaving);
+        match host_and_port(&map.member(primary).redis).filter(|_| serves) {
             Some((host, port)) => Err(format!("MOVED {slot} {host}:{port}").into()),
             None => Err("CLUSTERDOWN Hash slot not served".into()),
         }
@@ -139,16 +145,21 @@ impl Gateway {
         !self.is_cluster() || primary == self.client.me()
     }
 
-    /// The cluster as its clients are told, encoded once for each map.
+    /// The cluster as its clients are told, encoded once for each map and each change of who is
+    /// heard.
     pub fn topology(&self) -> Arc<Topology> {
         let map = self.client.map();
-        let states = self.client.member_states();
+        let sight = Sight {
+            epoch: map.epoch,
+            states: self.client.member_states(),
+            has_lease: self.client.has_lease(),
+        };
         if let Some(known) = self.topology.load_full()
-            && known.is_of(map.epoch, &states)
+            && known.is_of(&sight)
         {
             return known;
         }
-        let made = Arc::new(Topology::new(&self.client, &map, states));
+        let made = Arc::new(Topology::new(&self.client, &map, sight));
         self.topology.store(Some(made.clone()));
         made
     }

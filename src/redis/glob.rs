@@ -1,8 +1,17 @@
-//! Patterns of KEYS, SCAN and CONFIG GET, matched in time proportional to the text.
+//! Patterns of KEYS, SCAN and CONFIG GET, matched in one pass over the text.
 //!
 //! A pattern is compiled into a bit-parallel automaton (Baeza-Yates and Gonnet, 1992, with stars
-//! as loops): one pass over the text, no going back, whatever the pattern. What each sign means is
-//! as in Redis: `*`, `?`, `[abc]`, `[^a-c]`, and a backslash before anything.
+//! as loops): no going back, whatever the pattern, and for each byte of the text at most one step
+//! for every 64 bytes of it, because a pattern that wants more bytes than there are is not tried.
+//! What each sign means is as in Redis: `*`, `?`, `[abc]`, `[^a-c]`, and a backslash before
+//! anything.
+
+use lariat_actors::op::MAX_KEY_BYTES;
+
+use super::args::Refusal;
+
+/// Bytes of a pattern: some more than of any key.
+pub const PATTERN_MAX: usize = MAX_KEY_BYTES + 1024;
 
 /// A compiled pattern.
 #[derive(Debug)]
@@ -17,7 +26,13 @@ pub struct Glob {
 
 impl Glob {
     /// Compiles a pattern.
-    pub fn new(pattern: &[u8]) -> Glob {
+    ///
+    /// # Errors
+    /// When it has more than [`PATTERN_MAX`] bytes.
+    pub fn new(pattern: &[u8]) -> Result<Glob, Refusal> {
+        if pattern.len() > PATTERN_MAX {
+            return Err(format!("ERR pattern is longer than {PATTERN_MAX} bytes").into());
+        }
         let mut tokens: Vec<Token<'_>> = Vec::new();
         let mut starred = Vec::new();
         let mut prefix = Vec::new();
@@ -28,7 +43,9 @@ impl Glob {
             (token, rest) = Token::read(rest);
             match token {
                 Token::Star => {
-                    starred.push(tokens.len());
+                    if starred.last() != Some(&tokens.len()) {
+                        starred.push(tokens.len());
+                    }
                     is_literal = false;
                     continue;
                 }
@@ -54,7 +71,7 @@ impl Glob {
         for at in starred {
             glob.stars[at / 64] |= 1 << (at % 64);
         }
-        glob
+        Ok(glob)
     }
 
     /// What every text that matches begins with.
@@ -64,6 +81,10 @@ impl Glob {
 
     /// Does the whole text match?
     pub fn matches(&self, text: &[u8]) -> bool {
+        // Each token takes a byte.
+        if text.len() < self.tokens {
+            return false;
+        }
         let words = self.stars.len();
         let mut states = vec![0u64; words];
         states[0] = 1;
@@ -167,6 +188,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn matches(pattern: &[u8], text: &[u8]) -> bool {
+        Glob::new(pattern).expect("it is short").matches(text)
+    }
+
+    #[test]
+    fn a_pattern_has_a_limit() {
+        let text = [b'a'; PATTERN_MAX + 1];
+        assert!(matches(&text[1..], &text[1..]));
+        let refusal = Glob::new(&text).expect_err("it is long");
+        assert_eq!(refusal, "ERR pattern is longer than 9216 bytes".into());
+    }
+
     #[test]
     fn patterns_match_as_in_redis() {
         for (pattern, text, expected) in [
@@ -194,11 +227,8 @@ mod tests {
             ("*a*b*", "xxbxxaxx", false),
             ("**a", "ba", true),
         ] {
-            assert_eq!(
-                Glob::new(pattern.as_bytes()).matches(text.as_bytes()),
-                expected,
-                "{pattern} {text}"
-            );
+            let is_match = matches(pattern.as_bytes(), text.as_bytes());
+            assert_eq!(is_match, expected, "{pattern} {text}");
         }
     }
 
@@ -207,7 +237,8 @@ mod tests {
         for (pattern, prefix) in
             [("user:*", "user:"), ("a\\*b?c", "a*b"), ("*a", ""), ("abc", "abc")]
         {
-            assert_eq!(Glob::new(pattern.as_bytes()).prefix(), prefix.as_bytes(), "{pattern}");
+            let glob = Glob::new(pattern.as_bytes()).expect("it is short");
+            assert_eq!(glob.prefix(), prefix.as_bytes(), "{pattern}");
         }
     }
 
@@ -215,8 +246,8 @@ mod tests {
     fn a_pattern_of_stars_takes_one_pass() {
         let pattern = "a*".repeat(2_000) + "b";
         let text = "a".repeat(8_000);
-        assert!(!Glob::new(pattern.as_bytes()).matches(text.as_bytes()));
-        assert!(Glob::new(pattern.as_bytes()).matches((text + "b").as_bytes()));
+        assert!(!matches(pattern.as_bytes(), text.as_bytes()));
+        assert!(matches(pattern.as_bytes(), (text + "b").as_bytes()));
     }
 
     /// The meaning, spelled out with all its going back.
@@ -236,14 +267,14 @@ mod tests {
         #[test]
         fn one_pass_finds_what_going_back_finds(pattern in r"[ab*?\\\[\]^-]{0,12}", text in "[ab*]{0,10}") {
             let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-            prop_assert_eq!(Glob::new(pattern).matches(text), slow(pattern, text));
+            prop_assert_eq!(matches(pattern, text), slow(pattern, text));
         }
 
         #[test]
         fn long_patterns_match_across_words(count in 50usize..300) {
             let text = "ab".repeat(count);
-            prop_assert!(Glob::new(text.as_bytes()).matches(text.as_bytes()));
-            prop_assert!(!Glob::new(text.as_bytes()).matches(&text.as_bytes()[1..]));
+            prop_assert!(matches(text.as_bytes(), text.as_bytes()));
+            prop_assert!(!matches(text.as_bytes(), &text.as_bytes()[1..]));
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use lariat_actors::op::{Op, Precondition};
 
-use super::args::{Args, NOT_AN_INTEGER, SYNTAX};
+use super::args::{Args, SYNTAX};
+use super::cursor::Position;
 use super::expiry;
 use super::finish::Finish;
 use super::glob::Glob;
 use super::plan::{Planned, Planner};
 use super::strings::one_slot;
-use super::walk::{Position, Slow, Work};
+use super::walk::{Slow, Work};
 
 /// Keys that SCAN looks for if nothing else is said.
 const COUNT_DEFAULT: usize = 10;
@@ -116,7 +117,7 @@ pub fn scan(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             }
             count = usize::try_from(given).unwrap_or(COUNT_MAX).min(COUNT_MAX);
         } else if args.is(at, "match") {
-            pattern = Some(Glob::new(&args[at + 1]));
+            pattern = Some(Glob::new(&args[at + 1])?);
         } else if args.is(at, "type") {
             is_string = args.is(at + 1, "string");
         } else {
@@ -129,7 +130,7 @@ pub fn scan(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
 
 /// `KEYS pattern`
 pub fn keys(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
-    p.slow(Slow::new(Work::Keys { pattern: Glob::new(&args[1]) }))
+    p.slow(Slow::new(Work::Keys { pattern: Glob::new(&args[1])? }))
 }
 
 /// `RANDOMKEY`
@@ -160,19 +161,17 @@ fn flush(p: &mut Planner<'_>, args: Args<'_>, all: bool) -> Planned {
     p.slow(Slow::new(Work::Flush { all }))
 }
 
-/// `WAIT replicas timeout`: how many copies have the last write of this connection. Writes are
-/// answered when their copies have confirmed, so there is nothing to wait for.
+/// `WAIT replicas timeout`: how many copies have the last write of this connection.
 pub fn wait(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
-    if args.integer(1)? < 0 {
-        return Err(NOT_AN_INTEGER.into());
+    args.integer(1)?;
+    let timeout_ms = expiry::timeout(args, 2)?;
+    match p.session.sent(p.gateway) {
+        Some(last) => p.slow(Slow::new(Work::Wait { last, timeout_ms })),
+        None => {
+            p.reply().integer(0);
+            Ok(())
+        }
     }
-    expiry::timeout(args, 2)?;
-    let copies = match p.session.last_written {
-        Some(slot) => p.gateway.copies(p.session.cache, slot),
-        None => 0,
-    };
-    p.reply().integer(copies as i64);
-    Ok(())
 }
 
 /// `FUNCTION FLUSH [ASYNC | SYNC]`: there are none.

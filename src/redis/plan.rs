@@ -134,6 +134,11 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Reads a value: a use, unless the client says that its reads are none.
+    pub fn get(&self) -> Op {
+        if self.session.no_touch { Op::Peek } else { Op::Get { any: false } }
+    }
+
     /// Asks the shard of a key.
     pub fn ask(&mut self, key: Bytes, op: Op) {
         let slot = slot_of(&key);
@@ -143,7 +148,7 @@ impl Planner<'_> {
     /// The same when the slot is known.
     pub fn ask_slot(&mut self, slot: u16, key: Bytes, op: Op) {
         if op.is_write() {
-            self.session.last_written = Some(slot);
+            self.session.writes(slot);
         }
         let cache = self.session.cache;
         self.batch.requests.push(Request { cache, slot, key, op, acks: None });

@@ -14,6 +14,9 @@ use super::number::integer;
 use super::plan::{Planned, Planner};
 use super::reply::Protocol;
 
+/// Bytes of what a client calls itself or its library.
+const NAME_MAX: usize = 256;
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
@@ -29,12 +32,26 @@ pub struct Session {
     pub is_authenticated: bool,
     /// Does the client want replies?
     pub reply_mode: ReplyMode,
+    /// CLIENT NO-TOUCH: are its reads no uses?
+    pub no_touch: bool,
     /// Close after the replies so far.
     pub is_closing: bool,
-    /// The slot that was written last.
-    pub last_written: Option<Slot>,
+    /// What was written last.
+    pub last_write: Option<LastWrite>,
     /// Commands that are not counted yet.
     pub run: Run,
+}
+
+/// The last write of a connection, for WAIT.
+#[derive(Clone, Copy, Debug)]
+pub struct LastWrite {
+    /// The cache.
+    pub cache: CacheId,
+    /// The slot; of several keys that of the last.
+    pub slot: Slot,
+    /// `since` of the slot when the write was sent: under the same one the primary is the same.
+    /// `None` as long as it is not sent.
+    pub since: Option<u64>,
 }
 
 /// CLIENT REPLY.
@@ -60,8 +77,9 @@ impl Session {
             cache: CacheId(0),
             is_authenticated: gateway.token.is_none(),
             reply_mode: ReplyMode::On,
+            no_touch: false,
             is_closing: false,
-            last_written: None,
+            last_write: None,
             run: Run::default(),
         }
     }
@@ -80,6 +98,20 @@ impl Session {
                 true
             }
         }
+    }
+
+    /// Notes that a slot of the selected cache is about to be written.
+    pub fn writes(&mut self, slot: Slot) {
+        self.last_write = Some(LastWrite { cache: self.cache, slot, since: None });
+    }
+
+    /// The last write, which is sent now if it was not yet.
+    pub fn sent(&mut self, gateway: &Gateway) -> Option<LastWrite> {
+        let last = self.last_write.as_mut()?;
+        if last.since.is_none() {
+            last.since = Some(gateway.client.map().row(last.slot).since);
+        }
+        Some(*last)
     }
 
     /// Notes the last command, by its place in the table.
@@ -142,7 +174,7 @@ pub fn hello(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             credentials = Some((at + 1, at + 2));
             at += 3;
         } else if args.is(at, "setname") && more >= 1 {
-            name = Some(client_name(&args[at + 1])?);
+            name = Some(client_name("Client names", &args[at + 1])?);
             at += 2;
         } else {
             return Err(format!("ERR Syntax error in HELLO option '{}'", args.text(at)).into());
@@ -244,6 +276,7 @@ pub fn reset(p: &mut Planner<'_>, _args: Args<'_>) -> Planned {
     p.session.select(0, CacheId(0));
     p.session.is_authenticated = p.gateway.token.is_none();
     p.session.reply_mode = ReplyMode::On;
+    p.session.no_touch = false;
     p.session.client.said().name.clear();
     p.reply().simple("RESET");
     Ok(())
@@ -258,10 +291,16 @@ pub fn cluster_mode(p: &mut Planner<'_>, _args: Args<'_>) -> Planned {
     p.ok()
 }
 
-/// A name for CLIENT LIST: printable and without spaces.
-pub fn client_name(name: &[u8]) -> Result<String, Refusal> {
+/// A name for CLIENT LIST: printable, without spaces, and of [`NAME_MAX`] bytes at most. `what` is
+/// how an error calls it.
+pub fn client_name(what: &str, name: &[u8]) -> Result<String, Refusal> {
+    if name.len() > NAME_MAX {
+        return Err(format!("ERR {what} cannot be longer than {NAME_MAX} bytes.").into());
+    }
     match std::str::from_utf8(name) {
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(text.to_string()),
-        _ => Err("ERR Client names cannot contain spaces, newlines or special characters.".into()),
+        _ => {
+            Err(format!("ERR {what} cannot contain spaces, newlines or special characters.").into())
+        }
     }
 }

@@ -21,14 +21,16 @@ fn put(args: Args<'_>, value: usize, ttl: Ttl, when: Precondition, return_previo
 
 /// `GET key`
 pub fn get(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
-    p.ask(args.share(1), Op::Get { any: false });
+    let op = p.get();
+    p.ask(args.share(1), op);
     p.finish(Finish::Value)
 }
 
 /// `MGET key...`
 pub fn mget(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     for at in 1..args.len() {
-        p.ask(args.share(at), Op::Get { any: false });
+        let op = p.get();
+        p.ask(args.share(at), op);
     }
     p.finish(Finish::Values)
 }
@@ -96,6 +98,7 @@ pub fn set(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let op = put(args, 2, ttl, when, options.get);
     let key = args.share(1);
     if options.get && options.absent {
+        p.session.writes(slot_of(&key));
         return p.slow(Slow::new(Work::PutOrGet { slot: slot_of(&key), key, op }));
     }
     p.ask(key, op);
@@ -195,14 +198,16 @@ pub fn append(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
 
 /// `STRLEN key`
 pub fn strlen(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
-    p.ask(args.share(1), Op::Range { start: 1, end: 0, touch: true });
+    let touch = !p.session.no_touch;
+    p.ask(args.share(1), Op::Range { start: 1, end: 0, touch });
     p.finish(Finish::Length)
 }
 
 /// `GETRANGE key start end`, and SUBSTR
 pub fn getrange(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let (start, end) = (args.integer(2)?, args.integer(3)?);
-    p.ask(args.share(1), Op::Range { start, end, touch: true });
+    let touch = !p.session.no_touch;
+    p.ask(args.share(1), Op::Range { start, end, touch });
     p.finish(Finish::Part)
 }
 

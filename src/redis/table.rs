@@ -236,6 +236,27 @@ pub fn parts(command: &str) -> impl Iterator<Item = &'static Command> + Clone {
     PARTS.iter().filter(is_part)
 }
 
+/// The command of this name, or the part of one (`memory|usage`).
+pub fn named(name: &[u8]) -> Option<&'static Command> {
+    match find(name) {
+        Known::Command(_, command) => Some(command),
+        _ => PARTS.iter().find(|part| name.eq_ignore_ascii_case(part.name.as_bytes())),
+    }
+}
+
+/// The command that these are the first words of; a part of one, if it has parts.
+pub fn spoken(first: &[u8], second: Option<&[u8]>) -> Option<&'static Command> {
+    let command = named(first)?;
+    let mut parts = parts(command.name).peekable();
+    match second {
+        Some(second) if parts.peek().is_some() => parts.find(|part| {
+            let name = part.name.split_once('|').map_or("", |(_, name)| name);
+            second.eq_ignore_ascii_case(name.as_bytes())
+        }),
+        _ => Some(command),
+    }
+}
+
 /// The longest name that is looked up.
 const WORD: usize = 16;
 

@@ -13,11 +13,21 @@ use sha2::{Digest, Sha256};
 use super::gateway::host_and_port;
 use super::reply::{Protocol, Replies};
 
+/// What the answers depend on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The map's epoch.
+    pub epoch: u64,
+    /// The state of each member.
+    pub states: Vec<MemberState>,
+    /// May this node serve? Without a lease what it knows may be old.
+    pub has_lease: bool,
+}
+
 /// The answers to CLUSTER SLOTS, SHARDS, NODES and INFO under one map.
 #[derive(Debug)]
 pub struct Topology {
-    epoch: u64,
-    states: Vec<MemberState>,
+    of: Sight,
     slots: [Vec<u8>; 2],
     shards: [Vec<u8>; 2],
     /// CLUSTER NODES.
@@ -39,12 +49,12 @@ struct Node {
 
 impl Topology {
     /// What clients are told under this map.
-    pub fn new(client: &Client, map: &ClusterMap, states: Vec<MemberState>) -> Self {
+    pub fn new(client: &Client, map: &ClusterMap, of: Sight) -> Self {
         let cluster = &client.cluster().name;
         let mut nodes: Vec<Node> = map
             .members
             .iter()
-            .zip(&states)
+            .zip(&of.states)
             .enumerate()
             .map(|(index, (member, &state))| {
                 let (host, port) = host_and_port(&member.redis).unwrap_or_default();
@@ -77,18 +87,17 @@ impl Topology {
             })
         };
         Topology {
-            epoch: map.epoch,
             slots: both(&|out| write_slots(&nodes, out)),
             shards: both(&|out| write_shards(&nodes, out)),
             nodes: nodes.iter().map(|node| node_line(node, map.epoch)).collect(),
-            info: info(&nodes, map.epoch),
-            states,
+            info: info(&nodes, &of),
+            of,
         }
     }
 
     /// Is it what clients are to be told now?
-    pub fn is_of(&self, epoch: u64, states: &[MemberState]) -> bool {
-        self.epoch == epoch && self.states == states
+    pub fn is_of(&self, sight: &Sight) -> bool {
+        self.of == *sight
     }
 
     /// The reply to CLUSTER SLOTS.
@@ -184,20 +193,21 @@ fn node_line(node: &Node, epoch: u64) -> String {
     line + "\n"
 }
 
-fn info(nodes: &[Node], epoch: u64) -> String {
+fn info(nodes: &[Node], sight: &Sight) -> String {
     let slots_of = |node: &Node| -> u32 {
         node.ranges.iter().map(|(first, last)| u32::from(last - first) + 1).sum()
     };
+    let of_state = |state| nodes.iter().filter(|n| n.state == state).map(slots_of).sum::<u32>();
     let assigned: u32 = nodes.iter().map(slots_of).sum();
-    let failed: u32 =
-        nodes.iter().filter(|node| node.state == MemberState::Down).map(slots_of).sum();
-    let state = if failed == 0 { "ok" } else { "fail" };
+    let (failed, silent) = (of_state(MemberState::Down), of_state(MemberState::Suspect));
+    let state = if failed == 0 && sight.has_lease { "ok" } else { "fail" };
+    let epoch = sight.epoch;
     let size = nodes.iter().filter(|node| !node.ranges.is_empty()).count();
     [
         ("cluster_state", state.to_string()),
         ("cluster_slots_assigned", assigned.to_string()),
-        ("cluster_slots_ok", (assigned - failed).to_string()),
-        ("cluster_slots_pfail", "0".to_string()),
+        ("cluster_slots_ok", (assigned - failed - silent).to_string()),
+        ("cluster_slots_pfail", silent.to_string()),
         ("cluster_slots_fail", failed.to_string()),
         ("cluster_known_nodes", nodes.len().to_string()),
         ("cluster_size", size.to_string()),
@@ -212,6 +222,38 @@ fn info(nodes: &[Node], epoch: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn node(state: MemberState, ranges: &[(Slot, Slot)]) -> Node {
+        Node {
+            id: String::new(),
+            host: String::new(),
+            port: 0,
+            peer_port: 0,
+            is_me: false,
+            state,
+            ranges: ranges.to_vec(),
+        }
+    }
+
+    #[test]
+    fn info_tells_of_nodes_that_are_silent_or_gone_and_of_a_node_that_is_cut_off() {
+        let told = |states: [MemberState; 2], has_lease| {
+            let sight = Sight { epoch: 7, states: states.to_vec(), has_lease };
+            let nodes = [node(states[0], &[(0, 9)]), node(states[1], &[(10, 16_383)])];
+            let info = info(&nodes, &sight);
+            let of = |key: &str| {
+                let line = info.lines().find_map(|line| line.strip_prefix(key));
+                line.expect("every key is told").trim_start_matches(':').to_string()
+            };
+            ["cluster_state", "cluster_slots_ok", "cluster_slots_pfail", "cluster_slots_fail"]
+                .map(of)
+        };
+        let (up, suspect, down) = (MemberState::Up, MemberState::Suspect, MemberState::Down);
+        assert_eq!(told([up, up], true), ["ok", "16384", "0", "0"]);
+        assert_eq!(told([up, up], false), ["fail", "16384", "0", "0"]);
+        assert_eq!(told([suspect, up], true), ["ok", "16374", "10", "0"]);
+        assert_eq!(told([down, up], true), ["fail", "16374", "0", "10"]);
+    }
 
     #[test]
     fn a_node_id_is_forty_hex_digits_of_cluster_and_node() {

@@ -1,15 +1,19 @@
 //! Commands that ask many slots, or ask again: they run alone, between batches.
 
 use bytes::Bytes;
-use lariat_actors::client::Client;
-use lariat_actors::map::ClusterMap;
-use lariat_actors::op::{Answer, CacheId, Failure, FailureKind, Op, Reply, Request, ScanPosition};
+use lariat_actors::client::{CallOptions, Client};
+use lariat_actors::map::{ClusterMap, NodeIx};
+use lariat_actors::op::{
+    Acks, Answer, CacheId, Failure, FailureKind, Ms, Op, Reply, Request, ScanPosition,
+};
 use lariat_actors::slot::{SLOTS, Slot};
 
+use super::cursor::{Position, sign};
 use super::finish::failure_text;
 use super::gateway::Gateway;
 use super::glob::Glob;
 use super::reply::Replies;
+use super::session::LastWrite;
 
 /// Slots asked at a time: few at first, more while they turn out empty.
 const WINDOW_FIRST: usize = 16;
@@ -20,6 +24,9 @@ const BATCHES_MAX: usize = 24;
 
 /// Keys that a slot gives at a time.
 const KEYS_PER_STEP: u32 = 1_000;
+
+/// Bytes of keys that are looked at before others have their turn on this thread.
+const VISITED_BYTES: usize = 64 << 10;
 
 /// Bytes of keys that one KEYS may come to.
 const KEYS_BYTES_MAX: usize = 32 << 20;
@@ -72,6 +79,13 @@ pub enum Work {
         /// Every database?
         all: bool,
     },
+    /// WAIT.
+    Wait {
+        /// What copies are to have.
+        last: LastWrite,
+        /// For how long at most; 0: as long as a request may take.
+        timeout_ms: Ms,
+    },
     /// CLUSTER COUNTKEYSINSLOT.
     CountInSlot(Slot),
     /// CLUSTER GETKEYSINSLOT.
@@ -96,45 +110,6 @@ impl Slow {
             out.truncate(mark);
         }
     }
-}
-
-/// Where a SCAN goes on: a slot, and within it a bucket and a sign of the table it belongs to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Position {
-    slot: Slot,
-    bucket: u64,
-    sign: u64,
-}
-
-const SLOT_BITS: u32 = 14;
-const BUCKET_BITS: u32 = 26;
-const SIGN_BITS: u32 = 23;
-
-impl Position {
-    /// The position that a cursor says; whatever it is, it is one.
-    pub fn parse(cursor: u64) -> Position {
-        let slot = (cursor & u64::from(SLOTS - 1)) as Slot;
-        let bucket = cursor >> SLOT_BITS & ((1 << BUCKET_BITS) - 1);
-        let sign = cursor >> (SLOT_BITS + BUCKET_BITS) & ((1 << SIGN_BITS) - 1);
-        Position { slot, bucket, sign }
-    }
-
-    /// The cursor; 0 only at the very beginning.
-    pub fn cursor(self) -> u64 {
-        self.sign << (SLOT_BITS + BUCKET_BITS) | self.bucket << SLOT_BITS | u64::from(self.slot)
-    }
-
-    fn within(slot: Slot, at: ScanPosition) -> Position {
-        if at.bucket >= 1 << BUCKET_BITS {
-            return Position { slot, ..Position::default() };
-        }
-        Position { slot, bucket: at.bucket, sign: sign(at.layout) }
-    }
-}
-
-/// A sign of a table's layout that fits a cursor.
-fn sign(layout: u64) -> u64 {
-    layout.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SIGN_BITS)
 }
 
 struct Walk<'a> {
@@ -170,13 +145,17 @@ impl Walk<'_> {
             }
             Work::RandomKey => self.random_key(out).await,
             Work::Size => {
-                out.integer(self.size().await as i64);
+                out.integer(self.size().await? as i64);
                 Ok(())
             }
             Work::Flush { all } => self.flush(all, out).await,
+            Work::Wait { last, timeout_ms } => {
+                out.integer(self.confirmed(last, timeout_ms).await as i64);
+                Ok(())
+            }
             Work::CountInSlot(slot) => {
                 let mut count = 0;
-                self.each_key(&[], &[slot], |_| {
+                self.each_key(&[], self.shown(&slot), |_| {
                     count += 1;
                     true
                 })
@@ -185,14 +164,18 @@ impl Walk<'_> {
                 Ok(())
             }
             Work::KeysInSlot(slot, most) => {
-                let mut found = Vec::new();
-                self.each_key(&[], &[slot], |key| {
+                let (mut found, mut bytes) = (Vec::new(), 0);
+                self.each_key(&[], self.shown(&slot), |key| {
                     if found.len() < most {
+                        bytes += key.len();
                         found.push(key);
                     }
-                    found.len() < most
+                    found.len() < most && bytes <= KEYS_BYTES_MAX
                 })
                 .await?;
+                if bytes > KEYS_BYTES_MAX {
+                    return Err(FailureKind::ReplyTooLarge.not_applied());
+                }
                 write_keys(&found, out);
                 Ok(())
             }
@@ -232,10 +215,34 @@ impl Walk<'_> {
         Err(FailureKind::Overloaded.not_applied())
     }
 
+    /// How many copies have a write. A write that stores nothing goes the same way after it, and is
+    /// answered when every copy in sync has confirmed it: then they have what came before.
+    async fn confirmed(&self, last: LastWrite, timeout_ms: Ms) -> usize {
+        let LastWrite { cache, slot, since } = last;
+        let op = Op::PutAllAbsent { entries: Vec::new() };
+        let request = Request { cache, slot, key: Bytes::new(), op, acks: Some(Acks::All) };
+        let most = self.client.cluster().request_timeout_ms;
+        let timeout_ms = if timeout_ms == 0 { most } else { timeout_ms.min(most) };
+        let options = CallOptions { timeout_ms: Some(timeout_ms), ..Gateway::options(self.worker) };
+        match self.client.call_one(request, options).await {
+            // Another primary may not have the write.
+            Ok(Reply::Written(barrier)) if Some(barrier.since) == since => {
+                self.gateway.copies(cache, slot)
+            }
+            _ => 0,
+        }
+    }
+
     /// The slots that this port shows.
     fn slots(&self) -> Vec<Slot> {
         let map = self.client.map();
         (0..SLOTS).filter(|&slot| self.is_shown(&map, slot)).collect()
+    }
+
+    /// This slot, if this port shows it.
+    fn shown<'s>(&self, slot: &'s Slot) -> &'s [Slot] {
+        let is_shown = self.is_shown(&self.client.map(), *slot);
+        if is_shown { std::slice::from_ref(slot) } else { &[] }
     }
 
     fn is_shown(&self, map: &ClusterMap, slot: Slot) -> bool {
@@ -255,6 +262,7 @@ impl Walk<'_> {
         mut visit: impl FnMut(Bytes) -> bool,
     ) -> Result<(), Failure> {
         let prefix = Bytes::copy_from_slice(prefix);
+        let mut seen_bytes = 0;
         for window in slots.chunks(WINDOW_MAX) {
             let mut open: Vec<(Slot, ScanPosition)> =
                 window.iter().map(|&slot| (slot, ScanPosition::START)).collect();
@@ -269,9 +277,14 @@ impl Walk<'_> {
                         Ok(Reply::Keys { keys, next }) => {
                             more.extend(next.map(|next| (slot, next)));
                             for key in keys {
+                                seen_bytes += key.len();
                                 if !visit(key) {
                                     return Ok(());
                                 }
+                            }
+                            if seen_bytes >= VISITED_BYTES {
+                                seen_bytes = 0;
+                                tokio::task::yield_now().await;
                             }
                         }
                         // Its batch was full: it is asked again.
@@ -391,15 +404,23 @@ impl Walk<'_> {
     }
 
     /// Entries of the cache, over the primaries that this port shows.
-    async fn size(&self) -> u64 {
+    async fn size(&self) -> Result<u64, Failure> {
         let name = &self.client.caches()[usize::from(self.cache.0)].name;
         let nodes = if self.gateway.is_cluster() {
             vec![Some(self.client.stats())]
         } else {
-            self.client.cluster_stats().await
+            let map = self.client.map();
+            let nodes = self.client.cluster_stats().await;
+            let is_missing =
+                |node: NodeIx| nodes.get(usize::from(node.0)).is_none_or(Option::is_none);
+            if map.rows.iter().any(|row| is_missing(row.primary)) {
+                return Err(FailureKind::NotReady.not_applied());
+            }
+            nodes
         };
         let caches = nodes.iter().flatten().flat_map(|node| &node.caches);
-        caches.filter(|(cache, _)| cache == name).map(|(_, stats)| stats.entries.primary).sum()
+        let of_cache = caches.filter(|(cache, _)| cache == name);
+        Ok(of_cache.map(|(_, stats)| stats.entries.primary).sum())
     }
 
     async fn flush(&self, all: bool, out: &mut Replies) -> Result<(), Failure> {
@@ -443,21 +464,4 @@ fn random_below(end: usize) -> usize {
     // Each one is keyed anew by the operating system's randomness and a counter.
     let number = RandomState::new().hash_one(0u8);
     (number as usize).checked_rem(end).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_its_position() {
-        for cursor in [0, 1, 16_383, 1 << 14, (1 << 63) - 1, 0x1234_5678_9abc_def0] {
-            assert_eq!(Position::parse(cursor).cursor(), cursor & ((1 << 63) - 1));
-        }
-        let at = ScanPosition { layout: 77, bucket: 9 };
-        let position = Position::within(5, at);
-        assert_eq!(Position::parse(position.cursor()), position);
-        let far = ScanPosition { layout: 77, bucket: 1 << BUCKET_BITS };
-        assert_eq!(Position::within(5, far), Position { slot: 5, bucket: 0, sign: 0 });
-    }
 }

@@ -29,6 +29,15 @@ pub fn run(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
+/// A test has nothing to run with: it says so, and fails where `LARIAT_REQUIRE` (names with commas)
+/// asks for what it needs.
+pub fn step_aside(name: &str, why: &str) {
+    let required = std::env::var("LARIAT_REQUIRE").unwrap_or_default();
+    let is_required = required.split(',').any(|one| one == name);
+    assert!(!is_required, "{why}, and LARIAT_REQUIRE has {name}");
+    println!("{why}: it is left out");
+}
+
 /// Lets this process open as many files as it may, for tests with thousands of connections.
 pub fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
@@ -58,6 +67,8 @@ pub struct Shape {
     pub minority: Option<Minority>,
     /// The versions that a node understands; see [`Cluster::versions`].
     pub versions: fn(usize) -> Versions,
+    /// What else is different about its nodes.
+    pub change: fn(Builder) -> Builder,
 }
 
 impl Default for Shape {
@@ -70,6 +81,7 @@ impl Default for Shape {
             request_timeout: Duration::from_secs(10),
             minority: None,
             versions: |_| Versions::CURRENT,
+            change: |builder| builder,
         }
     }
 }
@@ -164,6 +176,7 @@ impl Cluster {
             .cache("default", CacheConfig::new())
             .cache("tiny", CacheConfig::new().capacity(16).max_value(1024))
             .cache("small", CacheConfig::new().capacity(600));
+        builder = (self.shape.change)(builder);
         if let Some(minority) = self.shape.minority {
             builder = builder.minority(minority);
         }

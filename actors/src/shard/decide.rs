@@ -159,6 +159,8 @@ fn count_reply(stats: &mut CacheStats, op: &Op, reply: &Reply, role: Role) {
     match (op, reply) {
         (Op::Get { .. } | Op::GetTouch { .. }, Reply::Entry(Some(_))) => stats.hits += 1,
         (Op::Get { .. } | Op::GetTouch { .. }, Reply::Entry(None)) => stats.misses += 1,
+        // It stores nothing and is asked for to hear that copies have what came before.
+        (Op::PutAllAbsent { entries }, Reply::Written(_)) if entries.is_empty() => {}
         (_, Reply::Written(_)) => stats.puts += 1,
         (_, Reply::Deleted { existed: true, .. }) => stats.deletes += 1,
         (_, Reply::TtlSet { .. } | Reply::Number { .. } | Reply::Length { .. }) => {

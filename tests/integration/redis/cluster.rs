@@ -71,12 +71,12 @@ impl Three {
         Three { nodes, single, cluster }
     }
 
-    fn primary_of(&self, key: &str) -> usize {
+    pub fn primary_of(&self, key: &str) -> usize {
         usize::from(self.nodes[0].client().map().row(slot_of(key.as_bytes())).primary.0)
     }
 
     /// A key of this node's.
-    fn key_of(&self, node: usize) -> String {
+    pub fn key_of(&self, node: usize) -> String {
         (0..).map(|i| format!("key{i}")).find(|key| self.primary_of(key) == node).unwrap()
     }
 
@@ -186,9 +186,9 @@ fn clients_that_know_the_slots_are_told_where_they_are() {
         let (mine, other) = (three.key_of(0), three.key_of(1));
         assert_eq!(client.text(&format!("SET {mine} v")), "+OK\r\n");
         let moved = format!("-MOVED {} {}\r\n", slot_of(other.as_bytes()), three.cluster[1]);
-        assert_eq!(client.text(&format!("SET {other} v")), moved);
+        assert_eq!(client.settled(&format!("SET {other} v")), moved);
         for line in ["GET", "OBJECT ENCODING", "MEMORY USAGE"] {
-            assert_eq!(client.text(&format!("{line} {other}")), moved);
+            assert_eq!(client.settled(&format!("{line} {other}")), moved);
         }
         assert!(client.text(&format!("MGET {mine} {other}")).starts_with("-CROSSSLOT"));
         assert!(client.text(&format!("DEL {mine} {mine}x{{}}")).starts_with("-CROSSSLOT"));
@@ -202,6 +202,9 @@ fn clients_that_know_the_slots_are_told_where_they_are() {
         assert_eq!(client.text(&format!("CLUSTER COUNTKEYSINSLOT {slot}")), ":1\r\n");
         let listed = client.text(&format!("CLUSTER GETKEYSINSLOT {slot} 10"));
         assert_eq!(listed, format!("*1\r\n${}\r\n{mine}\r\n", mine.len()));
+        // Others say what they have themselves.
+        assert_eq!(owner.text(&format!("CLUSTER COUNTKEYSINSLOT {slot}")), ":0\r\n");
+        assert_eq!(owner.text(&format!("CLUSTER GETKEYSINSLOT {slot} 10")), "*0\r\n");
         assert_eq!(client.text("SELECT 0"), "+OK\r\n");
         assert!(client.text("SELECT 1").starts_with("-ERR SELECT is not allowed"));
         for line in ["READONLY", "READWRITE", "ASKING"] {

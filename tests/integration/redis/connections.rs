@@ -300,3 +300,91 @@ fn a_client_that_does_not_read_holds_one_read_of_replies() {
         node.shutdown().await;
     });
 }
+
+#[test]
+fn a_client_that_takes_nothing_of_its_replies_is_disconnected() {
+    run(async {
+        let (node, address) = start(|config| config.redis.stall_timeout_ms = 100).await;
+        let mut client = Resp::connect(address);
+        let value = "x".repeat(1 << 20);
+        assert_eq!(client.ask(&["SET", "k", &value]), b"+OK\r\n");
+        let mut greedy = Resp::connect(address);
+        greedy.send_raw(&command(&["GET", "k"]).repeat(30));
+        let ended = "client_output_buffer_limit_disconnections:1\r\n";
+        wait_until("it is disconnected", || {
+            let is_over = client.text("INFO stats").contains(ended);
+            async move { is_over }
+        })
+        .await;
+        wait_until("its replies are forgotten", || async { node.client().inflight().used() == 0 })
+            .await;
+        drop(greedy);
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn replies_that_need_no_shard_are_bounded_too() {
+    run(async {
+        let (node, address) = start(|_| {}).await;
+        let name = "n".repeat(256);
+        let mut others: Vec<Resp> = (0..200).map(|_| Resp::connect(address)).collect();
+        for other in &mut others {
+            assert_eq!(other.text(&format!("CLIENT SETNAME {name}")), "+OK\r\n");
+        }
+        let mut greedy = Resp::connect(address);
+        greedy.send_raw(&b"CLIENT LIST\r\n".repeat(1_000));
+        let used = || node.client().inflight().used();
+        wait_until("replies are under way", || async { used() > 1 << 20 }).await;
+        assert!(used() < 4 << 20, "{} bytes", used());
+        drop(greedy);
+        node.stop_now().await;
+    });
+}
+
+#[test]
+fn values_for_which_there_is_no_room_are_errors() {
+    run(async {
+        let (node, address) = start(|config| config.max_inflight_bytes = 24 << 20).await;
+        let mut client = Resp::connect(address);
+        let value = "x".repeat(1 << 20);
+        assert_eq!(client.ask(&["SET", "k", &value]), b"+OK\r\n");
+        let again = b"-TRYAGAIN too many requests or bytes in flight\r\n";
+        let mut input = command(&["GET", "k"]).repeat(30);
+        input.extend(command(&["GETSET", "k", "new"]));
+        client.send_raw(&input);
+        (0..30).for_each(|_| assert_eq!(client.reply(), again));
+        // It has been replaced: that is not to be tried again.
+        assert_eq!(client.reply(), b"-ERR outcome unknown\r\n");
+        assert_eq!(client.text("GET k"), "$3\r\nnew\r\n");
+        wait_until("nothing is under way", || async { node.client().inflight().used() == 0 }).await;
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn reads_of_a_client_that_does_not_touch_are_no_uses() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = Node::builder().workers(1).shards(1).serve_redis(listener);
+        let node = node.cache("default", CacheConfig::new().capacity(3)).start().await.unwrap();
+        let mut client = Resp::connect(node.redis_addresses()[0]);
+        for line in ["SET a 1", "SET b 1", "SET c 1", "CLIENT NO-TOUCH ON"] {
+            assert_eq!(client.text(line), "+OK\r\n", "{line}");
+        }
+        assert_eq!(client.text("CLIENT NO-TOUCH MAYBE"), "-ERR syntax error\r\n");
+        assert_eq!(client.text("GET a"), "$1\r\n1\r\n");
+        assert_eq!(client.text("MGET a none"), "*2\r\n$1\r\n1\r\n$-1\r\n");
+        assert_eq!(client.text("STRLEN a"), ":1\r\n");
+        assert_eq!(client.text("GETRANGE a 0 0"), "$1\r\n1\r\n");
+        assert_eq!(client.text("SET d 1"), "+OK\r\n");
+        assert_eq!(client.text("EXISTS a b c d"), ":3\r\n");
+        assert_eq!(client.text("EXISTS a"), ":0\r\n");
+        assert_eq!(client.text("CLIENT NO-TOUCH OFF"), "+OK\r\n");
+        assert_eq!(client.text("GET b"), "$1\r\n1\r\n");
+        assert_eq!(client.text("SET e 1"), "+OK\r\n");
+        assert_eq!(client.text("EXISTS b"), ":1\r\n");
+        assert_eq!(client.text("EXISTS c"), ":0\r\n");
+        node.shutdown().await;
+    });
+}

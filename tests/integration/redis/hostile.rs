@@ -103,7 +103,7 @@ fn bytes_that_are_no_command_have_their_error_and_end_the_connection() {
         );
         let mut client = Resp::connect(address);
         assert_eq!(client.text("EXISTS k"), ":0\r\n");
-        assert_eq!(node.client().inflight().used(), 0);
+        wait_until("nothing is under way", || async { node.client().inflight().used() == 0 }).await;
         node.shutdown().await;
     });
 }
@@ -127,6 +127,10 @@ fn odd_but_whole_commands_are_answered_and_the_connection_goes_on() {
         };
         let words = |line: &str| command(&line.split(' ').collect::<Vec<_>>());
         let pattern = format!("KEYS {}b", "a*".repeat(400));
+        let (fits, long) = ("a".repeat(9 << 10), "*".repeat((9 << 10) + 1));
+        let too_long = "-ERR pattern is longer than 9216 bytes\r\n";
+        let (name, long_name) = ("n".repeat(256), "n".repeat(257));
+        let names = |what: &str| format!("-ERR {what} cannot be longer than 256 bytes.\r\n");
         let table = [
             (b"*0\r\n*-1\r\n*-100\r\n\r\n \r\n\n".to_vec(), String::new()),
             (b"\0\0\0\r\n".to_vec(), String::new()),
@@ -169,6 +173,22 @@ fn odd_but_whole_commands_are_answered_and_the_connection_goes_on() {
             (words("SCAN 0 COUNT 0"), syntax.into()),
             (words("SCAN 0 COUNT 9223372036854775807"), "*2\r\n$1\r\n0\r\n*0\r\n".into()),
             (words(&pattern), "*0\r\n".into()),
+            (words(&format!("KEYS {fits}")), "*0\r\n".into()),
+            (words(&format!("KEYS {long}")), too_long.into()),
+            (words(&format!("SCAN 0 MATCH {fits}")), "*2\r\n$1\r\n0\r\n*0\r\n".into()),
+            (words(&format!("SCAN 0 MATCH {long}")), too_long.into()),
+            (words(&format!("COMMAND LIST FILTERBY PATTERN {fits}")), "*0\r\n".into()),
+            (words(&format!("COMMAND LIST FILTERBY PATTERN {long}")), too_long.into()),
+            (words(&format!("CONFIG GET {fits}")), "*0\r\n".into()),
+            (
+                words(&format!("CONFIG GET {fits} x")),
+                "-ERR patterns are longer than 9216 bytes\r\n".into(),
+            ),
+            (words(&format!("CLIENT SETNAME {name}")), "+OK\r\n".into()),
+            (words(&format!("CLIENT SETNAME {long_name}")), names("Client names")),
+            (words(&format!("CLIENT SETINFO LIB-NAME {name}")), "+OK\r\n".into()),
+            (words(&format!("CLIENT SETINFO LIB-VER {long_name}")), names("lib-ver")),
+            (words(&format!("HELLO 2 SETNAME {long_name}")), names("Client names")),
             (
                 words("SELECT 99999999999999999999"),
                 "-ERR value is not an integer or out of range\r\n".into(),

@@ -8,3 +8,6 @@ mod hostile;
 mod metrics;
 mod resp;
 mod rust_client;
+mod tools;
+mod trouble;
+mod wait;

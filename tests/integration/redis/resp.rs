@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::PATIENCE;
 
@@ -44,6 +44,18 @@ impl Resp {
     pub fn text(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split(' ').collect();
         String::from_utf8_lossy(&self.ask(&words)).into_owned()
+    }
+
+    /// The same, asked again while it is `CLUSTERDOWN`: on a machine that stands still for a moment
+    /// nodes are silent.
+    pub fn settled(&mut self, line: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.text(line);
+            if !reply.starts_with("-CLUSTERDOWN") || Instant::now() > until {
+                return reply;
+            }
+        }
     }
 
     /// Do exactly these bytes come next?
