@@ -375,6 +375,11 @@ impl Client {
         }
     }
 
+    /// How many members, the first of the map, are those of the cluster file.
+    pub fn listed(&self) -> usize {
+        self.shared.listed
+    }
+
     /// What this node holds of these slots, over all caches: for comparing copies while nothing is
     /// evicted. Slots are in no particular order.
     pub async fn digests(&self, slots: &[Slot]) -> Vec<SlotDigest> {

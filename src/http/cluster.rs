@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lariat_actors::client::{MemberState, Readiness};
-use lariat_actors::map::{ClusterMap, NodeIx};
+use lariat_actors::map::{ClusterMap, Member, NodeIx};
 use lariat_actors::slot::{slot_of, tag_of};
 use lariat_actors::spec::CacheSpec;
 use lariat_actors::stats::{ByRole, CacheStats, NodeStats};
@@ -94,8 +94,12 @@ async fn gather(context: &Context, own: bool) -> (Vec<NodeStats>, Vec<String>) {
     }
     let map = context.client.map();
     let all = context.client.cluster_stats().await;
-    let silent = map.members.iter().zip(&all).filter(|(_, stats)| stats.is_none());
-    let missing = silent.map(|(member, _)| member.id.clone()).collect();
+    // One that joined and is gone may never come back; those of the file are expected to.
+    let counts =
+        |node: usize, member: &Member| member.is_present() || node < context.client.listed();
+    let silent = map.members.iter().zip(&all).enumerate().filter(|(_, (_, stats))| stats.is_none());
+    let missing = silent.filter(|(node, (member, _))| counts(*node, member));
+    let missing = missing.map(|(_, (member, _))| member.id.clone()).collect();
     (all.into_iter().flatten().collect(), missing)
 }
 

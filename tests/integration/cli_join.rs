@@ -116,6 +116,8 @@ fn a_process_that_no_file_lists_joins_dies_comes_back_and_leaves() {
     assert_eq!(joined.signal("-TERM"), Some(0));
     wait_until("it has left", || is_whole_without(&url(0), "n4"));
     assert_eq!(get(0), b"v");
+    let status = lariat(&["status", "--node", &url(0)]);
+    assert!(!text(&status.stdout).contains("no answer"), "{}", text(&status.stdout));
 
     // Nobody is there to be asked, and whoever waits is told to stop.
     let nobody = format!("127.0.0.1:{}", ports[9]);
