@@ -13,8 +13,9 @@ use super::parser::Apart;
 /// How much room there is at most for each byte that has come.
 const AHEAD: usize = 16;
 
-/// Room that there may be whatever has come.
-const FIRST_BYTES: usize = 64 * 1024;
+/// Room that there may be whatever has come: less than what a connection may hold uncounted, so that
+/// an announcement alone takes nothing of the budget.
+const FIRST_BYTES: usize = 32 * 1024;
 
 /// A large argument; see the module.
 #[derive(Debug)]
