@@ -3,8 +3,10 @@
 //! It dials for ever, says what became of each attempt, and carries orders while connected. An
 //! order that comes while there is no connection is dropped: whoever gave it asks again.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,7 +91,6 @@ pub async fn run(
         let mine = (target.params.incarnation)();
         match target.whom.connect(Purpose::Control, &target.params).await {
             Ok((identity, connection)) => {
-                wait = Duration::ZERO;
                 // What was ordered while it was dialled is late.
                 while let Ok(order) = orders.try_recv() {
                     drop(order);
@@ -100,10 +101,14 @@ pub async fn run(
                 }
                 let (incarnation, version) = (identity.incarnation, connection.version());
                 tell(mine, Event::Up { incarnation, version });
-                let goes_on = talk(mine, connection, &mut orders, tell.clone()).await;
+                let (goes_on, heard) = talk(mine, connection, &mut orders, tell.clone()).await;
                 tell(mine, Event::Lost);
                 if !goes_on {
                     return;
+                }
+                if heard {
+                    wait = Duration::ZERO;
+                    continue;
                 }
             }
             Err(error) => {
@@ -115,31 +120,37 @@ pub async fn run(
                 };
                 let (outdated, unknown) = (says(Refusal::OldIncarnation), says(Refusal::UnknownId));
                 tell(mine, Event::Failed { refused, outdated, unknown });
-                wait = (wait * 2).clamp(Duration::from_millis(10), WAIT_MAX);
-                let spread = rand::random_range(0..=wait.as_millis() as u64 / 2);
-                let until = tokio::time::Instant::now() + wait + Duration::from_millis(spread);
-                // Orders are dropped meanwhile.
-                while let Ok(order) = tokio::time::timeout_at(until, orders.recv()).await {
-                    if order.is_none() {
-                        return;
-                    }
-                }
+            }
+        }
+        // It failed, or the peer shook hands and said nothing: one that does so again and again is not
+        // dialled without a pause.
+        wait = (wait * 2).clamp(Duration::from_millis(10), WAIT_MAX);
+        let spread = rand::random_range(0..=wait.as_millis() as u64 / 2);
+        let until = tokio::time::Instant::now() + wait + Duration::from_millis(spread);
+        // Orders are dropped meanwhile.
+        while let Ok(order) = tokio::time::timeout_at(until, orders.recv()).await {
+            if order.is_none() {
+                return;
             }
         }
     }
 }
 
-/// Carries orders and answers over one connection. False once the orders have ended.
+/// Carries orders and answers over one connection. Tells whether there may be more orders, and whether
+/// the peer said anything.
 async fn talk(
     mine: u64,
     connection: Connection,
     orders: &mut mpsc::Receiver<Order>,
     tell: impl Fn(u64, Event) + Clone + 'static,
-) -> bool {
+) -> (bool, bool) {
     let (mut reader, writer) = connection.split();
+    let heard = Rc::<Cell<bool>>::default();
+    let hears = heard.clone();
     let (answered, mut answers) = mpsc::channel(REQUESTS_MAX);
     let mut reading = actix_rt::spawn(async move {
         while let Ok(Some(message)) = reader.next().await {
+            hears.set(true);
             match message {
                 Wire::Control(Control::RaftAnswer { id, answer }) => {
                     if answered.send((id, answer)).await.is_err() {
@@ -186,7 +197,7 @@ async fn talk(
         }
     };
     reading.abort();
-    goes_on
+    (goes_on, heard.get())
 }
 
 /// Sends a message; false when the connection is worthless. One that the peer's version lacks is

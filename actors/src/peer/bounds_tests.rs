@@ -11,11 +11,12 @@ use tokio::sync::oneshot;
 
 use super::asking::PARTS_MAX;
 use super::inbound::{ANSWERS_BYTES, Inbound};
+use super::link::SendItems;
 use super::*;
-use crate::op::{Answer, Applied, FailureKind, Ms, Op, Put, Reply, Request};
+use crate::op::{Answer, Applied, FailureKind, Ms, Op, Put, Reply, Request, Version};
 use crate::router::messages::{Call, CallReply, SetLinks};
 use crate::shard::bench::*;
-use crate::wire::PeerAnswer;
+use crate::wire::{PeerAnswer, ReplicationItem, WireEffect};
 use crate::wire_map::request_to_wire;
 
 const FOR_LONG_MS: Ms = 60_000;
@@ -113,6 +114,48 @@ fn answers_beyond_what_a_connection_holds_wait_and_arrive() {
         writer.send(&Message::Beat { seq: 3 }).unwrap();
         let beat = reader.next().await.unwrap();
         assert!(matches!(beat, Some(Message::BeatAnswer { seq: 3, .. })));
+    });
+}
+
+#[test]
+fn replication_beyond_what_a_connection_holds_waits_and_arrives_in_order() {
+    run(async {
+        const KEY_BYTES: usize = 8 << 20;
+        let (node, other) = (Node::start(), Node::start_as("other"));
+        let (address, listener) = bind();
+        let arrived = Rc::<Cell<u64>>::default();
+        let counts = arrived.clone();
+        let serve = move |accepted: Accepted| {
+            let (mut reader, writer) = accepted.connection.split();
+            let counts = counts.clone();
+            actix_rt::spawn(async move {
+                while let Ok(Some(message)) = reader.next().await {
+                    let Message::Replicate { items } = message else { continue };
+                    for item in items {
+                        let ReplicationItem::Write { n, .. } = item else { panic!("{item:?}") };
+                        assert_eq!(n, counts.get());
+                        counts.set(n + 1);
+                    }
+                }
+                drop(writer);
+            });
+        };
+        let _listening = listen(listener, other.params(), serve, |error| panic!("{error}"));
+        let link = node.link(OTHER, address);
+        let counters = &node.shared.counters;
+        node.wait_until("the link is up", || counters.peer_connects.get() == 1).await;
+        let count = (QUEUE_MAX_BYTES / KEY_BYTES) as u64 + 8;
+        let key = Bytes::from(vec![b'k'; KEY_BYTES]);
+        let item = |n| ReplicationItem::Write {
+            slot: 1,
+            since: 5,
+            import: 0,
+            n,
+            effect: WireEffect::Delete { cache: 1, key: key.clone(), version: Version(n) },
+        };
+        link.do_send(SendItems { items: (0..count).map(item).collect() });
+        node.wait_until("all has arrived", || arrived.get() == count).await;
+        assert_eq!(counters.peer_connections_lost.get(), 0);
     });
 }
 

@@ -6,11 +6,13 @@
 //!
 //! What is not confirmed when the link breaks is the Router's to send again: a PeerLink forgets.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use actix::fut::WrapFuture;
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 
 use super::asking::{Asked, Asking};
 use super::{Backoff, ConnectError, Connection, Params, PeerIdentity, Whom, WriterHandle};
@@ -27,6 +29,10 @@ use crate::wire_map::request_to_wire;
 
 /// Bytes of keys and values after which a frame of replication is closed: far below what a peer takes.
 const ITEMS_BYTES: usize = 1 << 20;
+
+/// Bytes that may wait to be written before replication waits for room: chunks of imports with large
+/// values are more than a connection takes at once, and what is answered must not wait behind all of them.
+const ITEMS_QUEUED_BYTES: usize = 16 << 20;
 
 /// The link of one worker to one peer.
 #[derive(Debug)]
@@ -47,6 +53,11 @@ pub struct PeerLink {
     connection: u64,
     writer: Option<WriterHandle>,
     asking: Asking,
+    /// Replication that waits for room in the connection; bounded by the windows of writes and of
+    /// imports.
+    items: VecDeque<ReplicationItem>,
+    /// Is room waited for?
+    awaits_room: bool,
     beat: u64,
     last_heard: Ms,
 }
@@ -143,6 +154,8 @@ impl PeerLink {
             connection: 0,
             writer: None,
             asking: Asking::default(),
+            items: VecDeque::new(),
+            awaits_room: false,
             beat: 0,
             last_heard: 0,
         }
@@ -199,6 +212,8 @@ impl PeerLink {
             return;
         }
         self.connection += 1;
+        self.items.clear();
+        self.awaits_room = false;
         self.shared.counters.peer_connections_lost.add(1);
         if !self.shared.stopping.load(Relaxed) {
             let peer = self.peer_id();
@@ -225,6 +240,33 @@ impl PeerLink {
                 self.lose(&error.to_string(), ctx);
                 false
             }
+        }
+    }
+
+    /// Sends replication in frames, for as long as there is room.
+    fn send_items(&mut self, ctx: &mut Context<Self>) {
+        while !self.items.is_empty() && !self.awaits_room {
+            let Some(writer) = &self.writer else { return };
+            if writer.queued() > ITEMS_QUEUED_BYTES {
+                self.awaits_room = true;
+                let (room, number) = (writer.room(), self.connection);
+                let waiting = async move { room.below(ITEMS_QUEUED_BYTES).await };
+                ctx.spawn(waiting.into_actor(self).map(move |(), link, ctx| {
+                    if link.connection == number {
+                        link.awaits_room = false;
+                        link.send_items(ctx);
+                    }
+                }));
+                return;
+            }
+            let mut bytes = 0;
+            let items = std::iter::from_fn(|| {
+                let item = self.items.pop_front_if(|_| bytes < ITEMS_BYTES)?;
+                bytes += item.weight();
+                Some(item)
+            });
+            let items = items.collect();
+            self.send(&Wire::Replicate { items }, ctx);
         }
     }
 
@@ -386,19 +428,11 @@ impl Handler<Forward> for PeerLink {
 impl Handler<SendItems> for PeerLink {
     type Result = ();
     fn handle(&mut self, message: SendItems, ctx: &mut Context<Self>) {
-        let knows_ages = self.writer.as_ref().is_some_and(|writer| writer.version() >= AGES_SINCE);
+        let Some(writer) = &self.writer else { return };
+        let knows_ages = writer.version() >= AGES_SINCE;
         let as_known = |item: ReplicationItem| if knows_ages { item } else { item.without_ages() };
-        let mut rest = message.items.into_iter().map(as_known).peekable();
-        while rest.peek().is_some() {
-            let mut bytes = 0;
-            let items = std::iter::from_fn(|| {
-                let item = rest.next_if(|_| bytes < ITEMS_BYTES)?;
-                bytes += item.weight();
-                Some(item)
-            });
-            let items = items.collect();
-            self.send(&Wire::Replicate { items }, ctx);
-        }
+        self.items.extend(message.items.into_iter().map(as_known));
+        self.send_items(ctx);
     }
 }
 
