@@ -28,6 +28,9 @@ use crate::wire_map::request_from_wire;
 /// taken from its connection.
 pub const ANSWERS_BYTES: usize = 64 << 20;
 
+/// Answers that wait go on below this: lower, so that the reader has its turn before they fill up again.
+const REFILL_BYTES: usize = ANSWERS_BYTES / 2;
+
 /// One accepted connection of a peer.
 #[derive(Debug)]
 pub struct Inbound {
@@ -137,19 +140,22 @@ impl Inbound {
         addr
     }
 
-    fn send(&mut self, message: &Wire, ctx: &mut Context<Self>) {
-        if let Err(error) = self.writer.send(message) {
+    /// Sends a message; false, and this ends, when the connection is worthless.
+    fn send(&mut self, message: &Wire, ctx: &mut Context<Self>) -> bool {
+        let sent = self.writer.send(message);
+        if let Err(error) = &sent {
             tracing::debug!(node = %self.shared.id, %error, "connection of peer closed");
             ctx.stop();
         }
+        sent.is_ok()
     }
 
     /// Sends answers as long as there is room for them, and the rest when there is.
     fn answer(&mut self, ctx: &mut Context<Self>) {
         while let Some(answers) = self.answers.front_mut() {
-            if self.writer.queued() > ANSWERS_BYTES {
+            if self.writer.queued() > REFILL_BYTES {
                 let room = self.writer.room();
-                let wait = wrap_future::<_, Self>(async move { room.below(ANSWERS_BYTES).await });
+                let wait = wrap_future::<_, Self>(async move { room.below(REFILL_BYTES).await });
                 ctx.spawn(wait.map(|(), inbound, ctx| inbound.answer(ctx)));
                 return;
             }
@@ -159,7 +165,9 @@ impl Inbound {
                 self.answers.pop_front();
                 self.permits.remove(&id);
             }
-            self.send(&frame, ctx);
+            if !self.send(&frame, ctx) {
+                return;
+            }
         }
     }
 

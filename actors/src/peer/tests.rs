@@ -204,6 +204,9 @@ fn a_peer_that_does_not_read_is_given_up() {
             writer.send(&message) == Err(SendError::Closed)
         })
         .await;
+        // Whoever waits for room goes on, and would wait anew for ever if something still waited.
+        writer.room().below(0).await;
+        assert_eq!(writer.queued(), 0);
     });
 }
 

@@ -112,6 +112,8 @@ impl WriterHandle {
                 writing.shrink_to(WRITE_STEP);
             }
             *mine.state.borrow_mut() = State::Closed;
+            // Nothing waits any more: whoever waits for room sends next, and learns of the end.
+            mine.unwritten.set(0);
             mine.written.notify_waiters();
             // The other direction sees the end of the connection.
             let _ = stream.shutdown().await;

@@ -201,6 +201,8 @@ impl Handler<ShardEnded> for Supervisor {
 impl Handler<ShardAlive> for Supervisor {
     type Result = ();
     fn handle(&mut self, alive: ShardAlive, _ctx: &mut actix::Context<Self>) {
+        // Also one that was replaced, or given up, tells that its thread does not hang any more.
+        self.shared.stalls.woke(alive.shard % self.shared.workers);
         let watched = &mut self.watched[alive.shard];
         if watched.instance == alive.instance {
             watched.asked_at = None;
