@@ -28,6 +28,9 @@ use super::reply::Replies;
 use super::send::{Unsent, send};
 use super::session::Session;
 
+/// The least bytes a second that a client has to send of what counts as under way, as over HTTP.
+const COMES_PER_SECOND: u64 = 64 * 1024;
+
 /// How long a client that sends much at a time may pause before its buffers are given back.
 const KEPT_FOR: Duration = Duration::from_millis(100);
 
@@ -55,6 +58,8 @@ pub struct Connection {
     worker: usize,
     session: Session,
     input: Input,
+    /// Since when what comes in has counted as under way, and how much has come since.
+    counted: Option<(Instant, u64)>,
     /// Counts what is asked and answered until the replies are sent.
     under_way: Option<Permit>,
     commands: Commands,
@@ -71,7 +76,7 @@ enum End {
     Asked,
     /// What came is not the protocol.
     Protocol(ProtocolError),
-    /// The client does not read.
+    /// The client does not read, or does not send the rest of what counts as under way.
     Stalled,
     /// Too many bytes are under way.
     Overloaded,
@@ -109,6 +114,7 @@ impl Connection {
             worker,
             session,
             input: Input::default(),
+            counted: None,
             under_way: None,
             commands: Commands::default(),
             batch: Batch::default(),
@@ -202,15 +208,21 @@ impl Connection {
         }
         let limits = self.limits();
         let space = self.input.space(&limits, self.gateway.client.inflight());
-        let mut space = space.ok_or(End::Overloaded)?;
+        let (mut space, is_counted) = space.ok_or(End::Overloaded)?;
+        self.counted = is_counted.then(|| self.counted.unwrap_or((Instant::now(), 0)));
         let most = space.limit();
+        let late = late(self.counted, self.gateway.stall_timeout);
         let read = tokio::select! {
             biased;
             read = self.stream.read_buf(&mut space) => read?,
             () = &mut ended => return Err(End::Asked),
+            () = late => return Err(End::Stalled),
         };
         if read == 0 {
             return Err(End::Closed);
+        }
+        if let Some((_, come)) = &mut self.counted {
+            *come += read as u64;
         }
         self.input.note(read, most);
         self.gateway.counts.bytes_in.add(read as u64);
@@ -282,7 +294,8 @@ impl Connection {
             let who = (client.peer.to_string(), client.said().name.clone());
             self.gateway.slowlog.note(took, words, commands.len(), who);
         }
-        // A value that is stored must not be held here as well until the next read.
+        // Neither a value that is stored nor a long reply is to be held here until the next read.
+        self.batch.clear();
         commands.clear();
         self.commands = commands;
         Ok(())
@@ -410,4 +423,12 @@ fn is_http(args: Args<'_>) -> bool {
     let verbs = ["post", "put", "patch", "head", "options", "delete", "connect", "trace", "host:"];
     let is_version = |text: &[u8]| text.starts_with(b"HTTP/1.");
     verbs.iter().any(|verb| args.is(0, verb)) || args.len() == 3 && is_version(&args[2])
+}
+
+/// When what is counted as under way has come in too slowly: it has as long as a client that reads
+/// nothing, and a second for each [`COMES_PER_SECOND`] that have come since it was counted.
+async fn late(counted: Option<(Instant, u64)>, patience: Duration) {
+    let Some((since, come)) = counted else { return std::future::pending().await };
+    let earned = Duration::from_millis(come * 1_000 / COMES_PER_SECOND);
+    tokio::time::sleep_until((since + patience + earned).into()).await;
 }

@@ -22,6 +22,9 @@ pub const SMALL_READ_BYTES: usize = 1024;
 /// What a connection may hold without its being counted as under way.
 const FREE_BYTES: usize = 4 * READ_BYTES;
 
+/// Places of arguments for which there is always room: some more than a pipeline of SETs has.
+const RANGES_KEPT: usize = 4_096;
+
 /// What came on a connection and is not understood yet; see the module.
 #[derive(Debug)]
 pub struct Input {
@@ -58,12 +61,13 @@ impl Input {
         self.bytes = BytesMut::new();
     }
 
-    /// Where the next read goes; `None` when too many bytes are under way.
+    /// Where the next read goes, and whether what is held counts as under way; `None` when too many
+    /// bytes are.
     pub fn space(
         &mut self,
         limits: &Limits,
         inflight: &Arc<Inflight>,
-    ) -> Option<Limit<&mut BytesMut>> {
+    ) -> Option<(Limit<&mut BytesMut>, bool)> {
         // Where that begins which goes elsewhere.
         let mut from = self.bytes.len();
         if let Some(apart) = self.parser.set_apart(limits.apart, from) {
@@ -80,7 +84,7 @@ impl Input {
             self.bytes.reserve(needs.max(self.room));
         }
         let spare = self.bytes.capacity() - self.bytes.len();
-        Some((&mut self.bytes).limit(spare))
+        Some(((&mut self.bytes).limit(spare), self.permit.is_some()))
     }
 
     /// The same, in the large argument that is under way. What came from there on goes into it.
@@ -88,7 +92,7 @@ impl Input {
         &mut self,
         from: usize,
         inflight: &Arc<Inflight>,
-    ) -> Option<Limit<&mut BytesMut>> {
+    ) -> Option<(Limit<&mut BytesMut>, bool)> {
         let held = self.bytes.len() + self.large_bytes();
         let large = self.large.last()?;
         if let Some(room) = large.grows_to(self.bytes.len() - from) {
@@ -98,7 +102,7 @@ impl Input {
         let large = self.large.last_mut()?;
         large.extend(&self.bytes[from..]);
         self.bytes.truncate(from);
-        Some(large.space())
+        Some((large.space(), self.permit.is_some()))
     }
 
     /// Notes that a read into a space of `most` bytes brought so many.
@@ -137,8 +141,9 @@ impl Input {
             }
         }
         let bytes = self.bytes.split_to(begin).freeze();
-        if begin > 0 && self.bytes.len() <= FREE_BYTES {
-            self.permit = None;
+        if begin > 0 && self.bytes.len() <= FREE_BYTES && self.permit.take().is_some() {
+            // What is left would keep all of the buffer that was counted.
+            self.bytes = BytesMut::from(&self.bytes[..]);
         }
         (bytes, error)
     }
@@ -209,9 +214,10 @@ impl Commands {
         self.apart.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
-    /// Forgets all.
+    /// Forgets all, and keeps room for what pipelines need.
     pub fn clear(&mut self) {
         self.ranges.clear();
+        self.ranges.shrink_to(RANGES_KEPT);
         self.all.clear();
         self.apart.clear();
     }
@@ -231,6 +237,7 @@ impl Commands {
         let shift = if line.is_some() { 0 } else { begin };
         let moved = parser.arguments().iter().map(|a| a.start + shift..a.end + shift);
         self.ranges.extend(moved);
+        parser.let_go();
         let places = from..self.ranges.len();
         if !places.is_empty() {
             self.all.push((places, line));

@@ -15,7 +15,7 @@ fn budget() -> Arc<Inflight> {
 
 /// Puts as much of an input as one read may bring; how much it was.
 fn read(input: &mut Input, from: &[u8], limits: &Limits, inflight: &Arc<Inflight>) -> usize {
-    let mut space = input.space(limits, inflight).unwrap();
+    let (mut space, _) = input.space(limits, inflight).unwrap();
     let most = space.remaining_mut();
     assert!(most > 0, "a read would find no room");
     let come = &from[..most.min(from.len())];
@@ -142,11 +142,31 @@ fn room_is_taken_for_what_has_come_and_counted_before() {
     // There is no room for more than the budget.
     let (inflight, mut input) = (Inflight::new(5 << 20), Input::default());
     let mut at = 0;
-    while let Some(mut space) = input.space(&limits, &inflight) {
+    while let Some((mut space, _)) = input.space(&limits, &inflight) {
         let most = space.remaining_mut().min(10_000);
         space.put_slice(&bytes[at..at + most]);
         at += most;
         let _ = input.understand(&limits, 1_024, &mut commands);
     }
     assert!((600_000..700_000).contains(&at), "refused after {at} bytes");
+}
+
+#[test]
+fn what_was_counted_is_not_kept_once_it_is_understood() {
+    let lengths: Vec<usize> = std::iter::repeat_n(1_000, 3_000).collect();
+    let (bytes, words) = command(&lengths);
+    let (inflight, limits) = (budget(), Limits::new(1 << 20));
+    let (mut input, mut commands, mut at) = (Input::default(), Commands::default(), 0);
+    let mut most = 0;
+    while commands.is_empty() {
+        at += read(&mut input, &bytes[at..], &limits, &inflight);
+        most = most.max(inflight.used());
+        assert_eq!(input.understand(&limits, 1_024, &mut commands).1, None);
+    }
+    assert_eq!(commands.args(0, &bytes.clone().into()).len(), words.len());
+    assert!(most > 1 << 20, "{most} bytes were counted");
+    assert_eq!((inflight.used(), input.bytes.capacity()), (0, 0));
+    commands.clear();
+    assert!(commands.ranges.capacity() <= RANGES_KEPT);
+    assert!(input.parser.arguments().is_empty());
 }

@@ -87,6 +87,9 @@ pub enum ProtocolError {
     Command,
 }
 
+/// Arguments for which there is always room.
+const ARGUMENTS_KEPT: usize = 1_024;
+
 /// Reads commands; see the module.
 #[derive(Debug, Default)]
 pub struct Parser {
@@ -221,6 +224,12 @@ impl Parser {
             self.arguments.clear();
             self.line = None;
         }
+    }
+
+    /// The arguments of the command that was complete have been taken: room for many is given back.
+    pub fn let_go(&mut self) {
+        self.arguments.clear();
+        self.arguments.shrink_to(ARGUMENTS_KEPT);
     }
 
     fn done(&mut self) -> usize {

@@ -324,6 +324,24 @@ fn a_client_that_takes_nothing_of_its_replies_is_disconnected() {
 }
 
 #[test]
+fn an_argument_that_does_not_come_on_gives_its_room_back() {
+    run(async {
+        let (node, address) = start(|config| config.redis.stall_timeout_ms = 100).await;
+        let mut client = Resp::connect(address);
+        client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$16000000\r\n");
+        client.send_raw(&[b'x'; 100_000]);
+        let used = || node.client().inflight().used();
+        wait_until("its room is counted", || async { used() > 500_000 }).await;
+        wait_until("it is given back", || async { used() == 0 }).await;
+        let mut other = Resp::connect(address);
+        let ended = "client_output_buffer_limit_disconnections:1\r\n";
+        assert!(other.text("INFO stats").contains(ended));
+        drop(client);
+        node.shutdown().await;
+    });
+}
+
+#[test]
 fn replies_that_need_no_shard_are_bounded_too() {
     run(async {
         let (node, address) = start(|_| {}).await;
