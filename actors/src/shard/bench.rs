@@ -84,7 +84,12 @@ pub struct Node {
 impl Node {
     /// A node with the first map, at epoch 5, and with a lease. Its peer exists only in the map.
     pub fn start() -> Node {
-        let node = Node::start_as("me");
+        Node::start_with(&spec())
+    }
+
+    /// The same with other settings.
+    pub fn start_with(spec: &NodeSpec) -> Node {
+        let node = Node::idle(spec);
         node.found(node.shared.incarnation(), 77);
         node.lease(FOREVER);
         node
@@ -92,8 +97,11 @@ impl Node {
 
     /// A node without a map and without a lease.
     pub fn start_as(id: &str) -> Node {
-        let spec = NodeSpec { id: id.into(), ..spec() };
-        let shared = Arc::new(crate::node::share(&spec, Vec::new()).unwrap());
+        Node::idle(&NodeSpec { id: id.into(), ..spec() })
+    }
+
+    fn idle(spec: &NodeSpec) -> Node {
+        let shared = Arc::new(crate::node::share(spec, Vec::new()).unwrap());
         let supervisor = crate::actor::start(Supervisor::idle(shared.clone()));
         let gates = Rc::new(CopyGates::default());
         let router = Router::new(shared.clone(), gates.clone(), supervisor.clone());

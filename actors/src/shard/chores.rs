@@ -1,6 +1,6 @@
 //! What a shard does that nobody asked for, a bounded slice at a time, so that messages get their
-//! turn: expired entries, entries beyond the limits, entries of slots that are held no more, and
-//! the counters of slots whose role changed.
+//! turn: expired entries, entries of slots that are held no more, and the counters of slots whose
+//! role changed.
 
 use actix::{ActorContext, AsyncContext, Context, Handler, Message};
 
@@ -50,8 +50,6 @@ impl Shard {
         for CacheShard { lru, stats } in &mut self.caches {
             let done = lru.expire(now, SLICE, &mut |removal| count_removal(stats, slots, removal));
             more |= !done;
-            lru.pay_debt(SLICE, now, &mut |removal| count_removal(stats, slots, removal));
-            more |= lru.has_debt();
         }
         more |= !self.tidy_slots(SLICE);
         self.publish();

@@ -122,6 +122,7 @@ impl Shard {
         };
         let (slots, now, wall) = (&self.slots, turn.now, turn.wall);
         let CacheShard { lru, stats } = cache;
+        // What an earlier request of the same message left.
         while lru.has_debt() {
             lru.pay_debt(SLICE, now, &mut |removal| count_removal(stats, slots, removal));
         }

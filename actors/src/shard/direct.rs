@@ -68,7 +68,7 @@ impl Shard {
 
 impl Handler<Direct> for Shard {
     type Result = ();
-    fn handle(&mut self, direct: Direct, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, direct: Direct, ctx: &mut Context<Self>) {
         let turn = self.enter();
         let mut requests = direct.requests;
         let (mut answers, mut applied) = (Vec::with_capacity(requests.len()), Vec::new());
@@ -117,6 +117,7 @@ impl Handler<Direct> for Shard {
         }
         drop(after);
         self.publish();
+        self.settle(ctx);
         let rest = requests.split_off(answers.len());
         // Whoever has the answers may send as much again.
         drop(direct.pass);

@@ -15,6 +15,7 @@
 pub(crate) mod bench;
 mod chores;
 mod counters;
+mod debt;
 mod decide;
 pub mod direct;
 mod giving;
@@ -206,11 +207,12 @@ impl Handler<Ping> for Shard {
 
 impl Handler<Single> for Shard {
     type Result = ();
-    fn handle(&mut self, mut single: Single, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, mut single: Single, ctx: &mut Context<Self>) {
         let turn = self.enter();
         let decided = self.decide(&turn, &single.request);
         drop(turn);
         self.publish();
+        self.settle(ctx);
         // Whoever has the answer may send as much again.
         let bytes = single.pass.bytes.take().filter(|_| matches!(decided, Decided::Wait));
         match decided {
@@ -239,7 +241,7 @@ impl Handler<Single> for Shard {
 
 impl Handler<Batch> for Shard {
     type Result = ();
-    fn handle(&mut self, batch: Batch, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, batch: Batch, ctx: &mut Context<Self>) {
         let turn = self.enter();
         let mut answers = Vec::with_capacity(batch.items.len());
         let (mut writes, mut applied) = (Vec::new(), Vec::new());
@@ -273,6 +275,7 @@ impl Handler<Batch> for Shard {
         }
         drop(turn);
         self.publish();
+        self.settle(ctx);
         if !(applied.is_empty() && writes.is_empty()) {
             let after = self.look();
             for (answer, slot, since) in applied {

@@ -196,7 +196,7 @@ fn refusal(item: &ReplicationItem, held: &Copy, reason: Refusal) -> AckItem {
 
 impl Handler<Replicate> for Shard {
     type Result = ();
-    fn handle(&mut self, message: Replicate, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, message: Replicate, ctx: &mut Context<Self>) {
         let turn = self.enter();
         if !turn.is_open || message.incarnation != self.adopted.incarnation {
             // Meant for another instance of the shard, or for another start of the node.
@@ -213,5 +213,6 @@ impl Handler<Replicate> for Shard {
         }
         message.reply.do_send(SendAcks { items });
         self.publish();
+        self.settle(ctx);
     }
 }

@@ -322,6 +322,44 @@ fn an_import_pushes_out_what_is_colder_and_nothing_else() {
 }
 
 #[test]
+fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_message() {
+    run(async {
+        let mut spec = spec();
+        spec.caches[1].max_bytes = 4 << 20;
+        let node = Node::start_with(&spec);
+        let keys = (0..).map(|i| format!("key-{i}"));
+        let keys: Vec<String> =
+            keys.filter(|key| node.row(key).primary == ME).take(20_000).collect();
+        for key in &keys {
+            assert!(node.ask(put_in(ALONE, key)).await.is_ok());
+        }
+        let stats = || node.shared.stats().caches[1].1.clone();
+        assert_eq!(stats().evictions.total(), 0, "the small ones have room");
+
+        let turns = Rc::new(std::cell::Cell::new(0));
+        let counting = turns.clone();
+        let neighbour = actix_rt::spawn(async move {
+            loop {
+                counting.set(counting.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut large = put_in(ALONE, &keys[0]);
+        let Op::Put(put) = &mut large.op else { unreachable!() };
+        put.value = Bytes::from(vec![0; 3_600_000]);
+        let (stored, next) = (node.send(large, 5_000), node.send(get(&keys[0]), 5_000));
+        let stored = stored.await.unwrap();
+        assert!(stored.is_ok(), "{stored:?}");
+        assert!(next.await.unwrap().is_ok());
+        let (evicted, turns) = (stats().evictions.total(), turns.get());
+        assert!(stats().bytes.total() <= 4 << 20, "the next message finds the limit kept");
+        assert!(evicted > 5_000, "{evicted} had to go");
+        assert!(turns >= evicted / SLICE as u64 - 1, "{turns} turns beside {evicted} evictions");
+        neighbour.abort();
+    });
+}
+
+#[test]
 fn a_copy_follows_whoever_its_rules_allow_and_a_promoted_one_serves() {
     run(async {
         let node = Node::start();
