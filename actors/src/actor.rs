@@ -21,3 +21,7 @@ pub fn create<A: Actor<Context = Context<A>>>(make: impl FnOnce(&mut Context<A>)
     context.run(actor);
     address
 }
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;
