@@ -1,13 +1,15 @@
 //! Hostile input on the HTTP port: it gets an answer or a closed connection, costs no more than
 //! its limit, nothing panics, and nobody else notices.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use lariat::Node;
+use lariat::settings::Config;
 use serde_json::json;
 
 use crate::http::{Http, chunked, get, head, is_timeout, put, send};
-use crate::nodes::{Cluster, wait_until};
+use crate::nodes::{Cluster, block_on, wait_until};
 use crate::panics;
 use crate::process::Process;
 
@@ -385,4 +387,24 @@ fn pipelined_requests_are_answered_in_order() {
     connection.read("PUT").is(404);
     one.stop();
     panics::assert_none();
+}
+
+#[test]
+fn connections_above_the_limit_wait_until_another_ends() {
+    let config = Config { max_connections: 2, ..Config::local() };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let door = listener.local_addr().unwrap();
+    let node = Node::builder().config(config).workers(1).serve_http(listener);
+    let node = block_on(node.start()).unwrap();
+    let mut held: Vec<Http> = (0..2).map(|_| Http::connect(door)).collect();
+    for connection in &mut held {
+        connection.send("GET", "/health/live", &[], b"").is(200);
+    }
+    let mut waiting = Http::connect(door);
+    waiting.write(&head("GET", "/health/live", &[], None));
+    assert!(waiting.is_silent());
+    held[0].send("GET", "/health/live", &[], b"").is(200);
+    drop(held.pop());
+    waiting.read("GET").is(200);
+    block_on(node.shutdown());
 }

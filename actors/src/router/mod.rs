@@ -9,6 +9,8 @@
 //! and reads, are tried again until the deadline: on every tick, when a link comes up, and when
 //! the map or the lease changes.
 
+#[cfg(test)]
+mod bounds_tests;
 mod dialling;
 mod factory;
 mod fanout;
@@ -194,9 +196,8 @@ impl Router {
         let handle = registry.shards[shard].load();
         let Some(pass) = handle.gate.admit(items.len()) else {
             shared.counters.overloaded.add(items.len() as u64);
-            items
-                .iter()
-                .for_each(|item| ticket.answer(item.index, failed(FailureKind::Overloaded)));
+            let refused = items.iter().map(|item| item.index);
+            refused.for_each(|index| ticket.answer(index, failed(FailureKind::Overloaded)));
             return;
         };
         let part = ticket.send(items.iter().map(|item| item.index));

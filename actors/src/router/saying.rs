@@ -5,7 +5,7 @@ use super::waiting::Write;
 use crate::slot::Slot;
 
 /// Writes that may wait for the lease to be renewed; others are in doubt.
-const LATE_MAX: usize = 65_536;
+pub(super) const LATE_MAX: usize = 65_536;
 
 /// A write that is to be answered once this node may say what became of it.
 #[derive(Clone, Copy, Debug)]

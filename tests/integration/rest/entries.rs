@@ -227,3 +227,21 @@ fn every_write_may_say_its_acks() {
         send(at.door, "DELETE", &format!("{path}?acks=async"), &[], b"").is(204);
     });
 }
+
+#[test]
+fn what_has_expired_takes_no_room_although_nobody_reads_it() {
+    let three = Cluster::start(3, |b| b);
+    let of_all = |name: &str| {
+        let caches = get(three.http(0), "/v1/caches").is(200).json();
+        let cache = &caches["caches"][0];
+        (cache[name].as_u64().unwrap(), cache["replicas"][name].as_u64().unwrap())
+    };
+    for i in 0..300 {
+        let path = format!("/v1/caches/default/entries/{i}?ttl=1s");
+        send(three.http(i % 3), "PUT", &path, &[], &[b'v'; 1_000]).is(201);
+    }
+    wait_until("all have expired", || of_all("expirations") == (300, 300));
+    assert_eq!((of_all("entries"), of_all("bytes")), ((0, 0), (0, 0)));
+    assert_eq!(of_all("evictions"), (0, 0));
+    three.stop();
+}
