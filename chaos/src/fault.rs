@@ -147,6 +147,8 @@ pub async fn inflict(
     harm: Harm,
     (round, seed, how): (usize, u64, Cut),
 ) -> Result<Harmed> {
+    // A node that was away for just as long as others wait may be taken out after it seemed whole.
+    cluster.wait_until_whole().await?;
     let nodes = cluster.processes.len();
     let next = round % nodes;
     match harm {
