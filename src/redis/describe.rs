@@ -77,7 +77,7 @@ fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let chosen: Vec<&Command> = match filter.as_deref() {
         None => all.collect(),
         Some(b"pattern") => {
-            let pattern = Glob::new(&args[4])?;
+            let pattern = Glob::without_case(&args[4])?;
             all.filter(|command| pattern.matches(command.name.as_bytes())).collect()
         }
         Some(b"aclcat") => {
@@ -191,7 +191,7 @@ pub fn config(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     }
     let mut is_chosen = [false; 14];
     for at in 2..args.len() {
-        let pattern = Glob::new(&args[at].to_ascii_lowercase())?;
+        let pattern = Glob::without_case(&args[at])?;
         for (chosen, (name, _)) in is_chosen.iter_mut().zip(&settings) {
             *chosen |= pattern.matches(name.as_bytes());
         }

@@ -78,6 +78,15 @@ impl Glob {
         Ok(glob)
     }
 
+    /// The same for names in small letters: capitals of the pattern mean small letters too.
+    ///
+    /// # Errors
+    /// When it has more than [`PATTERN_MAX`] bytes.
+    pub fn without_case(pattern: &[u8]) -> Result<Glob, Refusal> {
+        // One byte too many is refused as all of them are.
+        Glob::new(&pattern[..pattern.len().min(PATTERN_MAX + 1)].to_ascii_lowercase())
+    }
+
     /// What every text that matches begins with.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
@@ -299,6 +308,21 @@ mod tests {
             let least = took.min().expect("it was timed");
             assert!(least < std::time::Duration::from_millis(15), "{least:?}");
         }
+    }
+
+    #[test]
+    fn capitals_of_a_pattern_may_mean_small_letters() {
+        for (pattern, text, expected) in [
+            ("GE*", "getex", true),
+            ("c[N-P]*", "config|get", true),
+            ("\\G?t", "get", true),
+            ("SET", "get", false),
+        ] {
+            let glob = Glob::without_case(pattern.as_bytes()).expect("it is short");
+            assert_eq!(glob.matches(text.as_bytes()), expected, "{pattern} {text}");
+        }
+        let refusal = Glob::without_case(&[b'A'; PATTERN_MAX + 1]).expect_err("it is long");
+        assert_eq!(refusal, "ERR pattern is longer than 9216 bytes".into());
     }
 
     fn takes(token: &Token<'_>, byte: u8) -> bool {
