@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lariat_actors::op::{Op, Request};
 use lariat_actors::slot::slot_of;
 
-use super::args::{Args, Refusal};
+use super::args::{Args, Refusal, TEXT_MAX};
 use super::finish::Finish;
 use super::gateway::Gateway;
 use super::reply::{Protocol, Replies};
@@ -189,13 +189,13 @@ impl Command {
 }
 
 fn unknown(args: Args<'_>) -> Refusal {
-    let name: String = args.text(0).chars().take(128).collect();
+    let name = args.text(0);
     let mut given = String::new();
     for argument in args.iter().skip(1) {
-        if given.len() >= 128 {
+        if given.len() >= TEXT_MAX {
             break;
         }
-        let left = 128 - given.len();
+        let left = TEXT_MAX - given.len();
         let text = String::from_utf8_lossy(&argument[..argument.len().min(left)]);
         given.push_str(&format!("'{text}' "));
     }
