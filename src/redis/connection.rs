@@ -27,6 +27,7 @@ use super::plan::{Batch, Planner};
 use super::reply::Replies;
 use super::send::{Unsent, send};
 use super::session::Session;
+use super::walk::Slow;
 
 /// The least bytes a second that a client has to send of what counts as under way, as over HTTP.
 const COMES_PER_SECOND: u64 = 64 * 1024;
@@ -270,16 +271,7 @@ impl Connection {
             self.session.sent(&self.gateway);
             self.ask(bytes.len() + commands.bytes_apart()).await;
             if let Some(slow) = self.batch.slow.take() {
-                self.out.protocol = self.session.protocol;
-                let (cache, mark) = (self.session.cache, self.out.mark());
-                let before = self.out.len();
-                slow.run(&self.gateway, cache, self.worker, &mut self.out).await;
-                let added = self.out.len() - before;
-                if added > READ_BYTES && !self.grow(added as u64) {
-                    // Nothing that changes anything has so long a reply.
-                    self.out.truncate(mark);
-                    self.out.error(failure_text(FailureKind::Overloaded.not_applied()));
-                }
+                self.run(slow).await;
             }
             if self.out.len() >= WRITE_BYTES {
                 self.write().await?;
@@ -299,6 +291,31 @@ impl Connection {
         commands.clear();
         self.commands = commands;
         Ok(())
+    }
+
+    /// Runs what runs alone and writes its reply, if there is room for both.
+    async fn run(&mut self, slow: Slow) {
+        self.out.protocol = self.session.protocol;
+        let (cache, mark) = (self.session.cache, self.out.mark());
+        let (before, is_silent) = (self.out.len(), slow.is_silent);
+        let mut fits = self.takes(slow.weight());
+        if fits {
+            slow.run(&self.gateway, cache, self.worker, &mut self.out).await;
+            fits = self.takes(self.out.len() - before);
+        }
+        if !fits {
+            // Nothing that changes anything has a long pattern or reply.
+            self.out.truncate(mark);
+            if !is_silent {
+                self.out.error(failure_text(FailureKind::Overloaded.not_applied()));
+            }
+        }
+    }
+
+    /// Counts more bytes as under way if they are more than any connection may hold; false, and
+    /// nothing counted, when there are too many.
+    fn takes(&mut self, bytes: usize) -> bool {
+        bytes <= READ_BYTES || self.grow(bytes as u64)
     }
 
     /// Counts what was done since the last time.

@@ -94,24 +94,55 @@ impl Glob {
 
     /// Does the whole text match?
     pub fn matches(&self, text: &[u8]) -> bool {
-        // Each token takes a byte.
-        if text.len() < self.tokens {
-            return false;
+        let mut matching = Matching::default();
+        self.begin(text.len(), &mut matching) && {
+            self.advance(&mut matching, text);
+            self.is_end(&matching)
         }
-        let words = self.stars.len();
-        let mut states = vec![0u64; words];
-        states[0] = 1;
-        for &byte in text {
-            let takes = &self.takes[usize::from(byte) * words..][..words];
+    }
+
+    /// Begins to match a text of this length; false when none so short matches.
+    pub fn begin(&self, length: usize, matching: &mut Matching) -> bool {
+        matching.states.clear();
+        matching.states.resize(self.width(), 0);
+        matching.states[0] = 1;
+        // Each token takes a byte.
+        length >= self.tokens
+    }
+
+    /// Goes on with the next part of the text, in [`Glob::width`] steps for each byte.
+    pub fn advance(&self, matching: &mut Matching, part: &[u8]) {
+        for &byte in part {
+            let takes = &self.takes[usize::from(byte) * self.width()..][..self.width()];
             let mut carry = 0;
-            for ((state, take), star) in states.iter_mut().zip(takes).zip(&self.stars) {
+            for ((state, take), star) in matching.states.iter_mut().zip(takes).zip(&self.stars) {
                 let moved = *state & take;
                 *state = (moved << 1 | carry) | (*state & star);
                 carry = moved >> 63;
             }
         }
-        states[self.tokens / 64] >> (self.tokens % 64) & 1 == 1
     }
+
+    /// Does what came so far match?
+    pub fn is_end(&self, matching: &Matching) -> bool {
+        matching.states[self.tokens / 64] >> (self.tokens % 64) & 1 == 1
+    }
+
+    /// Steps that a byte of a text takes.
+    pub fn width(&self) -> usize {
+        self.stars.len()
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn weight(&self) -> usize {
+        size_of_val(&self.takes[..])
+    }
+}
+
+/// How far the matching of one text has come.
+#[derive(Debug, Default)]
+pub struct Matching {
+    states: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -385,6 +416,16 @@ mod tests {
             let text = "ab".repeat(count);
             prop_assert!(matches(text.as_bytes(), text.as_bytes()));
             prop_assert!(!matches(text.as_bytes(), &text.as_bytes()[1..]));
+        }
+
+        #[test]
+        fn a_text_may_come_in_parts(pattern in r"[ab*?]{0,100}", text in "[ab]{0,99}", at in 0usize..100) {
+            let (first, second) = text.as_bytes().split_at(at.min(text.len()));
+            let glob = Glob::new(pattern.as_bytes()).expect("it is short");
+            let mut matching = Matching::default();
+            let may = glob.begin(text.len(), &mut matching);
+            [first, second].iter().for_each(|part| glob.advance(&mut matching, part));
+            prop_assert_eq!(may && glob.is_end(&matching), glob.matches(text.as_bytes()));
         }
 
         #[test]
