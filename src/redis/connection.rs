@@ -351,20 +351,28 @@ impl Connection {
         if values > 0 && !self.grow(values) {
             refuse_values(&mut answers);
         }
+        let texts = self.batch.texts.len();
+        let is_long = texts > READ_BYTES;
+        let is_told = !is_long || self.grow(texts as u64);
         let before = self.out.len() as u64;
         let mut answers = answers.drain(..);
         for step in &self.batch.steps {
             self.out.protocol = step.protocol;
             let mark = self.out.mark();
             let (texts, out) = (&self.batch.texts, &mut self.out);
-            finish(&step.finish, step.requests, &mut answers, texts, out);
+            if is_told || !step.finish.is_long_text() {
+                finish(&step.finish, step.requests, &mut answers, texts, out);
+            } else {
+                out.error(failure_text(FailureKind::Overloaded.not_applied()));
+            }
             if step.is_silent {
                 self.out.truncate(mark);
             }
         }
         drop(answers);
         // What is around values, and replies without any: they are small, and told in any case.
-        let rest = (self.out.len() as u64 - before).saturating_sub(values);
+        let counted = values + if is_long && is_told { texts as u64 } else { 0 };
+        let rest = (self.out.len() as u64 - before).saturating_sub(counted);
         self.grow(rest);
     }
 

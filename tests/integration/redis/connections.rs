@@ -363,6 +363,34 @@ fn replies_that_need_no_shard_are_bounded_too() {
 }
 
 #[test]
+fn what_is_said_of_many_commands_is_bounded() {
+    run(async {
+        let (node, address) = start(|_| {}).await;
+        let mut client = Resp::connect(address);
+        for part in ["INFO", "DOCS"] {
+            let words = [&["COMMAND", part][..], &["object"; 60_000]].concat();
+            let refused = b"-ERR the replies of this read exceed their limit\r\n";
+            assert!(client.ask(&words) == refused, "{part}");
+        }
+        let some = [&["COMMAND", "INFO"][..], &["object"; 1_000]].concat();
+        let told = client.ask(&some);
+        assert!(told.len() > 400_000, "{} bytes", told.len());
+        let inflight = node.client().inflight().clone();
+        wait_until("nothing is under way", || async { inflight.used() == 0 }).await;
+        let others = inflight.try_take(inflight.limit()).unwrap();
+        let again = "-TRYAGAIN too many requests or bytes in flight\r\n";
+        assert_eq!(client.ask(&some), again.as_bytes());
+        assert_eq!(client.text("PING"), "+PONG\r\n");
+        let pattern = "?".repeat(9 << 10);
+        assert_eq!(client.text(&format!("KEYS {pattern}")), again);
+        drop(others);
+        assert!(client.ask(&some) == told);
+        assert_eq!(client.text(&format!("KEYS {pattern}")), "*0\r\n");
+        node.shutdown().await;
+    });
+}
+
+#[test]
 fn a_long_pattern_lets_others_have_their_turn() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
