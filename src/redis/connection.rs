@@ -24,7 +24,7 @@ use super::gateway::{Gateway, REPLIES_MAX};
 use super::input::{Commands, Input, READ_BYTES, SMALL_READ_BYTES};
 use super::parser::{Limits, ProtocolError};
 use super::plan::{Batch, Planner};
-use super::reply::Replies;
+use super::reply::{Protocol, Replies};
 use super::send::{Unsent, send};
 use super::session::Session;
 use super::walk::Slow;
@@ -328,6 +328,8 @@ impl Connection {
 
     /// Asks the shards what the batch needs and writes what they say.
     async fn ask(&mut self, input: usize) {
+        // Nothing may be lost with the buffer.
+        let alike = self.batch.alike().filter(|_| self.out.len() == 0);
         let requests = std::mem::take(&mut self.batch.requests);
         let count = requests.len();
         // The batches of one read share its input.
@@ -345,8 +347,12 @@ impl Connection {
                 }
                 answers
             }
-            _ => self.call(requests).await,
+            _ => match alike {
+                Some(protocol) => self.call_writing(requests, protocol).await,
+                None => self.call(requests).await,
+            },
         };
+        let written = count - answers.len();
         let values = answers.iter().map(value_bytes).sum();
         if values > 0 && !self.grow(values) {
             refuse_values(&mut answers);
@@ -356,7 +362,7 @@ impl Connection {
         let is_told = !is_long || self.grow(texts as u64);
         let before = self.out.len() as u64;
         let mut answers = answers.drain(..);
-        for step in &self.batch.steps {
+        for step in &self.batch.steps[written..] {
             self.out.protocol = step.protocol;
             let mark = self.out.mark();
             let (texts, out) = (&self.batch.texts, &mut self.out);
@@ -385,6 +391,26 @@ impl Connection {
                 self.under_way.is_some()
             }
         }
+    }
+
+    /// Asks for values whose replies are written where the values are, as far as one shard can.
+    /// Gives the answers that have no reply yet: those to the last requests.
+    async fn call_writing(&mut self, requests: Vec<Request>, protocol: Protocol) -> Vec<Answer> {
+        let options = Gateway::options(self.worker);
+        self.out.protocol = protocol;
+        let writing = self.out.lend();
+        let mut answers = self.gateway.client.call_writing(requests, options, writing);
+        let rest = (&mut answers).await;
+        // A shard that crashed has kept it.
+        let Some(written) = answers.into_written() else { return rest };
+        let count = written.count;
+        self.out.take_back(written);
+        if count > 0 && !self.grow(self.out.len() as u64) {
+            self.out.clear(READ_BYTES);
+            let refused = failure_text(FailureKind::Overloaded.not_applied());
+            (0..count).for_each(|_| self.out.error(refused));
+        }
+        rest
     }
 
     /// Asks in pieces: a shard's thread is not to be held for long, and replies are bounded over

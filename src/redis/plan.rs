@@ -56,6 +56,17 @@ impl Batch {
         self.texts.clear(4_096);
     }
 
+    /// The version of the replies, if each command asks for one value and has a reply like every
+    /// other's.
+    pub fn alike(&self) -> Option<Protocol> {
+        let protocol = self.steps.first()?.protocol;
+        let is_like_it = |step: &Step| {
+            matches!(step.finish, Finish::Value) && step.protocol == protocol && !step.is_silent
+        };
+        let all = self.requests.len() == self.steps.len() && self.steps.iter().all(is_like_it);
+        all.then_some(protocol)
+    }
+
     /// Begins anew, and keeps room for some commands.
     pub fn forget(&mut self, commands: usize) {
         self.clear();
