@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use crate::client::{CallOptions, Client, crashed, gone, is_over};
-use crate::op::{Answer, FailureKind, Request};
+use crate::lru::Writing;
+use crate::op::{Answer, FailureKind, Op, Request};
 use crate::router::messages::{Call, CallReply};
 use crate::shard::direct::{Decisions, Direct, needs_nobody_else};
 use crate::shared::Shared;
@@ -34,6 +35,9 @@ pub struct Answers {
     rest: Vec<(usize, Request)>,
     /// What the Router was asked: everything, or the rest.
     routed: Option<Routed>,
+    /// Where the replies to the first requests are to be written, and then what is. The one shard
+    /// that all are asked of has it meanwhile.
+    writing: Option<Writing>,
 }
 
 #[derive(Debug)]
@@ -59,7 +63,12 @@ fn writes(requests: &[Request]) -> Vec<bool> {
 }
 
 impl Answers {
-    pub(crate) fn ask(client: &Client, requests: Vec<Request>, options: CallOptions) -> Answers {
+    pub(crate) fn ask(
+        client: &Client,
+        requests: Vec<Request>,
+        options: CallOptions,
+        writing: Option<Writing>,
+    ) -> Answers {
         let mut answers = Answers {
             client: client.clone(),
             options,
@@ -69,6 +78,7 @@ impl Answers {
             parts: Vec::new(),
             rest: Vec::new(),
             routed: None,
+            writing,
         };
         if answers.is_direct(&requests) {
             answers.ask_shards(requests);
@@ -76,6 +86,13 @@ impl Answers {
             answers.ask_router(None, requests);
         }
         answers
+    }
+
+    /// What is written, after all answers have come: the replies to as many of the first requests
+    /// as it counts. `None` if it was lost with the shard that had it; then every request has an
+    /// answer.
+    pub fn into_written(self) -> Option<Writing> {
+        self.writing
     }
 
     /// A caller on a worker thread has no need of its Router for what needs nobody else.
@@ -119,6 +136,7 @@ impl Answers {
         let (sender, reply) = oneshot::channel();
         let shared = &self.client.shared;
         let wait = Wait::begin(shared, shard % shared.workers, self.options.worker);
+        let is_whole = places.is_none();
         self.parts.push(Part { places, reply, wait });
         let Some(shard) = shared.registry.get().and_then(|registry| registry.shards.get(shard))
         else {
@@ -127,7 +145,7 @@ impl Answers {
         let shard = shard.load();
         if !shard.serving.load(Acquire) {
             // It was closed after it was looked at: the Router waits for another one.
-            let _ = sender.send(Decisions { answers: Vec::new(), rest: requests });
+            let _ = sender.send(Decisions { written: None, answers: Vec::new(), rest: requests });
             return;
         }
         let pass = shard.gate.admit(requests.len()).ok_or_else(|| {
@@ -140,13 +158,16 @@ impl Answers {
             (Err(failure), _) | (_, Err(failure)) => {
                 let answers = vec![Err(failure); requests.len()];
                 // The receiver is above.
-                let _ = sender.send(Decisions { answers, rest: Vec::new() });
+                let _ = sender.send(Decisions { written: None, answers, rest: Vec::new() });
                 return;
             }
         };
         pass.bytes = bytes;
         let max_reply_bytes = self.options.max_reply_bytes.unwrap_or(u64::MAX);
-        shard.addr.do_send(Direct { requests, max_reply_bytes, reply: sender, pass });
+        let is_get = |request: &Request| matches!(request.op, Op::Get { .. });
+        let takes_all = is_whole && requests.iter().all(is_get);
+        let writing = if takes_all { self.writing.take() } else { None };
+        shard.addr.do_send(Direct { requests, max_reply_bytes, writing, reply: sender, pass });
     }
 
     fn ask_router(&mut self, places: Option<Vec<usize>>, requests: Vec<Request>) {
@@ -179,9 +200,13 @@ impl Answers {
     fn decided(
         &mut self,
         places: Option<Vec<usize>>,
-        decisions: Option<Decisions>,
+        mut decisions: Option<Decisions>,
     ) -> Option<Vec<Answer>> {
         let is_whole = places.is_none();
+        if let Some(written) = decisions.as_mut().and_then(|decisions| decisions.written.take()) {
+            self.count -= written.count;
+            self.writing = Some(written);
+        }
         let decisions = match decisions {
             Some(decisions) if is_whole && decisions.rest.is_empty() => {
                 return Some(decisions.answers);
@@ -193,6 +218,7 @@ impl Answers {
                 let writes = places.chain(whole).map(|place| self.is_write(place));
                 let shared = &self.client.shared;
                 Decisions {
+                    written: None,
                     answers: writes.map(|write| crashed(shared, write)).collect(),
                     rest: Vec::new(),
                 }
@@ -269,6 +295,10 @@ impl Future for Answers {
 }
 
 #[cfg(test)]
+#[path = "writing_tests.rs"]
+mod writing_tests;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
@@ -280,7 +310,7 @@ mod tests {
     use crate::slot::slot_of;
     use crate::spec::{ClusterSpec, NodeSpec};
 
-    fn request(key: &str, op: Op) -> Request {
+    pub(super) fn request(key: &str, op: Op) -> Request {
         let (slot, key) = (slot_of(key.as_bytes()), Bytes::copy_from_slice(key.as_bytes()));
         Request { cache: CacheId(0), slot, key, op, acks: None }
     }
@@ -299,21 +329,26 @@ mod tests {
 
     /// Runs a test with a node of two shards.
     fn with_node(test: impl AsyncFnOnce(Client)) {
-        let spec = NodeSpec { workers: 2, shards: 2, ..NodeSpec::local() };
+        with_node_of(2, test);
+    }
+
+    /// Runs a test with a node of so many shards.
+    pub(super) fn with_node_of(shards: usize, test: impl AsyncFnOnce(Client)) {
+        let spec = NodeSpec { workers: 2, shards, ..NodeSpec::local() };
         let node = start(spec, Hosting::Own).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(test(node.client()));
         node.stop(false);
     }
 
-    const ON_WORKER: CallOptions =
+    pub(super) const ON_WORKER: CallOptions =
         CallOptions { worker: Some(0), timeout_ms: None, max_reply_bytes: None, is_counted: false };
 
     #[test]
     fn a_direct_batch_is_answered_in_order_over_all_shards() {
         with_node(async |client| {
             let requests = (0..200).map(|i| incr(&format!("k{}", i % 50))).collect();
-            let answers = Answers::ask(&client, requests, ON_WORKER);
+            let answers = Answers::ask(&client, requests, ON_WORKER, None);
             assert!(answers.routed.is_none() && answers.parts.len() == 2);
             let numbers: Vec<i64> = answers.await.iter().map(number).collect();
             assert_eq!(numbers, (0..200).map(|i| i / 50 + 1).collect::<Vec<i64>>());
@@ -327,7 +362,7 @@ mod tests {
                 let (sender, reply) = oneshot::channel();
                 let places = (!whole).then(|| vec![1, 2, 3]);
                 let count = if whole { 3 } else { 4 };
-                let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER);
+                let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER, None);
                 (answers.count, answers.writes) = (count, vec![true; count]);
                 answers.known = if whole { Vec::new() } else { vec![None; count] };
                 if !whole {
@@ -336,7 +371,8 @@ mod tests {
                 answers.parts = vec![Part { places, reply, wait: None }];
                 let key = if whole { "a" } else { "b" };
                 let rest = vec![incr(key), incr(key)];
-                sender.send(Decisions { answers: vec![Ok(Reply::NotFound)], rest }).unwrap();
+                let first = vec![Ok(Reply::NotFound)];
+                sender.send(Decisions { written: None, answers: first, rest }).unwrap();
                 let got = answers.await;
                 assert_eq!(got.len(), count);
                 let (decided, numbers) = got.split_at(count - 2);
@@ -346,7 +382,7 @@ mod tests {
         });
     }
 
-    fn put(key: &str, bytes: usize) -> Request {
+    pub(super) fn put(key: &str, bytes: usize) -> Request {
         let value = Bytes::from(vec![b'v'; bytes]);
         let (content_type, ttl, when) = (None, Ttl::Never, Precondition::none());
         request(key, Op::Put(Put { value, content_type, ttl, when, return_previous: false }))
@@ -428,7 +464,7 @@ mod tests {
     #[test]
     fn a_crashed_shard_leaves_its_writes_unknown_and_its_reads_not_applied() {
         with_node(async |client| {
-            let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER);
+            let mut answers = Answers::ask(&client, Vec::new(), ON_WORKER, None);
             let (_, reply) = oneshot::channel();
             (answers.count, answers.writes) = (2, vec![true, false]);
             answers.known = Vec::new();

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 pub use crate::admission::{Inflight, Permit};
 pub use crate::answers::Answers;
 
+use crate::lru::Writing;
 use crate::map::{Change, ClusterMap, Left, NodeIx};
 use crate::node::Workers;
 use crate::op::{Answer, CacheId, Failure, FailureKind, Ms, Request};
@@ -139,7 +140,19 @@ impl Client {
     /// Sends a batch to whoever owns each key; one message per shard and per remote node.
     /// Same key: in order. Different keys: no order. Not atomic as a whole.
     pub fn call(&self, requests: Vec<Request>, options: CallOptions) -> Answers {
-        Answers::ask(self, requests, options)
+        Answers::ask(self, requests, options, None)
+    }
+
+    /// The same for gets, whose replies are written in the caller's language as far as one shard
+    /// of this node can: [`Answers::into_written`] has those, and the answers are those to the
+    /// requests after them.
+    pub fn call_writing(
+        &self,
+        gets: Vec<Request>,
+        options: CallOptions,
+        writing: Writing,
+    ) -> Answers {
+        Answers::ask(self, gets, options, Some(writing))
     }
 
     /// Sends one request. What concerns one local shard alone (a read of a local primary, a write

@@ -69,21 +69,26 @@ impl Reader {
                 continue;
             }
             let key = reader.environment_key(rest);
-            if key == "nodes" || key.starts_with("nodes.") {
+            let variable = format!("environment {name}");
+            if key.split(['.', '[']).next() == Some("nodes") {
                 reader.mistake_outside(
-                    &format!("environment {name}"),
+                    &variable,
                     "[[nodes]] is not set by the environment, expected LARIAT_HTTP, LARIAT_PEER, LARIAT_REDIS or LARIAT_REDIS_CLUSTER for addresses of this node".into(),
                 );
+                continue;
+            }
+            // An index would make an array of what is a table.
+            if key.contains('[') {
+                reader.mistake_outside(&variable, "no such setting".into());
                 continue;
             }
             layers = match layers.set_override(&key, scalar(value)) {
                 Ok(layers) => layers,
                 Err(_) => {
-                    let message = format!("environment {name}: no such setting");
-                    return Err(reader.fatal(None, message));
+                    return Err(reader.fatal(None, format!("{variable}: no such setting")));
                 }
             };
-            reader.overridden.insert(key, format!("environment {name}"));
+            reader.overridden.insert(key, variable);
         }
         reader.tree = layers
             .build()

@@ -161,10 +161,20 @@ fn the_environment_sets_scalars_and_is_refused_by_name_otherwise() {
         error.starts_with("environment LARIAT__CLUSTER__LEASE: 'soon' is no duration"),
         "{error}"
     );
-    for name in ["LARIAT__NODES__0__HTTP", "LARIAT__NODES", "LARIAT__NODES__HTTP"] {
+    let no_nodes = "[[nodes]] is not set by the environment";
+    for (name, why) in [
+        ("LARIAT__NODES__0__HTTP", no_nodes),
+        ("LARIAT__NODES", no_nodes),
+        ("LARIAT__NODES__HTTP", no_nodes),
+        ("LARIAT__NODES[0]__HTTP", no_nodes),
+        ("LARIAT__NODES[7]__HTTP", no_nodes),
+        ("LARIAT__NODES[0]", no_nodes),
+        ("LARIAT__CLUSTER[0]__NAME", "no such setting"),
+        ("LARIAT__CLUSTER__LEASE[0]", "no such setting"),
+    ] {
         let error = load(NODE, &[(name, "127.0.0.1:9")]).unwrap_err();
-        let expected = format!("environment {name}: [[nodes]] is not set by the environment");
-        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{error}");
+        let expected = format!("environment {name}: {why}");
+        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{name}: {error}");
     }
     let config = load(NODE, &[("LARIAT_HTTP", "127.0.0.1:9")]).unwrap();
     assert_eq!(config.nodes[0].http_bind, "127.0.0.1:9");

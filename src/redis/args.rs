@@ -27,6 +27,9 @@ pub const SYNTAX: &str = "ERR syntax error";
 pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub const NOT_A_FLOAT: &str = "ERR value is not a valid float";
 
+/// Bytes of an argument that an error shows.
+pub const TEXT_MAX: usize = 128;
+
 /// The arguments of one command, its name first. They are parts of what was read, or came into a
 /// buffer of their own.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +73,10 @@ impl<'a> Args<'a> {
         self.ranges.len() > at && self[at].eq_ignore_ascii_case(word.as_bytes())
     }
 
-    /// One of them as people read it.
+    /// One of them as people read it: of a long one the beginning, as in the errors of Redis.
     pub fn text(self, at: usize) -> Cow<'a, str> {
-        String::from_utf8_lossy(self.get(at))
+        let whole = self.get(at);
+        String::from_utf8_lossy(&whole[..whole.len().min(TEXT_MAX)])
     }
 
     /// One of them as a number.
@@ -118,6 +122,22 @@ pub fn wrong_arguments(name: &str) -> Refusal {
 /// The error for a command of commands that has no such one.
 pub fn unknown_subcommand(args: Args<'_>) -> Refusal {
     let container = args.name().to_uppercase();
-    let given: String = args.text(1).chars().take(128).collect();
-    format!("ERR unknown subcommand '{given}'. Try {container} HELP.").into()
+    format!("ERR unknown subcommand '{}'. Try {container} HELP.", args.text(1)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_argument_is_shown_by_its_beginning() {
+        let bytes = Bytes::from([&[0xff; TEXT_MAX - 1][..], b"ab"].concat());
+        for (length, last) in [(TEXT_MAX, "a"), (TEXT_MAX + 1, "a"), (2, "\u{fffd}")] {
+            let range = 0..length;
+            let args = Args::new(&bytes, std::slice::from_ref(&range), &[]);
+            let text = args.text(0);
+            assert_eq!(text.chars().count(), length.min(TEXT_MAX));
+            assert!(text.ends_with(last), "{text}");
+        }
+    }
 }

@@ -24,9 +24,10 @@ use super::gateway::{Gateway, REPLIES_MAX};
 use super::input::{Commands, Input, READ_BYTES, SMALL_READ_BYTES};
 use super::parser::{Limits, ProtocolError};
 use super::plan::{Batch, Planner};
-use super::reply::Replies;
+use super::reply::{Protocol, Replies};
 use super::send::{Unsent, send};
 use super::session::Session;
+use super::walk::Slow;
 
 /// The least bytes a second that a client has to send of what counts as under way, as over HTTP.
 const COMES_PER_SECOND: u64 = 64 * 1024;
@@ -270,16 +271,7 @@ impl Connection {
             self.session.sent(&self.gateway);
             self.ask(bytes.len() + commands.bytes_apart()).await;
             if let Some(slow) = self.batch.slow.take() {
-                self.out.protocol = self.session.protocol;
-                let (cache, mark) = (self.session.cache, self.out.mark());
-                let before = self.out.len();
-                slow.run(&self.gateway, cache, self.worker, &mut self.out).await;
-                let added = self.out.len() - before;
-                if added > READ_BYTES && !self.grow(added as u64) {
-                    // Nothing that changes anything has so long a reply.
-                    self.out.truncate(mark);
-                    self.out.error(failure_text(FailureKind::Overloaded.not_applied()));
-                }
+                self.run(slow).await;
             }
             if self.out.len() >= WRITE_BYTES {
                 self.write().await?;
@@ -301,6 +293,31 @@ impl Connection {
         Ok(())
     }
 
+    /// Runs what runs alone and writes its reply, if there is room for both.
+    async fn run(&mut self, slow: Slow) {
+        self.out.protocol = self.session.protocol;
+        let (cache, mark) = (self.session.cache, self.out.mark());
+        let (before, is_silent) = (self.out.len(), slow.is_silent);
+        let mut fits = self.takes(slow.weight());
+        if fits {
+            slow.run(&self.gateway, cache, self.worker, &mut self.out).await;
+            fits = self.takes(self.out.len() - before);
+        }
+        if !fits {
+            // Nothing that changes anything has a long pattern or reply.
+            self.out.truncate(mark);
+            if !is_silent {
+                self.out.error(failure_text(FailureKind::Overloaded.not_applied()));
+            }
+        }
+    }
+
+    /// Counts more bytes as under way if they are more than any connection may hold; false, and
+    /// nothing counted, when there are too many.
+    fn takes(&mut self, bytes: usize) -> bool {
+        bytes <= READ_BYTES || self.grow(bytes as u64)
+    }
+
     /// Counts what was done since the last time.
     fn count(&mut self) {
         let counts = &self.gateway.counts;
@@ -311,6 +328,8 @@ impl Connection {
 
     /// Asks the shards what the batch needs and writes what they say.
     async fn ask(&mut self, input: usize) {
+        // Nothing may be lost with the buffer.
+        let alike = self.batch.alike().filter(|_| self.out.len() == 0);
         let requests = std::mem::take(&mut self.batch.requests);
         let count = requests.len();
         // The batches of one read share its input.
@@ -328,26 +347,38 @@ impl Connection {
                 }
                 answers
             }
-            _ => self.call(requests).await,
+            _ => match alike {
+                Some(protocol) => self.call_writing(requests, protocol).await,
+                None => self.call(requests).await,
+            },
         };
+        let written = count - answers.len();
         let values = answers.iter().map(value_bytes).sum();
         if values > 0 && !self.grow(values) {
             refuse_values(&mut answers);
         }
+        let texts = self.batch.texts.len();
+        let is_long = texts > READ_BYTES;
+        let is_told = !is_long || self.grow(texts as u64);
         let before = self.out.len() as u64;
         let mut answers = answers.drain(..);
-        for step in &self.batch.steps {
+        for step in &self.batch.steps[written..] {
             self.out.protocol = step.protocol;
             let mark = self.out.mark();
             let (texts, out) = (&self.batch.texts, &mut self.out);
-            finish(&step.finish, step.requests, &mut answers, texts, out);
+            if is_told || !step.finish.is_long_text() {
+                finish(&step.finish, step.requests, &mut answers, texts, out);
+            } else {
+                out.error(failure_text(FailureKind::Overloaded.not_applied()));
+            }
             if step.is_silent {
                 self.out.truncate(mark);
             }
         }
         drop(answers);
         // What is around values, and replies without any: they are small, and told in any case.
-        let rest = (self.out.len() as u64 - before).saturating_sub(values);
+        let counted = values + if is_long && is_told { texts as u64 } else { 0 };
+        let rest = (self.out.len() as u64 - before).saturating_sub(counted);
         self.grow(rest);
     }
 
@@ -360,6 +391,26 @@ impl Connection {
                 self.under_way.is_some()
             }
         }
+    }
+
+    /// Asks for values whose replies are written where the values are, as far as one shard can.
+    /// Gives the answers that have no reply yet: those to the last requests.
+    async fn call_writing(&mut self, requests: Vec<Request>, protocol: Protocol) -> Vec<Answer> {
+        let options = Gateway::options(self.worker);
+        self.out.protocol = protocol;
+        let writing = self.out.lend();
+        let mut answers = self.gateway.client.call_writing(requests, options, writing);
+        let rest = (&mut answers).await;
+        // A shard that crashed has kept it.
+        let Some(written) = answers.into_written() else { return rest };
+        let count = written.count;
+        self.out.take_back(written);
+        if count > 0 && !self.grow(self.out.len() as u64) {
+            self.out.clear(READ_BYTES);
+            let refused = failure_text(FailureKind::Overloaded.not_applied());
+            (0..count).for_each(|_| self.out.error(refused));
+        }
+        rest
     }
 
     /// Asks in pieces: a shard's thread is not to be held for long, and replies are bounded over

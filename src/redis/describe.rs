@@ -1,6 +1,9 @@
 //! Commands about the commands, the settings and the time.
 
+use lariat_actors::op::FailureKind;
+
 use super::args::{Args, SYNTAX, unknown_subcommand, wrong_arguments};
+use super::finish::failure_text;
 use super::gateway::{Kind, wall_ms};
 use super::glob::{Glob, PATTERN_MAX};
 use super::number::integer;
@@ -13,6 +16,9 @@ pub const REDIS_VERSION: &str = "7.2.4";
 
 /// Entries that SLOWLOG GET shows if nothing else is said.
 const SLOWLOG_DEFAULT: i64 = 10;
+
+/// Bytes of what COMMAND says of the commands that it is given: many times what there is.
+const TOLD_MAX: usize = 1 << 20;
 
 /// `COMMAND [COUNT | DOCS | INFO | LIST | GETKEYS]`
 pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
@@ -31,11 +37,13 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
                 if args.len() == 2 { all.iter().map(Some).collect() } else { named.collect() };
             let out = p.reply();
             out.array(chosen.len());
+            let most = out.len() + TOLD_MAX;
             for command in chosen {
                 match command {
                     Some(command) => describe(command, out),
                     None => out.null(),
                 }
+                within(most, out)?;
             }
         }
         b"docs" => {
@@ -43,7 +51,9 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
                 if args.len() == 2 { all.iter().collect() } else { named.flatten().collect() };
             let out = p.reply();
             out.map(chosen.len());
+            let most = out.len() + TOLD_MAX;
             for command in chosen {
+                within(most, out)?;
                 out.bulk(command.name.as_bytes());
                 out.map(3);
                 for (key, text) in [
@@ -65,6 +75,13 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     Ok(())
 }
 
+fn within(most: usize, out: &Replies) -> Planned {
+    if out.len() > most {
+        return Err(failure_text(FailureKind::ReplyTooLarge.not_applied()).into());
+    }
+    Ok(())
+}
+
 /// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]`
 fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let filter = match args.len() {
@@ -77,7 +94,7 @@ fn list(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let chosen: Vec<&Command> = match filter.as_deref() {
         None => all.collect(),
         Some(b"pattern") => {
-            let pattern = Glob::new(&args[4])?;
+            let pattern = Glob::without_case(&args[4])?;
             all.filter(|command| pattern.matches(command.name.as_bytes())).collect()
         }
         Some(b"aclcat") => {
@@ -191,7 +208,7 @@ pub fn config(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     }
     let mut is_chosen = [false; 14];
     for at in 2..args.len() {
-        let pattern = Glob::new(&args[at].to_ascii_lowercase())?;
+        let pattern = Glob::without_case(&args[at])?;
         for (chosen, (name, _)) in is_chosen.iter_mut().zip(&settings) {
             *chosen |= pattern.matches(name.as_bytes());
         }

@@ -8,6 +8,9 @@ use lariat_actors::op::{Answer, Applied, Entry, Failure, FailureKind, Ms, Reply}
 
 use super::reply::Replies;
 
+/// A reply of so many bytes that is known at once is given even when too many are under way.
+const SHORT_TEXT: usize = 1024;
+
 /// What becomes of the answers to one command.
 #[derive(Debug)]
 pub enum Finish {
@@ -56,6 +59,13 @@ pub enum Finish {
     Usage(u64),
     /// An error, if the entry is there.
     RefusedIfPresent(Cow<'static, str>),
+}
+
+impl Finish {
+    /// Is it a long reply that is known at once? No command that changes anything has one.
+    pub fn is_long_text(&self) -> bool {
+        matches!(self, Finish::Text(range) if range.len() > SHORT_TEXT)
+    }
 }
 
 /// Writes the reply to one command whose `count` answers come next.

@@ -134,10 +134,21 @@ impl Gateway {
 
     /// How many copies besides the primary have what is written to this slot.
     pub fn copies(&self, cache: CacheId, slot: Slot) -> usize {
+        if self.is_copied(cache) { self.client.map().row(slot).in_sync().len() } else { 0 }
+    }
+
+    /// How many copies besides the primary each slot has that this port shows: the fewest.
+    pub fn fewest_copies(&self, cache: CacheId) -> usize {
+        let map = self.client.map();
+        let shown = map.rows.iter().filter(|row| self.serves(row.primary));
+        let fewest = shown.map(|row| row.in_sync().len()).min();
+        fewest.filter(|_| self.is_copied(cache)).unwrap_or(0)
+    }
+
+    /// A cache lives on all copies of its slots or on none.
+    fn is_copied(&self, cache: CacheId) -> bool {
         let spec = &self.client.caches()[usize::from(cache.0)];
-        let wanted = spec.replication_factor.unwrap_or(self.client.cluster().replication_factor);
-        // A cache lives on all copies of its slots or on none.
-        if wanted > 1 { self.client.map().row(slot).in_sync().len() } else { 0 }
+        spec.replication_factor.unwrap_or(self.client.cluster().replication_factor) > 1
     }
 
     /// Is a slot this node's own? Everything is, on the port of one big server.

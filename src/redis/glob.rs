@@ -55,23 +55,36 @@ impl Glob {
             tokens.push(token);
         }
         let words = tokens.len() / 64 + 1;
-        let mut glob = Glob {
-            takes: vec![0; 256 * words],
-            stars: vec![0; words],
-            tokens: tokens.len(),
-            prefix,
-        };
-        for (at, token) in tokens.iter().enumerate() {
-            for byte in 0..=255u8 {
-                if token.takes(byte) {
-                    glob.takes[usize::from(byte) * words + at / 64] |= 1 << (at % 64);
-                }
+        let mut mostly = vec![0; words];
+        let listed: Vec<ByteSet> = tokens
+            .iter()
+            .enumerate()
+            .map(|(at, token)| {
+                let (takes_most, others) = token.takes();
+                mostly[at / 64] |= u64::from(takes_most) << (at % 64);
+                others
+            })
+            .collect();
+        let mut takes = mostly.repeat(256);
+        for (at, others) in listed.iter().enumerate() {
+            for byte in others.iter() {
+                takes[usize::from(byte) * words + at / 64] ^= 1 << (at % 64);
             }
         }
+        let mut glob = Glob { takes, stars: vec![0; words], tokens: tokens.len(), prefix };
         for at in starred {
             glob.stars[at / 64] |= 1 << (at % 64);
         }
         Ok(glob)
+    }
+
+    /// The same for names in small letters: capitals of the pattern mean small letters too.
+    ///
+    /// # Errors
+    /// When it has more than [`PATTERN_MAX`] bytes.
+    pub fn without_case(pattern: &[u8]) -> Result<Glob, Refusal> {
+        // One byte too many is refused as all of them are.
+        Glob::new(&pattern[..pattern.len().min(PATTERN_MAX + 1)].to_ascii_lowercase())
     }
 
     /// What every text that matches begins with.
@@ -81,24 +94,55 @@ impl Glob {
 
     /// Does the whole text match?
     pub fn matches(&self, text: &[u8]) -> bool {
-        // Each token takes a byte.
-        if text.len() < self.tokens {
-            return false;
+        let mut matching = Matching::default();
+        self.begin(text.len(), &mut matching) && {
+            self.advance(&mut matching, text);
+            self.is_end(&matching)
         }
-        let words = self.stars.len();
-        let mut states = vec![0u64; words];
-        states[0] = 1;
-        for &byte in text {
-            let takes = &self.takes[usize::from(byte) * words..][..words];
+    }
+
+    /// Begins to match a text of this length; false when none so short matches.
+    pub fn begin(&self, length: usize, matching: &mut Matching) -> bool {
+        matching.states.clear();
+        matching.states.resize(self.width(), 0);
+        matching.states[0] = 1;
+        // Each token takes a byte.
+        length >= self.tokens
+    }
+
+    /// Goes on with the next part of the text, in [`Glob::width`] steps for each byte.
+    pub fn advance(&self, matching: &mut Matching, part: &[u8]) {
+        for &byte in part {
+            let takes = &self.takes[usize::from(byte) * self.width()..][..self.width()];
             let mut carry = 0;
-            for ((state, take), star) in states.iter_mut().zip(takes).zip(&self.stars) {
+            for ((state, take), star) in matching.states.iter_mut().zip(takes).zip(&self.stars) {
                 let moved = *state & take;
                 *state = (moved << 1 | carry) | (*state & star);
                 carry = moved >> 63;
             }
         }
-        states[self.tokens / 64] >> (self.tokens % 64) & 1 == 1
     }
+
+    /// Does what came so far match?
+    pub fn is_end(&self, matching: &Matching) -> bool {
+        matching.states[self.tokens / 64] >> (self.tokens % 64) & 1 == 1
+    }
+
+    /// Steps that a byte of a text takes.
+    pub fn width(&self) -> usize {
+        self.stars.len()
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn weight(&self) -> usize {
+        size_of_val(&self.takes[..])
+    }
+}
+
+/// How far the matching of one text has come.
+#[derive(Debug, Default)]
+pub struct Matching {
+    states: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -133,12 +177,70 @@ impl<'a> Token<'a> {
         }
     }
 
-    fn takes(&self, byte: u8) -> bool {
+    /// Does it take most bytes, and for which is it the other way round?
+    fn takes(&self) -> (bool, ByteSet) {
         match self {
-            Token::Star | Token::Any => true,
-            Token::Byte(own) => *own == byte,
-            Token::Class { negated, inside } => in_class(inside, byte) != *negated,
+            Token::Star | Token::Any => (true, ByteSet::default()),
+            Token::Byte(byte) => (false, ByteSet::of_range(*byte, *byte)),
+            Token::Class { negated, inside } => {
+                let class = ByteSet::of_class(inside);
+                let has_most = class.len() > 128;
+                (has_most != *negated, if has_most { class.complement() } else { class })
+            }
         }
+    }
+}
+
+/// A set of bytes: bit i of all for byte i.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct ByteSet([u64; 4]);
+
+impl ByteSet {
+    /// All from `low` to `high`.
+    fn of_range(low: u8, high: u8) -> ByteSet {
+        let mut set = ByteSet::default();
+        for (begin, word) in (0..).step_by(64).zip(&mut set.0) {
+            let (from, to) = (u32::from(low).max(begin), u32::from(high).min(begin + 63));
+            if from <= to {
+                *word = u64::MAX >> (63 - (to - from)) << (from - begin);
+            }
+        }
+        set
+    }
+
+    /// What stands between brackets.
+    fn of_class(mut inside: &[u8]) -> ByteSet {
+        let mut set = ByteSet::default();
+        while !inside.is_empty() {
+            let (first, last);
+            (first, last, inside) = match inside {
+                [b'\\', own, rest @ ..] => (own, own, rest),
+                [first, b'-', last, rest @ ..] => (first, last, rest),
+                [own, rest @ ..] => (own, own, rest),
+                [] => break,
+            };
+            let more = ByteSet::of_range(*first.min(last), *first.max(last));
+            set.0.iter_mut().zip(more.0).for_each(|(word, more)| *word |= more);
+        }
+        set
+    }
+
+    fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    fn complement(&self) -> ByteSet {
+        ByteSet(self.0.map(|word| !word))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u8> {
+        self.0.into_iter().zip([0, 64, 128, 192]).flat_map(|(mut left, begin)| {
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros() as u8;
+                left &= left.checked_sub(1)?;
+                Some(begin + bit)
+            })
+        })
     }
 }
 
@@ -154,33 +256,6 @@ fn class_end(inside: &[u8]) -> usize {
         }
     }
     inside.len()
-}
-
-fn in_class(mut inside: &[u8], byte: u8) -> bool {
-    loop {
-        inside = match inside {
-            [] => return false,
-            [b'\\', own, rest @ ..] => {
-                if *own == byte {
-                    return true;
-                }
-                rest
-            }
-            [first, b'-', last, rest @ ..] => {
-                let (low, high) = (first.min(last), first.max(last));
-                if (*low..=*high).contains(&byte) {
-                    return true;
-                }
-                rest
-            }
-            [own, rest @ ..] => {
-                if *own == byte {
-                    return true;
-                }
-                rest
-            }
-        };
-    }
 }
 
 #[cfg(test)]
@@ -250,6 +325,72 @@ mod tests {
         assert!(matches(pattern.as_bytes(), (text + "b").as_bytes()));
     }
 
+    #[test]
+    fn a_long_class_is_looked_at_once() {
+        let class = format!("[{}]", "a".repeat(PATTERN_MAX - 2));
+        let classes = "[^\x01-~]".repeat(PATTERN_MAX / 6);
+        for pattern in [class, classes, "?".repeat(PATTERN_MAX)] {
+            let took = (0..50).map(|_| {
+                let began = std::time::Instant::now();
+                Glob::new(pattern.as_bytes()).expect("it is not too long");
+                began.elapsed()
+            });
+            // One step for each byte takes less than one, 256 for each take more than fifty.
+            let least = took.min().expect("it was timed");
+            assert!(least < std::time::Duration::from_millis(15), "{least:?}");
+        }
+    }
+
+    #[test]
+    fn capitals_of_a_pattern_may_mean_small_letters() {
+        for (pattern, text, expected) in [
+            ("GE*", "getex", true),
+            ("c[N-P]*", "config|get", true),
+            ("\\G?t", "get", true),
+            ("SET", "get", false),
+        ] {
+            let glob = Glob::without_case(pattern.as_bytes()).expect("it is short");
+            assert_eq!(glob.matches(text.as_bytes()), expected, "{pattern} {text}");
+        }
+        let refusal = Glob::without_case(&[b'A'; PATTERN_MAX + 1]).expect_err("it is long");
+        assert_eq!(refusal, "ERR pattern is longer than 9216 bytes".into());
+    }
+
+    fn takes(token: &Token<'_>, byte: u8) -> bool {
+        match token {
+            Token::Star | Token::Any => true,
+            Token::Byte(own) => *own == byte,
+            Token::Class { negated, inside } => in_class(inside, byte) != *negated,
+        }
+    }
+
+    fn in_class(mut inside: &[u8], byte: u8) -> bool {
+        loop {
+            inside = match inside {
+                [] => return false,
+                [b'\\', own, rest @ ..] => {
+                    if *own == byte {
+                        return true;
+                    }
+                    rest
+                }
+                [first, b'-', last, rest @ ..] => {
+                    let (low, high) = (first.min(last), first.max(last));
+                    if (*low..=*high).contains(&byte) {
+                        return true;
+                    }
+                    rest
+                }
+                [own, rest @ ..] => {
+                    if *own == byte {
+                        return true;
+                    }
+                    rest
+                }
+            };
+        }
+    }
+
     /// The meaning, spelled out with all its going back.
     fn slow(pattern: &[u8], text: &[u8]) -> bool {
         if pattern.is_empty() {
@@ -258,7 +399,7 @@ mod tests {
         match Token::read(pattern) {
             (Token::Star, rest) => (0..=text.len()).any(|skip| slow(rest, &text[skip..])),
             (token, rest) => {
-                text.first().is_some_and(|&b| token.takes(b)) && slow(rest, &text[1..])
+                text.first().is_some_and(|&b| takes(&token, b)) && slow(rest, &text[1..])
             }
         }
     }
@@ -275,6 +416,24 @@ mod tests {
             let text = "ab".repeat(count);
             prop_assert!(matches(text.as_bytes(), text.as_bytes()));
             prop_assert!(!matches(text.as_bytes(), &text.as_bytes()[1..]));
+        }
+
+        #[test]
+        fn a_text_may_come_in_parts(pattern in r"[ab*?]{0,100}", text in "[ab]{0,99}", at in 0usize..100) {
+            let (first, second) = text.as_bytes().split_at(at.min(text.len()));
+            let glob = Glob::new(pattern.as_bytes()).expect("it is short");
+            let mut matching = Matching::default();
+            let may = glob.begin(text.len(), &mut matching);
+            [first, second].iter().for_each(|part| glob.advance(&mut matching, part));
+            prop_assert_eq!(may && glob.is_end(&matching), glob.matches(text.as_bytes()));
+        }
+
+        #[test]
+        fn a_class_takes_what_stands_in_it(inside in prop::collection::vec(any::<u8>(), 0..9), negated: bool) {
+            let pattern = [&b"["[..], if negated { b"^" } else { b"" }, &inside].concat();
+            for byte in 0..=u8::MAX {
+                prop_assert_eq!(matches(&pattern, &[byte]), slow(&pattern, &[byte]), "{}", byte);
+            }
         }
     }
 }

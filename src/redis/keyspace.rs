@@ -161,14 +161,16 @@ fn flush(p: &mut Planner<'_>, args: Args<'_>, all: bool) -> Planned {
     p.slow(Slow::new(Work::Flush { all }))
 }
 
-/// `WAIT replicas timeout`: how many copies have the last write of this connection.
+/// `WAIT replicas timeout`: how many copies have the last write of this connection. Where it wrote
+/// nothing, every copy in sync has all that it wrote, whatever the key.
 pub fn wait(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     args.integer(1)?;
     let timeout_ms = expiry::timeout(args, 2)?;
     match p.session.sent(p.gateway) {
         Some(last) => p.slow(Slow::new(Work::Wait { last, timeout_ms })),
         None => {
-            p.reply().integer(0);
+            let copies = p.gateway.fewest_copies(p.session.cache);
+            p.reply().integer(copies as i64);
             Ok(())
         }
     }

@@ -30,6 +30,7 @@ mod reply;
 mod send;
 mod server;
 mod session;
+mod sieve;
 mod slowlog;
 mod strings;
 mod table;

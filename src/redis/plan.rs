@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lariat_actors::op::{Op, Request};
 use lariat_actors::slot::slot_of;
 
-use super::args::{Args, Refusal};
+use super::args::{Args, Refusal, TEXT_MAX};
 use super::finish::Finish;
 use super::gateway::Gateway;
 use super::reply::{Protocol, Replies};
@@ -54,6 +54,17 @@ impl Batch {
         self.requests.clear();
         self.steps.clear();
         self.texts.clear(4_096);
+    }
+
+    /// The version of the replies, if each command asks for one value and has a reply like every
+    /// other's.
+    pub fn alike(&self) -> Option<Protocol> {
+        let protocol = self.steps.first()?.protocol;
+        let is_like_it = |step: &Step| {
+            matches!(step.finish, Finish::Value) && step.protocol == protocol && !step.is_silent
+        };
+        let all = self.requests.len() == self.steps.len() && self.steps.iter().all(is_like_it);
+        all.then_some(protocol)
     }
 
     /// Begins anew, and keeps room for some commands.
@@ -189,13 +200,13 @@ impl Command {
 }
 
 fn unknown(args: Args<'_>) -> Refusal {
-    let name: String = args.text(0).chars().take(128).collect();
+    let name = args.text(0);
     let mut given = String::new();
     for argument in args.iter().skip(1) {
-        if given.len() >= 128 {
+        if given.len() >= TEXT_MAX {
             break;
         }
-        let left = 128 - given.len();
+        let left = TEXT_MAX - given.len();
         let text = String::from_utf8_lossy(&argument[..argument.len().min(left)]);
         given.push_str(&format!("'{text}' "));
     }

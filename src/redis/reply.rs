@@ -1,11 +1,16 @@
 //! Writing replies, in the version of the protocol that the client asked for.
 
 use bytes::Bytes;
+use lariat_actors::lru::Writing;
 
 use super::counts::ERRORS;
 
 /// Values of this many bytes or more are sent from where they are, smaller ones are copied.
 const SHARED_MIN: usize = 16 * 1024;
+
+/// Nothing, in each version.
+const NULL_2: &[u8] = b"$-1\r\n";
+const NULL_3: &[u8] = b"_\r\n";
 
 /// The version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,9 +65,7 @@ impl Replies {
 
     /// A string of any bytes.
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.head(b'$', bytes.len() as i64);
-        self.bytes.extend_from_slice(bytes);
-        self.end();
+        bulk(&mut self.bytes, bytes);
     }
 
     /// The same, without a copy if it is large.
@@ -74,6 +77,21 @@ impl Replies {
         self.values_bytes += value.len();
         self.values.push((self.bytes.len(), value));
         self.end();
+    }
+
+    /// Lends the buffer, in which nothing is yet, to whoever has values: they are written as they
+    /// are here.
+    pub fn lend(&mut self) -> Writing {
+        let write: fn(&mut Vec<u8>, Option<&[u8]>) = match self.protocol {
+            Protocol::Resp2 => |out, value| bulk_or(out, value, NULL_2),
+            Protocol::Resp3 => |out, value| bulk_or(out, value, NULL_3),
+        };
+        Writing::new(std::mem::take(&mut self.bytes), write)
+    }
+
+    /// Takes the buffer back with what was written.
+    pub fn take_back(&mut self, writing: Writing) {
+        self.bytes = writing.out;
     }
 
     /// A text for people.
@@ -92,8 +110,8 @@ impl Replies {
     /// Nothing.
     pub fn null(&mut self) {
         self.bytes.extend_from_slice(match self.protocol {
-            Protocol::Resp2 => b"$-1\r\n",
-            Protocol::Resp3 => b"_\r\n",
+            Protocol::Resp2 => NULL_2,
+            Protocol::Resp3 => NULL_3,
         });
     }
 
@@ -179,23 +197,42 @@ impl Replies {
     }
 
     fn head(&mut self, sign: u8, number: i64) {
-        self.bytes.push(sign);
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        let mut rest = number.unsigned_abs();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
+        head(&mut self.bytes, sign, number);
+    }
+}
+
+/// A sign and a number.
+fn head(out: &mut Vec<u8>, sign: u8, number: i64) {
+    out.push(sign);
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
         }
-        if number < 0 {
-            self.bytes.push(b'-');
-        }
-        self.bytes.extend_from_slice(&digits[at..]);
-        self.end();
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A string of any bytes.
+fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    head(out, b'$', bytes.len() as i64);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn bulk_or(out: &mut Vec<u8>, bytes: Option<&[u8]>, null: &[u8]) {
+    match bytes {
+        Some(bytes) => bulk(out, bytes),
+        None => out.extend_from_slice(null),
     }
 }
 

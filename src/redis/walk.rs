@@ -14,6 +14,7 @@ use super::gateway::Gateway;
 use super::glob::Glob;
 use super::reply::Replies;
 use super::session::LastWrite;
+use super::sieve::Sieve;
 
 /// Slots asked at a time: few at first, more while they turn out empty.
 const WINDOW_FIRST: usize = 16;
@@ -24,9 +25,6 @@ const BATCHES_MAX: usize = 24;
 
 /// Keys that a slot gives at a time.
 const KEYS_PER_STEP: u32 = 1_000;
-
-/// Bytes of keys that are looked at before others have their turn on this thread.
-const VISITED_BYTES: usize = 64 << 10;
 
 /// Bytes of keys that one KEYS may come to.
 const KEYS_BYTES_MAX: usize = 32 << 20;
@@ -98,6 +96,14 @@ impl Slow {
         Slow { work, is_silent: false }
     }
 
+    /// Bytes of memory that its pattern takes while it runs.
+    pub fn weight(&self) -> usize {
+        match &self.work {
+            Work::Keys { pattern } | Work::Scan { pattern: Some(pattern), .. } => pattern.weight(),
+            _ => 0,
+        }
+    }
+
     /// Runs it and writes its reply.
     pub async fn run(self, gateway: &Gateway, cache: CacheId, worker: usize, out: &mut Replies) {
         let mark = out.mark();
@@ -129,18 +135,16 @@ impl Walk<'_> {
             Work::Keys { pattern } => {
                 let mut found = Vec::new();
                 let mut bytes = 0;
-                self.each_key(pattern.prefix(), &self.slots(), |key| {
-                    if pattern.matches(&key) {
-                        bytes += key.len();
-                        found.push(key);
-                    }
+                self.each_key(Some(&pattern), &self.slots(), |key| {
+                    bytes += key.len();
+                    found.push(key);
                     bytes <= KEYS_BYTES_MAX
                 })
                 .await?;
                 if bytes > KEYS_BYTES_MAX {
                     return Err(FailureKind::ReplyTooLarge.not_applied());
                 }
-                write_keys(&found, out);
+                write_keys(&found, out).await;
                 Ok(())
             }
             Work::RandomKey => self.random_key(out).await,
@@ -155,7 +159,7 @@ impl Walk<'_> {
             }
             Work::CountInSlot(slot) => {
                 let mut count = 0;
-                self.each_key(&[], self.shown(&slot), |_| {
+                self.each_key(None, self.shown(&slot), |_| {
                     count += 1;
                     true
                 })
@@ -165,7 +169,7 @@ impl Walk<'_> {
             }
             Work::KeysInSlot(slot, most) => {
                 let (mut found, mut bytes) = (Vec::new(), 0);
-                self.each_key(&[], self.shown(&slot), |key| {
+                self.each_key(None, self.shown(&slot), |key| {
                     if found.len() < most {
                         bytes += key.len();
                         found.push(key);
@@ -176,7 +180,7 @@ impl Walk<'_> {
                 if bytes > KEYS_BYTES_MAX {
                     return Err(FailureKind::ReplyTooLarge.not_applied());
                 }
-                write_keys(&found, out);
+                write_keys(&found, out).await;
                 Ok(())
             }
         }
@@ -254,15 +258,16 @@ impl Walk<'_> {
         Request { cache: self.cache, slot, key: Bytes::new(), op, acks: None }
     }
 
-    /// Visits every key of these slots until `visit` says that it is enough.
+    /// Visits every key of these slots that matches, if it has to, until `visit` says that it is
+    /// enough.
     async fn each_key(
         &self,
-        prefix: &[u8],
+        pattern: Option<&Glob>,
         slots: &[Slot],
         mut visit: impl FnMut(Bytes) -> bool,
     ) -> Result<(), Failure> {
-        let prefix = Bytes::copy_from_slice(prefix);
-        let mut seen_bytes = 0;
+        let prefix = prefix(pattern);
+        let mut sieve = Sieve::new(pattern);
         for window in slots.chunks(WINDOW_MAX) {
             let mut open: Vec<(Slot, ScanPosition)> =
                 window.iter().map(|&slot| (slot, ScanPosition::START)).collect();
@@ -277,14 +282,9 @@ impl Walk<'_> {
                         Ok(Reply::Keys { keys, next }) => {
                             more.extend(next.map(|next| (slot, next)));
                             for key in keys {
-                                seen_bytes += key.len();
-                                if !visit(key) {
+                                if sieve.fits(&key).await && !visit(key) {
                                     return Ok(());
                                 }
-                            }
-                            if seen_bytes >= VISITED_BYTES {
-                                seen_bytes = 0;
-                                tokio::task::yield_now().await;
                             }
                         }
                         // Its batch was full: it is asked again.
@@ -309,9 +309,8 @@ impl Walk<'_> {
         is_string: bool,
         out: &mut Replies,
     ) -> Result<(), Failure> {
-        let prefix = pattern.as_ref().map_or(&[][..], Glob::prefix);
-        let prefix = Bytes::copy_from_slice(prefix);
-        let fits = |key: &Bytes| pattern.as_ref().is_none_or(|pattern| pattern.matches(key));
+        let prefix = prefix(pattern.as_ref());
+        let mut sieve = Sieve::new(pattern.as_ref());
         let (mut found, mut seen) = (Vec::new(), 0);
         let mut at = from.slot;
         let mut begin = self.resume(from).await?;
@@ -341,7 +340,11 @@ impl Walk<'_> {
                     Ok(_) => return Err(FailureKind::NotReady.not_applied()),
                 };
                 seen += keys.len();
-                found.extend(keys.into_iter().filter(|key| fits(key)));
+                for key in keys {
+                    if sieve.fits(&key).await {
+                        found.push(key);
+                    }
+                }
                 if let Some(next) = next {
                     cursor = Position::within(slot, next).cursor();
                     break 'batches;
@@ -361,7 +364,7 @@ impl Walk<'_> {
         }
         out.array(2);
         out.bulk(cursor.to_string().as_bytes());
-        write_keys(&found, out);
+        write_keys(&found, out).await;
         Ok(())
     }
 
@@ -387,7 +390,7 @@ impl Walk<'_> {
         while at < turned.len() {
             let part = &turned[at..turned.len().min(at + window)];
             let mut found = Vec::new();
-            self.each_key(&[], part, |key| {
+            self.each_key(None, part, |key| {
                 found.push(key);
                 found.len() < KEYS_PER_STEP as usize
             })
@@ -453,9 +456,18 @@ impl Walk<'_> {
     }
 }
 
-fn write_keys(keys: &[Bytes], out: &mut Replies) {
+/// What keys begin with that match, if they have to.
+fn prefix(pattern: Option<&Glob>) -> Bytes {
+    pattern.map_or(Bytes::new(), |pattern| Bytes::copy_from_slice(pattern.prefix()))
+}
+
+async fn write_keys(keys: &[Bytes], out: &mut Replies) {
+    let mut sieve = Sieve::new(None);
     out.array(keys.len());
-    keys.iter().for_each(|key| out.bulk(key));
+    for key in keys {
+        sieve.handled(key).await;
+        out.bulk(key);
+    }
 }
 
 /// A number below `end`, which is more than 0 for anything to be below it.

@@ -27,7 +27,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 
-pub use copies::Copies;
+pub use copies::{Copies, Writing};
 pub use node::SHARED_BYTES;
 pub use view::View;
 pub use warm::WARMED;

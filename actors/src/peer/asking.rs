@@ -28,7 +28,10 @@ pub const FRAME_BYTES: usize = 1 << 20;
 pub struct Asking {
     parts: HashMap<u64, Asked>,
     next_id: u64,
+    /// Bytes of all parts but the oversized one.
     bytes: usize,
+    /// Is a part under way that has more than the window?
+    has_oversized: bool,
 }
 
 /// A part that the peer has not answered in full.
@@ -56,18 +59,26 @@ pub struct Asked {
 }
 
 impl Asking {
-    /// Takes a part, or gives it back when the window has no room for it. Follow with
-    /// [`Asking::send`].
+    /// Takes a part, or gives it back when the window has no room for it. One that has more than
+    /// the window waits for no other of its kind, but for nothing else: on a busy link the window
+    /// is never empty. Follow with [`Asking::send`].
     ///
     /// # Errors
     /// The part.
     pub fn admit(&mut self, forward: Forward, now: Ms) -> Result<Asked, Forward> {
-        let bytes = forward.items.iter().map(|item| item.request.weight()).sum();
-        let fits = self.bytes == 0 || self.bytes + bytes <= WINDOW_BYTES;
+        let bytes: usize = forward.items.iter().map(|item| item.request.weight()).sum();
+        let is_oversized = bytes > WINDOW_BYTES;
+        let fits = match is_oversized {
+            true => !self.has_oversized,
+            false => self.bytes + bytes <= WINDOW_BYTES,
+        };
         if self.parts.len() == PARTS_MAX || !fits {
             return Err(forward);
         }
-        self.bytes += bytes;
+        match is_oversized {
+            true => self.has_oversized = true,
+            false => self.bytes += bytes,
+        }
         let Forward { ticket, part, items, timeout_ms, max_reply_bytes } = forward;
         Ok(Asked {
             ticket,
@@ -102,7 +113,7 @@ impl Asking {
     pub fn answered(&mut self, id: u64) -> Option<Asked> {
         let asked = self.parts.remove(&id)?;
         if asked.is_sent() {
-            self.bytes -= asked.bytes;
+            self.give_back(asked.bytes);
             return None;
         }
         Some(asked)
@@ -110,14 +121,22 @@ impl Asking {
 
     /// Nothing more of a part is sent: gives the callers' indexes of what was not.
     pub fn close(&mut self, asked: Asked) -> impl Iterator<Item = u32> + use<> {
-        self.bytes -= asked.bytes;
+        self.give_back(asked.bytes);
         asked.rest.map(|item| item.index)
     }
 
     /// The connection is lost: ticket and part of each, and how many of its requests were sent.
     pub fn lose(&mut self) -> impl Iterator<Item = (u64, u32, usize)> {
-        self.bytes = 0;
+        (self.bytes, self.has_oversized) = (0, false);
         self.parts.drain().map(|(_, asked)| (asked.ticket, asked.part, asked.sent))
+    }
+
+    /// A part of so many bytes is over.
+    fn give_back(&mut self, bytes: usize) {
+        match bytes > WINDOW_BYTES {
+            true => self.has_oversized = false,
+            false => self.bytes -= bytes,
+        }
     }
 }
 
@@ -221,11 +240,39 @@ mod tests {
         assert!(asking.answered(first).is_none());
         assert!(asking.admit(part(&[half]), 0).is_ok(), "an answer makes room");
         let mut lost = Asking::default();
-        let asked = lost.admit(part(&[WINDOW_BYTES]), 0).expect("a large part goes alone");
+        let whole = WINDOW_BYTES - overhead();
+        let asked = lost.admit(part(&[whole]), 0).unwrap();
         lost.send(asked);
         assert!(lost.admit(part(&[0]), 0).is_err());
         assert_eq!(lost.lose().collect::<Vec<_>>(), [(7, 3, 1)]);
-        assert!(lost.admit(part(&[0]), 0).is_ok(), "the next connection begins anew");
+        assert!(lost.admit(part(&[whole]), 0).is_ok(), "the next connection begins anew");
+    }
+
+    #[test]
+    fn a_part_larger_than_the_window_goes_beside_the_others_one_at_a_time() {
+        let mut asking = Asking::default();
+        let asked = asking.admit(part(&[1]), 0).unwrap();
+        let (other, _) = asking.send(asked);
+        let above = WINDOW_BYTES - overhead() + 1;
+        let asked = asking.admit(part(&[above]), 0).expect("something is always under way");
+        let (first, _) = asking.send(asked);
+        assert!(asking.admit(part(&[above]), 0).is_err());
+        let rest = WINDOW_BYTES - overhead() - 1;
+        assert!(asking.admit(part(&[rest]), 0).is_err(), "the window is that of the others");
+        let asked = asking.admit(part(&[rest - overhead()]), 0).expect("it is not in their way");
+        asking.send(asked);
+        assert!(asking.admit(part(&[0]), 0).is_err());
+        assert!(asking.answered(first).is_none());
+        assert!(asking.admit(part(&[0]), 0).is_err(), "it gives back what it took");
+        assert!(asking.answered(other).is_none());
+        let asked = asking.admit(part(&[above, 1]), 0).expect("it is the next one's turn");
+        let (id, _) = asking.send(asked);
+        let asked = asking.answered(id).expect("some of it was not sent");
+        assert_eq!(asking.close(asked).collect::<Vec<_>>(), [1]);
+        let asked = asking.admit(part(&[above]), 0).expect("one that is given up is over too");
+        asking.send(asked);
+        assert_eq!(asking.lose().count(), 2);
+        assert!(asking.admit(part(&[above]), 0).is_ok(), "the next connection begins anew");
     }
 
     #[test]
@@ -264,8 +311,8 @@ mod tests {
         let asked = asking.answered(id).unwrap();
         assert!(!asked.goes_on(0));
         assert_eq!(asking.close(asked).collect::<Vec<_>>(), [1, 2]);
-        let asked = asking.admit(part(&[WINDOW_BYTES]), 0).expect("nothing is open any more");
-        asking.send(asked);
+        let asked = asking.admit(part(&[WINDOW_BYTES - overhead()]), 0);
+        asking.send(asked.expect("nothing is open any more"));
     }
 
     #[test]

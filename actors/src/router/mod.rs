@@ -332,7 +332,7 @@ impl Router {
             return;
         };
         let is_caller = matches!(ticket.origin, Origin::Caller(_));
-        let mut again = Vec::new();
+        let (mut again, mut refused) = (Vec::new(), Vec::new());
         for (index, answer) in answers {
             if !ticket.waits_for(index, part) {
                 continue;
@@ -347,13 +347,12 @@ impl Router {
                 }
                 PartAnswer::NotOwner { request: None, .. } if is_caller => {
                     ticket.unsend(index);
-                    let kept = ticket.take_kept(part);
-                    again.extend(kept.iter().find(|item| item.index == index).cloned());
-                    ticket.keep(part, kept);
+                    refused.push(index);
                 }
                 answer => ticket.answer(index, answer),
             }
         }
+        again.extend(ticket.kept(part, refused));
         // Whoever is behind learns the newer map first; that, or the next tick, tries again.
         self.park(id, again);
         self.settle(id);

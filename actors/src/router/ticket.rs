@@ -100,6 +100,18 @@ impl Ticket {
         }
     }
 
+    /// Some of the kept requests of a part, by their indexes. All stay: places among them say
+    /// what was sent.
+    pub fn kept(&self, part: u32, mut indexes: Vec<u32>) -> Vec<Item> {
+        if indexes.is_empty() {
+            return Vec::new();
+        }
+        indexes.sort_unstable();
+        let is_wanted = |item: &&Item| indexes.binary_search(&item.index).is_ok();
+        let kept = self.sent.iter().find(|(number, _)| *number == part);
+        kept.iter().flat_map(|(_, items)| items).filter(is_wanted).cloned().collect()
+    }
+
     /// Is this request still waiting for this part? A later answer changes nothing.
     pub fn waits_for(&self, index: u32, part: u32) -> bool {
         matches!(self.states.get(index as usize), Some(State::Sent { part: p, .. }) if *p == part)
@@ -189,5 +201,52 @@ fn decided(answer: PartAnswer) -> Answer {
     match answer {
         PartAnswer::Done(answer) => answer,
         PartAnswer::NotOwner { .. } => Err(FailureKind::NotReady.not_applied()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::op::{CacheId, Op, Request};
+
+    fn items(count: u32) -> Vec<Item> {
+        let op = Op::Get { any: false };
+        let request = Request { cache: CacheId(0), slot: 0, key: Bytes::new(), op, acks: None };
+        (0..count).map(|index| Item { index, request: request.clone() }).collect()
+    }
+
+    fn ticket(count: u32) -> Ticket {
+        let origin = Origin::Caller(CallReply::Many(oneshot::channel().0));
+        Ticket::new(origin, 0, 0, (0..count).map(|_| true))
+    }
+
+    #[test]
+    fn some_of_what_is_kept_comes_in_its_order_and_all_of_it_stays() {
+        let mut ticket = ticket(5);
+        let part = ticket.send([1, 2, 4].into_iter());
+        ticket.keep(part, items(5).into_iter().filter(|item| item.index % 3 != 0).collect());
+        let indexes = |items: Vec<Item>| items.iter().map(|item| item.index).collect::<Vec<_>>();
+        assert_eq!(indexes(ticket.kept(part, vec![4, 3, 2])), [2, 4]);
+        assert!(ticket.kept(part + 1, vec![1]).is_empty());
+        assert_eq!(indexes(ticket.take_kept(part)), [1, 2, 4]);
+    }
+
+    #[test]
+    fn many_are_found_in_one_pass() {
+        const COUNT: u32 = 100_000;
+        let mut ticket = ticket(COUNT);
+        let part = ticket.send(0..COUNT);
+        ticket.keep(part, items(COUNT));
+        let began = Instant::now();
+        assert_eq!(ticket.kept(part, (0..COUNT).collect()).len(), COUNT as usize);
+        // One search through all for each of them takes a minute.
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }

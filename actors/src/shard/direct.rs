@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{Decided, Shard};
 use crate::admission::Pass;
-use crate::lru::WARMED;
+use crate::lru::{WARMED, Writing};
 use crate::map::{ClusterMap, Row};
 use crate::op::{Answer, FailureKind, Request};
 use crate::router::messages::{Fanout, FanoutOrigin};
@@ -23,6 +23,8 @@ pub struct Direct {
     pub requests: Vec<Request>,
     /// Gets beyond this many bytes of replies are left out.
     pub max_reply_bytes: u64,
+    /// Where the replies to the first requests are to be written; then all requests are gets.
+    pub writing: Option<Writing>,
     /// Where the answers go.
     pub reply: oneshot::Sender<Decisions>,
     /// Its places in the queue.
@@ -32,7 +34,9 @@ pub struct Direct {
 /// What a shard says of a direct batch.
 #[derive(Debug)]
 pub struct Decisions {
-    /// Answers to the first requests, in order.
+    /// The replies to the first requests, if they were to be written.
+    pub written: Option<Writing>,
+    /// Answers to the first requests after those, in order.
     pub answers: Vec<Answer>,
     /// The others, for the Router: from the first on that this shard cannot decide alone, so that
     /// requests for one key stay in their order. Nothing of them was applied.
@@ -73,7 +77,8 @@ impl Handler<Direct> for Shard {
         let mut requests = direct.requests;
         let (mut answers, mut applied) = (Vec::with_capacity(requests.len()), Vec::new());
         let mut reply_bytes = 0;
-        self.copies.begin(requests.len());
+        let mut written = None;
+        self.copies.begin(requests.len(), direct.writing);
         for (place, request) in requests.iter().enumerate() {
             if place.is_multiple_of(WARMED) {
                 self.warm(&requests[place..]);
@@ -104,10 +109,17 @@ impl Handler<Direct> for Shard {
                     Err(FailureKind::OutcomeUnknown.maybe())
                 }
             };
+            if let Some(bytes) = self.copies.wrote(&answer) {
+                reply_bytes = bytes;
+                continue;
+            }
+            written = written.or_else(|| self.copies.written());
             reply_bytes += super::reply_bytes(&answer);
             answers.push(answer);
         }
         self.copies.end();
+        written = written.or_else(|| self.copies.written());
+        let count = written.as_ref().map_or(0, |written| written.count);
         drop(turn);
         let after = self.look();
         for (at, slot, since) in applied {
@@ -118,10 +130,10 @@ impl Handler<Direct> for Shard {
         drop(after);
         self.publish();
         self.settle(ctx);
-        let rest = requests.split_off(answers.len());
+        let rest = requests.split_off(count + answers.len());
         // Whoever has the answers may send as much again.
         drop(direct.pass);
         // A caller that hung up wants no answers.
-        let _ = direct.reply.send(Decisions { answers, rest });
+        let _ = direct.reply.send(Decisions { written, answers, rest });
     }
 }

@@ -141,6 +141,15 @@ fn odd_but_whole_commands_are_answered_and_the_connection_goes_on() {
                 words(&format!("NOSUCH {}", "y".repeat(500))),
                 unknown("NOSUCH", &format!("'{}' ", "y".repeat(128))),
             ),
+            (words(&format!("{} a", "n".repeat(500))), unknown(&"n".repeat(128), "'a' ")),
+            (
+                words(&format!("CLIENT {}", "n".repeat(500))),
+                format!("-ERR unknown subcommand '{}'. Try CLIENT HELP.\r\n", "n".repeat(128)),
+            ),
+            (
+                words(&format!("HELLO 3 {}", "n".repeat(500))),
+                format!("-ERR Syntax error in HELLO option '{}'\r\n", "n".repeat(128)),
+            ),
             (words("GET"), arguments("get")),
             (words("GET a b"), arguments("get")),
             (words("MSET a"), arguments("mset")),

@@ -4,6 +4,7 @@ mod clients;
 mod cluster;
 pub mod compare;
 mod connections;
+mod gets;
 mod hostile;
 mod metrics;
 mod resp;

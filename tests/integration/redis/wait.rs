@@ -30,7 +30,9 @@ fn wait_counts_the_copies_that_have_the_last_write() {
         let cluster = Cluster::start(shape()).await;
         let key = cluster.key_at(0, "key");
         let (mut owner, mut other) = (connect(&cluster, 0), connect(&cluster, 1));
-        assert_eq!(owner.text("WAIT 1 100"), ":0\r\n");
+        // Who has written nothing hears what every slot has.
+        assert_eq!(owner.text("WAIT 1 100"), ":1\r\n");
+        assert_eq!(other.text("WAIT 0 0"), ":1\r\n");
         for client in [&mut owner, &mut other] {
             assert_eq!(client.text(&format!("SET {key} v")), "+OK\r\n");
             assert_eq!(client.text("WAIT 1 0"), ":1\r\n");
