@@ -280,6 +280,7 @@ impl Coordinator {
         }));
         changes.extend(left(map, me, &self.voters));
         changes.extend(self.wants.open(now, map));
+        changes.extend(self.rising.heal(map));
         let members = &self.members;
         let is_gone =
             |node: NodeIx| members.get(usize::from(node.0)).is_some_and(|seen| seen.is_gone);

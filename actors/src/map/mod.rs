@@ -8,6 +8,7 @@ mod member;
 mod plan;
 mod progress;
 mod row;
+mod split;
 #[cfg(test)]
 pub(crate) mod tests;
 mod voters;
@@ -59,6 +60,10 @@ pub struct ClusterMap {
     /// Do slots that have all their copies stay where they are, whatever the ring says?
     #[serde(skip)]
     pub moves_paused: bool,
+    /// The members of the cluster that it split off; none when it is not split, or when version 1
+    /// has forgotten them.
+    #[serde(skip)]
+    pub split_from: Vec<NodeIx>,
 }
 
 fn first_version() -> u16 {
@@ -118,6 +123,7 @@ impl ClusterMap {
             rows,
             version: FIRST_VERSION,
             moves_paused: false,
+            split_from: Vec::new(),
         }
     }
 

@@ -57,6 +57,9 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
             Change::List { node: index, details } => {
                 tracing::info!(%node, epoch, member = details.id, index = index.0, peer = details.peer, "a node that is not in the cluster file is listed");
             }
+            Change::Heal => {
+                tracing::info!(%node, epoch, "nobody can have a majority beside this cluster any more, it is not split from anything");
+            }
             Change::Row { .. } => {}
         }
     }
