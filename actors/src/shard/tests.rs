@@ -370,3 +370,41 @@ fn a_copy_follows_whoever_its_rules_allow_and_a_promoted_one_serves() {
         assert!(matches!(refused, Some(AckItem::Nack { .. })), "a primary follows nobody");
     });
 }
+
+#[test]
+fn what_lived_on_a_primary_alone_is_gone_at_once_however_much_it_is_and_dropped_in_slices() {
+    run(async {
+        let node = Node::start();
+        let key = node.key();
+        let slot = slot_of(key.as_bytes());
+        let mut shard = node.instance();
+        let turn = shard.enter();
+        let names: Vec<String> = (0..1_000).map(|i| format!("{{{key}}}{i}")).collect();
+        for name in &names {
+            let decided = shard.decide(&turn, &put_in(ALONE, name));
+            assert!(matches!(decided, Decided::Applied(Ok(_), 5)));
+        }
+        node.change_row(6, &key, |row| {
+            *row = Row::new(OTHER, 6, false);
+            assert!(row.import(ME) && row.complete(ME));
+        });
+        shard.enter();
+        let alone = usize::from(ALONE.0);
+        let lru = &shard.caches[alone].lru;
+        assert_eq!((lru.slot_len(slot), lru.len()), (0, 1_000), "nothing was dropped meanwhile");
+        // It is the primary again before anything has been dropped.
+        node.change_row(7, &key, |row| *row = Row::new(ME, 7, false));
+        let turn = shard.enter();
+        for name in &names {
+            let read = shard.decide(&turn, &request(ALONE, name, Op::Get { any: false }));
+            assert!(matches!(read, Decided::Answer(Ok(Reply::Entry(None)))), "{name}");
+        }
+        let decided = shard.decide(&turn, &put_in(ALONE, &names[0]));
+        assert!(matches!(decided, Decided::Applied(Ok(_), 7)));
+        let CacheShard { lru, stats } = &mut shard.caches[alone];
+        let slots = &shard.slots;
+        while !lru.drop_wiped(SLICE, &mut |removal| count_removal(stats, slots, removal)) {}
+        assert_eq!((lru.len(), stats.entries.total(), stats.lost.primary), (1, 1, 1_000));
+        assert_eq!(stats.bytes.total(), lru.bytes());
+    });
+}
