@@ -15,6 +15,7 @@ mod fanout;
 pub mod gates;
 mod gather;
 mod giving;
+mod importing;
 mod links;
 pub mod messages;
 mod recent;

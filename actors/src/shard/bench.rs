@@ -66,6 +66,7 @@ pub fn spec() -> NodeSpec {
         workers: 1,
         shards: 1,
         max_inflight_bytes: 64 << 20,
+        import_rate: 128 << 20,
         caches: vec![CacheSpec::new("default"), alone],
         versions: crate::version::Versions::CURRENT,
     }
@@ -84,7 +85,12 @@ pub struct Node {
 impl Node {
     /// A node with the first map, at epoch 5, and with a lease. Its peer exists only in the map.
     pub fn start() -> Node {
-        let node = Node::start_as("me");
+        Node::start_of(spec())
+    }
+
+    /// The same, of a node that was told this.
+    pub fn start_of(spec: NodeSpec) -> Node {
+        let node = Node::without_map(&spec);
         node.found(node.shared.incarnation(), 77);
         node.lease(FOREVER);
         node
@@ -92,8 +98,11 @@ impl Node {
 
     /// A node without a map and without a lease.
     pub fn start_as(id: &str) -> Node {
-        let spec = NodeSpec { id: id.into(), ..spec() };
-        let shared = Arc::new(crate::node::share(&spec, Vec::new()).unwrap());
+        Node::without_map(&NodeSpec { id: id.into(), ..spec() })
+    }
+
+    fn without_map(spec: &NodeSpec) -> Node {
+        let shared = Arc::new(crate::node::share(spec, Vec::new()).unwrap());
         let supervisor = crate::actor::start(Supervisor::idle(shared.clone()));
         let gates = Rc::new(CopyGates::default());
         let router = Router::new(shared.clone(), gates.clone(), supervisor.clone());
