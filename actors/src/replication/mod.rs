@@ -24,4 +24,4 @@ mod tests;
 
 pub use copy::{Copy, Refusal};
 pub use effect::{Effect, Stored};
-pub use pace::Pace;
+pub use pace::{Pace, rate_to_leave};

@@ -17,6 +17,14 @@ const ADVANCE: i64 = 128 * 1024;
 /// The bucket holds what comes in within this time, and an advance at least.
 const FULL_MS: u64 = 10;
 
+/// Bytes a second at which a node that holds so many entries, with so many bytes, is through with
+/// all of them in a third of a time. One that leaves has that time, and drops what it still has
+/// then.
+pub fn rate_to_leave(entries: u64, bytes: u64, within_ms: Ms) -> u64 {
+    let cost = entries.saturating_mul(ENTRY_MIN as u64).saturating_add(bytes);
+    cost.saturating_mul(3_000) / within_ms.max(1)
+}
+
 /// The pace of one worker thread.
 #[derive(Clone, Debug)]
 pub struct Pace {
@@ -32,6 +40,11 @@ impl Pace {
         let mut pace = Pace { bytes_per_second, room: 0, at: 0 };
         pace.room = pace.full();
         pace
+    }
+
+    /// From now on so much comes in.
+    pub fn set_rate(&mut self, bytes_per_second: u64) {
+        self.bytes_per_second = bytes_per_second;
     }
 
     /// May a chunk be read now? Takes an advance for it if so, which [`Pace::spend`] settles.
@@ -122,5 +135,17 @@ mod tests {
             pace.spend([usize::MAX / 2].into_iter());
             pace.grant(u64::MAX);
         }
+    }
+
+    #[test]
+    fn a_node_that_leaves_is_through_in_time_whatever_it_holds() {
+        for (entries, bytes, within_ms) in [(10_000_000, 1 << 30, 30_000), (100, 64 << 30, 60_000)]
+        {
+            let rate = rate_to_leave(entries, bytes, within_ms);
+            let cost = entries * 1_024 + bytes;
+            assert!((within_ms / 3..within_ms / 2).contains(&(cost / (rate / 1_000 + 1) + 1)));
+        }
+        assert_eq!(rate_to_leave(0, 0, 0), 0);
+        rate_to_leave(u64::MAX, u64::MAX, 1);
     }
 }

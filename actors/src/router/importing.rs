@@ -12,8 +12,8 @@ use super::fanout::Fans;
 use super::links::Import;
 use super::messages::Chunk;
 use crate::map::NodeIx;
-use crate::replication::Pace;
 use crate::replication::fan::Phase;
+use crate::replication::{Pace, rate_to_leave};
 use crate::shard::messages::FetchChunk;
 use crate::slot::Slot;
 use crate::wire_map::chunk_to_wire;
@@ -25,6 +25,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Turns {
     pace: Pace,
+    /// What is needed to be through in time, while this node leaves.
+    needed: u64,
     /// The link whose turn it is.
     next: usize,
     /// May there be something to read?
@@ -38,7 +40,7 @@ pub(super) struct Turns {
 impl Turns {
     pub fn new(bytes_per_second: u64) -> Self {
         let pace = Pace::new(bytes_per_second);
-        Turns { pace, next: 0, is_due: false, waits: false, is_timed: false }
+        Turns { pace, needed: 0, next: 0, is_due: false, waits: false, is_timed: false }
     }
 }
 
@@ -105,7 +107,26 @@ impl Fans {
             link.queued.retain(|(slot, import)| is_wanted(slot, *import));
             link.ready.retain(|(slot, import, _)| is_wanted(slot, *import));
         }
+        let rate = self.rate();
+        self.turns.pace.set_rate(rate);
         self.turns.is_due = true;
+    }
+
+    /// Bytes a second that this thread may send: what is set, and more if this node leaves with so much
+    /// that it would not be through in time. It does not slow down while it gets less.
+    fn rate(&mut self) -> u64 {
+        let shared = &self.shared;
+        self.turns.needed = match shared.map.load().member(shared.me).leaving {
+            false => 0,
+            true => {
+                let caches = shared.stats().caches;
+                let entries = caches.iter().map(|(_, cache)| cache.entries.total()).sum();
+                let bytes = caches.iter().map(|(_, cache)| cache.bytes.total()).sum();
+                let within_ms = shared.cluster.drain_timeout_ms;
+                self.turns.needed.max(rate_to_leave(entries, bytes, within_ms))
+            }
+        };
+        shared.import_rate.max(self.turns.needed) / shared.workers as u64
     }
 
     /// Has chunks read while there is room for them.
