@@ -9,6 +9,7 @@
 //! and reads, are tried again until the deadline: on every tick, when a link comes up, and when
 //! the map or the lease changes.
 
+mod detours;
 mod dialling;
 mod factory;
 mod fanout;
@@ -40,6 +41,7 @@ use crate::peer::link::Forward;
 use crate::shard::messages::{Batch, Item, PartAnswer, ReplyTo};
 use crate::shared::Shared;
 use crate::supervisor::Supervisor;
+use detours::Detours;
 use fanout::Fans;
 use gates::CopyGates;
 use gather::Gather;
@@ -65,6 +67,7 @@ pub struct Router {
     generation: u32,
     parked: Vec<Parked>,
     fans: Fans,
+    detours: Detours,
     /// How links are made.
     dialling: Option<Dial>,
     inbounds: Vec<Addr<Inbound>>,
@@ -99,6 +102,7 @@ impl Router {
             generation: 0,
             parked: Vec::new(),
             fans,
+            detours: Detours::new(),
             dialling: None,
             inbounds: Vec::new(),
             gathers: HashMap::new(),
@@ -147,7 +151,7 @@ impl Router {
                 let may_decide = has_lease && self.shared.is_open(request.slot);
                 if may_decide { shard } else { Target::Nobody }
             }
-            primary if may_forward && self.fans.is_up(primary) => Target::Peer(primary),
+            primary if may_forward => self.way(request.slot, primary),
             _ => Target::Nobody,
         }
     }
@@ -224,7 +228,7 @@ impl Router {
         let part = ticket.send(items.iter().map(|item| item.index));
         let timeout_ms = ticket.deadline.saturating_sub(now);
         let max_reply_bytes = ticket.max_reply_bytes;
-        ticket.keep(part, items.clone());
+        ticket.keep(part, peer, items.clone());
         link.do_send(Forward { ticket: id, part, items, timeout_ms, max_reply_bytes });
     }
 
@@ -332,6 +336,7 @@ impl Router {
             return;
         };
         let is_caller = matches!(ticket.origin, Origin::Caller(_));
+        let asked = ticket.asked(part);
         let mut again = Vec::new();
         for (index, answer) in answers {
             if !ticket.waits_for(index, part) {
@@ -347,13 +352,12 @@ impl Router {
                 }
                 PartAnswer::NotOwner { request: None, .. } if is_caller => {
                     ticket.unsend(index);
-                    let kept = ticket.take_kept(part);
-                    again.extend(kept.iter().find(|item| item.index == index).cloned());
-                    ticket.keep(part, kept);
+                    again.extend(ticket.kept(part, index));
                 }
                 answer => ticket.answer(index, answer),
             }
         }
+        self.turn_elsewhere(asked, &again);
         // Whoever is behind learns the newer map first; that, or the next tick, tries again.
         self.park(id, again);
         self.settle(id);
@@ -476,14 +480,6 @@ impl Handler<Reset> for Router {
         if incarnation > self.incarnation {
             self.restart(incarnation);
         }
-    }
-}
-
-impl Handler<Opened> for Router {
-    type Result = ();
-    fn handle(&mut self, opened: Opened, _ctx: &mut Context<Self>) {
-        self.inbounds.retain(Addr::connected);
-        self.inbounds.push(opened.0);
     }
 }
 

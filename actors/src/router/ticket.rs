@@ -6,6 +6,7 @@
 use actix::Addr;
 
 use crate::admission::Permit;
+use crate::map::NodeIx;
 use crate::op::{Answer, Applied, Failure, FailureKind, Ms};
 use crate::peer::inbound::Inbound;
 use crate::router::messages::CallReply;
@@ -41,8 +42,16 @@ pub struct Ticket {
     /// Requests not answered yet.
     open: usize,
     /// What was sent to peers, kept for trying again what may be tried again.
-    sent: Vec<(u32, Vec<Item>)>,
+    sent: Vec<Kept>,
     next_part: u32,
+}
+
+/// A part that went to a peer.
+#[derive(Debug)]
+struct Kept {
+    part: u32,
+    peer: NodeIx,
+    items: Vec<Item>,
 }
 
 #[derive(Debug)]
@@ -88,16 +97,27 @@ impl Ticket {
     }
 
     /// Keeps the requests of a part that went to a peer.
-    pub fn keep(&mut self, part: u32, items: Vec<Item>) {
-        self.sent.push((part, items));
+    pub fn keep(&mut self, part: u32, peer: NodeIx, items: Vec<Item>) {
+        self.sent.push(Kept { part, peer, items });
     }
 
     /// Takes the kept requests of a part.
     pub fn take_kept(&mut self, part: u32) -> Vec<Item> {
-        match self.sent.iter().position(|(number, _)| *number == part) {
-            Some(at) => self.sent.swap_remove(at).1,
+        match self.sent.iter().position(|kept| kept.part == part) {
+            Some(at) => self.sent.swap_remove(at).items,
             None => Vec::new(),
         }
+    }
+
+    /// A kept request of a part.
+    pub fn kept(&self, part: u32, index: u32) -> Option<Item> {
+        let kept = self.sent.iter().find(|kept| kept.part == part)?;
+        kept.items.iter().find(|item| item.index == index).cloned()
+    }
+
+    /// The peer that a part went to.
+    pub fn asked(&self, part: u32) -> Option<NodeIx> {
+        self.sent.iter().find(|kept| kept.part == part).map(|kept| kept.peer)
     }
 
     /// Is this request still waiting for this part? A later answer changes nothing.
