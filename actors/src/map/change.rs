@@ -130,6 +130,18 @@ pub struct Summary {
 }
 
 impl ClusterMap {
+    /// Starts of members that these changes take out after they have given everything away.
+    pub fn that_leave(&self, changes: &[Change]) -> Vec<(NodeIx, u64)> {
+        let leaves = |change: &Change| match *change {
+            Change::Remove { node, incarnation } => {
+                let is_it = self.member(node).incarnation == incarnation;
+                (is_it && self.has_let_go(node)).then_some((node, incarnation))
+            }
+            _ => None,
+        };
+        changes.iter().filter_map(leaves).collect()
+    }
+
     /// The map after these changes, at `epoch`, and what they did.
     pub fn apply(&self, epoch: u64, changes: &[Change]) -> (ClusterMap, Summary) {
         let mut next = Applying { map: self.clone(), ring: None, summary: Summary::default() };

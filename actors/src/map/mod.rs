@@ -162,6 +162,12 @@ impl ClusterMap {
         self.rows.iter().filter(|row| 1 + row.in_sync().len() < self.copies).count()
     }
 
+    /// Is a member on its way out and holds nothing any more? Whoever takes it out then takes nothing
+    /// from anybody.
+    pub fn has_let_go(&self, node: NodeIx) -> bool {
+        self.member(node).leaving && !self.rows.iter().any(|row| row.names(node))
+    }
+
     /// What a start of a node is to this map.
     pub fn standing(&self, node: NodeIx, incarnation: u64) -> Standing {
         match self.members.get(usize::from(node.0)) {

@@ -148,7 +148,8 @@ impl Supervisor {
                     governing.times.lease_ms,
                 ),
             };
-            super::note_state(&self.shared, &map, node, state);
+            let has_left = governing.peers[usize::from(node.0)].has_left();
+            super::note_state(&self.shared, &map, node, state, has_left);
         }
         let leader = governing.era.as_ref().and_then(|era| era.agreement.leader());
         self.shared.set_coordinator(leader.map(|leader| NodeIx(leader.node)));
@@ -390,10 +391,16 @@ impl Supervisor {
             }
         };
         self.shared.lease.publish(until, since);
+        let is_handed_on =
+            || era.agreement.leader().is_some_and(|leader| map.member(NodeIx(leader.node)).leaving);
         if (now < before) != (now < until) {
             match now < until {
                 true => {
                     tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node has a lease and serves")
+                }
+                false if is_handed_on() => {
+                    self.shared.counters.leases_lost.add(1);
+                    tracing::info!(node = %self.shared.id, "the coordinator leaves, this node serves nothing until another is elected")
                 }
                 false => {
                     self.shared.counters.leases_lost.add(1);
@@ -439,6 +446,7 @@ impl Handler<Applied> for Supervisor {
         let map = self.shared.map.load_full();
         self.know_all(&map, ctx);
         super::report::tell(&self.shared, &map, &applied, &mut self.is_short);
+        self.note_left(&applied.left);
         let me = self.shared.me;
         if map.standing(me, applied.incarnation) == Standing::Gone {
             self.be_gone("the cluster has taken this node out", ctx);
