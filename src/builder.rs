@@ -233,6 +233,11 @@ impl Builder {
         self.change(bytes, |c, n| c.max_inflight_bytes = n)
     }
 
+    /// Bytes a second that the node sends to fill copies; an entry counts as 1 KiB at least.
+    pub fn import_rate(self, bytes: u64) -> Self {
+        self.change(bytes, |c, n| c.import_rate = n)
+    }
+
     /// Serves the debug surface, which looks into shards and makes them fail: for tests. Refused
     /// while any HTTP address is not a loopback one.
     pub fn debug(self, enabled: bool) -> Self {

@@ -27,6 +27,8 @@ pub struct Config {
     pub shards: usize,
     /// Bytes of bodies, responses and embedded puts under way.
     pub max_inflight_bytes: u64,
+    /// Bytes a second that a node sends to fill copies; an entry counts as 1 KiB at least.
+    pub import_rate: u64,
     /// Connections that each listener accepts.
     pub max_connections: usize,
     /// The HTTP gateway.
@@ -200,6 +202,7 @@ impl Config {
             workers: 1,
             shards: 1,
             max_inflight_bytes: spec.max_inflight_bytes,
+            import_rate: spec.import_rate,
             max_connections: 10_000,
             http: HttpConfig::default(),
             debug: false,
@@ -238,6 +241,7 @@ impl Config {
             workers: self.workers,
             shards: self.shards,
             max_inflight_bytes: self.max_inflight_bytes,
+            import_rate: self.import_rate,
             caches: self.caches.clone(),
             versions: Versions::CURRENT,
         })

@@ -10,6 +10,7 @@
 //! which it is a copy at once. The slots of which it is primary follow when its last lease must be
 //! over: until then it may still serve them.
 
+mod joined;
 mod left;
 mod listing;
 mod rising;
@@ -22,6 +23,7 @@ use crate::map::{Ask, Change, ClusterMap, Member, NodeIx, Pace, Placed, Standing
 use crate::op::Ms;
 use crate::slot::Slot;
 use crate::version::{Spoken, of_change};
+use joined::Joined;
 use left::left;
 use rising::Rising;
 use wants::Wants;
@@ -61,6 +63,7 @@ pub struct Coordinator {
     planned_at: Ms,
     /// Have imports ended since the last plan?
     has_room: bool,
+    joined: Joined,
     placed: Placed,
     rising: Rising,
     wants: Wants,
@@ -124,6 +127,7 @@ impl Coordinator {
             voters: BTreeSet::new(),
             planned_at: 0,
             has_room: false,
+            joined: Joined::default(),
             placed: Placed::default(),
             rising: Rising::default(),
             wants: Wants::default(),
@@ -280,6 +284,7 @@ impl Coordinator {
         }));
         changes.extend(left(map, me, &self.voters));
         changes.extend(self.wants.open(now, map));
+        changes.extend(self.rising.heal(map));
         let members = &self.members;
         let is_gone =
             |node: NodeIx| members.get(usize::from(node.0)).is_some_and(|seen| seen.is_gone);
@@ -307,7 +312,7 @@ impl Coordinator {
         // What the cluster's version lacks waits until it has risen.
         changes.retain(|change| of_change(change) <= map.version);
         changes.extend(self.rising.next(map));
-        changes
+        self.joined.now(changes, now)
     }
 
     fn take_out(&mut self, node: NodeIx, now: Ms, lag_ms: Ms, map: &ClusterMap) -> Option<Change> {

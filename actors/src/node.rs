@@ -306,6 +306,7 @@ pub(crate) fn share(spec: &NodeSpec, added: Vec<Member>) -> Result<Shared, Start
         counters: Counters::default(),
         member_states,
         inflight: Inflight::new(spec.max_inflight_bytes),
+        import_rate: spec.import_rate,
         stalls: Stalls::new(spec.workers),
         stopping: false.into(),
         ending: false.into(),

@@ -75,6 +75,8 @@ pub struct Shared {
     pub member_states: Vec<AtomicU8>,
     /// The budget of bytes under way.
     pub inflight: Arc<Inflight>,
+    /// Bytes a second that imports may send.
+    pub import_rate: u64,
     /// Waits for worker threads, which end when one hangs.
     pub stalls: Stalls,
     /// Has the node begun to stop? It serves until it is [`Shared::ending`].

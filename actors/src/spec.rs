@@ -31,6 +31,8 @@ pub struct NodeSpec {
     pub shards: usize,
     /// Bytes of bodies, responses and unacknowledged replication under way.
     pub max_inflight_bytes: u64,
+    /// Bytes a second that it sends to fill copies; an entry counts as 1 KiB at least.
+    pub import_rate: u64,
     /// The named caches; `default` is the first.
     pub caches: Vec<CacheSpec>,
     /// The protocol versions that it speaks. Fewer than [`Versions::CURRENT`] make it pass for an
@@ -199,6 +201,7 @@ impl NodeSpec {
             workers: 1,
             shards: 1,
             max_inflight_bytes: 128 << 20,
+            import_rate: 128 << 20,
             caches: vec![CacheSpec::new("default")],
             versions: Versions::CURRENT,
         }

@@ -17,8 +17,8 @@ use crate::control::Control;
 use crate::map::{Change, ClusterMap};
 
 /// The newest version that this build speaks. 2 brought ranges of versions to the handshake, the
-/// version of the map, pausing moves, weights and zones at run time, and nodes that are not in the
-/// cluster file.
+/// version of the map, pausing moves, weights and zones at run time, nodes that are not in the
+/// cluster file, and whom a split map was split from.
 pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The oldest version that this build understands.
@@ -84,7 +84,8 @@ pub fn of_change(change: &Change) -> u16 {
         Change::Pause { .. }
         | Change::Weight { .. }
         | Change::Zone { .. }
-        | Change::List { .. } => 2,
+        | Change::List { .. }
+        | Change::Heal => 2,
         // Whoever understands a version understands that it is spoken.
         Change::Version { version } => *version,
     }

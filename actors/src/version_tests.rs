@@ -92,7 +92,9 @@ fn what_version_1_agreed_on_is_understood_and_written_as_it_was() {
 
 #[test]
 fn a_map_of_a_newer_version_keeps_what_version_1_lacks() {
-    let state = MapState { base: 2, map: ClusterMap { version: 2, moves_paused: true, ..map() } };
+    let split_from = vec![NodeIx(0), NodeIx(2)];
+    let map = ClusterMap { version: 2, moves_paused: true, split_from, ..map() };
+    let state = MapState { base: 2, map };
     let bytes = encode_agreed(&Agreed::Map(state.clone()));
     assert_ne!(bytes, frozen()["agreed_map"]);
     assert_eq!(decode_agreed(&bytes).unwrap(), Agreed::Map(state));

@@ -106,6 +106,7 @@ fn read(
         secret: secret(r, environment),
     };
     let max_inflight_bytes = size(r, "node.max_inflight_bytes", 128 << 20);
+    let import_rate = size(r, "node.import_rate", 128 << 20);
     let max_connections = r.integer("node.max_connections", 10_000, CONNECTIONS);
     let http = HttpConfig {
         token: token(r, environment),
@@ -126,6 +127,7 @@ fn read(
         workers,
         shards,
         max_inflight_bytes,
+        import_rate,
         max_connections,
         http,
         debug,

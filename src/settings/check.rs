@@ -21,6 +21,8 @@ pub(crate) const SHARDS: RangeInclusive<usize> = 1..=4096;
 pub(crate) const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 /// Points of a node of weight 1 on the ring.
 pub(crate) const VIRTUAL_NODES: RangeInclusive<usize> = 1..=4096;
+/// The lowest rate of imports: below it a node of some size is filled for hours.
+const IMPORT_RATE_MIN: u64 = 1 << 20;
 /// Entries of a cache per node.
 pub(crate) const CAPACITY: RangeInclusive<usize> = 1..=4_000_000_000;
 /// The fewest bytes of a secret.
@@ -66,6 +68,13 @@ impl Config {
         found.whole("node.workers", self.workers, WORKERS);
         found.whole("node.shards", self.shards, SHARDS);
         found.whole("node.max_connections", self.max_connections, CONNECTIONS);
+        if self.import_rate < IMPORT_RATE_MIN {
+            let (value, least) = (format_size(self.import_rate), format_size(IMPORT_RATE_MIN));
+            found.say(
+                "node.import_rate",
+                format!("'{value}' is too little, expected at least {least}"),
+            );
+        }
         self.check_nodes(&mut found);
         self.check_exposure(&mut found);
         let mut names = HashSet::new();

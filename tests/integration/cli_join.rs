@@ -10,14 +10,18 @@ use crate::cli::{free_ports, lariat, text};
 use crate::support::PATIENCE;
 
 /// A process that is killed when the test ends.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Process {
     fn start(command: &mut Command) -> Process {
-        Process(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Process::start_with(command, Stdio::null())
     }
 
-    fn signal(&mut self, signal: &str) -> Option<i32> {
+    pub fn start_with(command: &mut Command, stderr: Stdio) -> Process {
+        Process(command.stdin(Stdio::null()).stderr(stderr).spawn().unwrap())
+    }
+
+    pub fn signal(&mut self, signal: &str) -> Option<i32> {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
         wait_until("the process has ended", || self.0.try_wait().unwrap().is_some());
@@ -32,7 +36,7 @@ impl Drop for Process {
     }
 }
 
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < until, "waited too long until {what}");
@@ -40,14 +44,14 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn node(file: &Path, id: &str) -> Command {
+pub fn node(file: &Path, id: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lariat"));
     command.args(["node", "--cluster", file.to_str().unwrap(), "--id", id]);
     command
 }
 
 /// How many nodes are up, and whether every slot has its copies.
-fn is_whole(url: &str, nodes: usize) -> bool {
+pub fn is_whole(url: &str, nodes: usize) -> bool {
     let status = lariat(&["status", "--json", "--node", url]);
     let Ok(all) = serde_json::from_slice::<Value>(&status.stdout) else { return false };
     let cluster = &all["cluster"];
@@ -128,7 +132,7 @@ fn a_process_that_no_file_lists_joins_dies_comes_back_and_leaves() {
 }
 
 /// Does every slot have its copies while this node is down?
-fn is_whole_without(url: &str, id: &str) -> bool {
+pub fn is_whole_without(url: &str, id: &str) -> bool {
     let status = lariat(&["status", "--json", "--node", url]);
     let Ok(all) = serde_json::from_slice::<Value>(&status.stdout) else { return false };
     let nodes = all["cluster"]["nodes"].as_array().unwrap().clone();

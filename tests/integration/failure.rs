@@ -61,6 +61,22 @@ fn each_node_may_die_and_come_back_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_lease_that_nobody_renews_is_counted_as_lost() {
+    run(async {
+        let cluster = Cluster::start(Shape { through_proxies: true, ..Shape::default() }).await;
+        let coordinator = usize::from(cluster.client(0).coordinator().unwrap().0);
+        let (cut, other) = ((coordinator + 1) % 3, (coordinator + 2) % 3);
+        let client = cluster.client(cut);
+        let before = counter(&client, "leases_lost");
+        cluster.cut(cut, coordinator);
+        cluster.cut(cut, other);
+        wait_until("it has run out", || async { client.readiness() != Readiness::Ready }).await;
+        wait_until("that is counted", || async { counter(&client, "leases_lost") > before }).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn a_crashed_shard_fails_over_and_is_filled_again() {
     run(async {
         let cluster = Cluster::start(Shape::default()).await;

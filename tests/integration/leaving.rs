@@ -135,3 +135,31 @@ fn who_changes_his_mind_at_once_is_heard() {
         cluster.stop().await;
     });
 }
+
+#[test]
+fn a_node_that_left_finds_who_decides_when_those_that_it_knew_have_left_too() {
+    run(async {
+        let mut cluster = Cluster::start(Shape::default()).await;
+        let stays = cluster.client(0);
+        let keys: Vec<String> = (0..60).map(|i| format!("key-{i}")).collect();
+        // Programs around their nodes go on after they have left.
+        let left = cluster.client(2);
+        for node in [2, 1] {
+            let leaver = cluster.client(node);
+            stays.drain(leaver.me(), true);
+            wait_until("it has left", || async { leaver.has_left() }).await;
+        }
+        for what in ["one that it knows has left", "its process has ended"] {
+            let began = std::time::Instant::now();
+            for key in &keys {
+                call(&left, key, put_op(what)).await.unwrap();
+                assert!(is_there(&stays, key).await && is_there(&left, key).await, "{what}");
+            }
+            assert!(began.elapsed() < Duration::from_secs(10), "{what}: {:?}", began.elapsed());
+            if let Some(node) = cluster.nodes[1].take() {
+                node.shutdown().await;
+            }
+        }
+        cluster.stop().await;
+    });
+}

@@ -22,6 +22,7 @@ mod nodes;
 mod openapi;
 mod pages;
 mod panics;
+mod polite;
 mod process;
 mod redis;
 mod rest;

@@ -8,14 +8,12 @@ use crate::map::{Change, ClusterMap, NodeIx};
 /// leases: no row names them. The coordinator itself is taken out by the next one, and with nobody
 /// who stays nobody is.
 pub(super) fn left(map: &ClusterMap, me: NodeIx, voters: &BTreeSet<NodeIx>) -> Vec<Change> {
-    let is_leaving =
-        |node: &NodeIx| *node != me && map.member(*node).leaving && !voters.contains(node);
+    let may_go = |node: &NodeIx| *node != me && !voters.contains(node) && map.has_let_go(*node);
     let stays = |node: NodeIx| !map.member(node).leaving;
     if !map.present().any(stays) {
         return Vec::new();
     }
-    let holds_nothing = |node: &NodeIx| !map.rows.iter().any(|row| row.names(*node));
-    let left = map.present().filter(is_leaving).filter(holds_nothing);
+    let left = map.present().filter(may_go);
     left.map(|node| Change::Remove { node, incarnation: map.member(node).incarnation }).collect()
 }
 

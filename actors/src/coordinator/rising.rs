@@ -1,4 +1,5 @@
-//! When the cluster speaks a newer version of the protocol; the rule is [`crate::version`].
+//! What follows from what is known of every node, members or not: when the cluster speaks a newer
+//! version of the protocol (the rule is [`crate::version`]), and when a split is over.
 
 use crate::map::{Change, ClusterMap, NodeIx};
 use crate::version::{Spoken, rises_to};
@@ -25,6 +26,15 @@ impl Rising {
             self.proposed = version;
             Change::Version { version }
         })
+    }
+
+    /// A map that was split off may be known to have no other side, because an operator declared nodes of
+    /// it dead.
+    pub(super) fn heal(&self, map: &ClusterMap) -> Option<Change> {
+        let is_over = |node: NodeIx| {
+            self.spoken.get(usize::from(node.0)).is_some_and(|spoken| spoken.is_dead)
+        };
+        map.is_healed(is_over).then_some(Change::Heal)
     }
 
     /// May this start of a node become a member, by what it speaks? One that was not met speaks
@@ -56,5 +66,20 @@ mod tests {
         assert!(!rising.may_admit(node, old, &map));
         rising.note(2, vec![met(10, 2), met(100, 2)]);
         assert!(rising.may_admit(node, 100, &map));
+    }
+
+    #[test]
+    fn a_split_heals_when_nodes_of_the_other_side_are_declared_dead() {
+        let mut map = founded(2, 1);
+        let gone = Change::Remove { node: NodeIx(1), incarnation: 11 };
+        map = map.apply(2, &[gone]).0;
+        map.split_off(8, vec![NodeIx(0), NodeIx(1)]);
+        let mut rising = Rising::default();
+        for is_dead in [false, true] {
+            let silent = Spoken { start: 11, version: 2, is_dead };
+            rising.note(2, vec![Spoken { start: 10, version: 2, is_dead: false }, silent]);
+            assert_eq!(rising.heal(&map), is_dead.then_some(Change::Heal));
+        }
+        assert_eq!(rising.heal(&map.apply(3, &[Change::Heal]).0), None);
     }
 }

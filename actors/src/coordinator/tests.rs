@@ -127,7 +127,7 @@ fn a_restarted_node_is_admitted_when_its_older_start_is_out() {
 fn requests_for_rows_come_again_until_the_row_has_changed() {
     let (mut coordinator, mut map) = start();
     let row = *map.row(3);
-    let ask = Ask::InSync(row.importing()[0]);
+    let ask = Ask::Out(row.importing()[0]);
     coordinator.ask(3, row.stamp, ask);
     coordinator.ask(3, row.stamp, ask);
     coordinator.ask(4, row.stamp + 1, ask);

@@ -167,7 +167,7 @@ impl Lru {
     /// Is there no room for an entry of this age, and is it older than every other?
     pub(super) fn would_go_at_once(&mut self, charge: u64, age: Ms, now: Ms) -> bool {
         let has_room = (self.len as u64) < self.capacity && self.bytes + charge <= self.max_bytes;
-        if has_room {
+        if has_room || !self.wiped.is_empty() {
             return false;
         }
         self.drop_empty_generations();

@@ -19,6 +19,7 @@ mod tests;
 mod view;
 mod warm;
 mod wheel;
+mod wiped;
 
 use std::hash::BuildHasher;
 
@@ -37,7 +38,9 @@ use crate::slot::{SLOTS, Slot};
 use generations::{GENERATIONS_MAX, Generations};
 use node::{NIL, Node};
 use slab::Slab;
+use slots::Every;
 use wheel::{Advance, Wheel};
+use wiped::Wiped;
 
 /// What an entry is charged beyond its blocks: its node, its places in the slot's table, and what
 /// the allocator adds.
@@ -80,6 +83,8 @@ pub enum Cause {
     Evicted,
     /// Its deadline had passed.
     Expired,
+    /// Its slot was wiped, with this mark.
+    Wiped(u8),
 }
 
 /// The entry alone is charged more than `max_bytes`; nothing was changed.
@@ -109,6 +114,7 @@ pub struct Lru {
     /// For each table a number that changes whenever nodes may change places in it; part of a
     /// [`ScanPosition`]. Kept apart so that a table takes half a cache line.
     layouts: Vec<u32>,
+    wiped: Wiped,
     wheel: Wheel,
     /// The most and the least recently used node.
     head: u32,
@@ -116,23 +122,6 @@ pub struct Lru {
     generations: Generations,
     len: usize,
     bytes: u64,
-}
-
-/// Division of a slot by the number of shards, by multiplying with its rounded up reciprocal: exact,
-/// because slots and shards are both at most 2^14, and several times faster than dividing.
-#[derive(Clone, Copy, Debug)]
-struct Every {
-    reciprocal: u64,
-}
-
-impl Every {
-    fn new(shards: usize) -> Self {
-        Every { reciprocal: (1u64 << 32).div_ceil(shards as u64) }
-    }
-
-    fn place(self, slot: Slot) -> usize {
-        ((u64::from(slot) * self.reciprocal) >> 32) as usize
-    }
 }
 
 impl Lru {
@@ -148,6 +137,7 @@ impl Lru {
             slab: Slab::new(),
             tables: (0..slots).map(|_| HashTable::new()).collect(),
             layouts: vec![0; slots],
+            wiped: Wiped::default(),
             wheel: Wheel::new(),
             head: NIL,
             tail: NIL,
@@ -157,7 +147,8 @@ impl Lru {
         }
     }
 
-    /// Entries, those included whose deadline has passed but that nothing has met yet.
+    /// Entries, those included whose deadline has passed but that nothing has met yet, and those of
+    /// wiped slots that are there still.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -413,12 +404,15 @@ impl Lru {
         table.insert_unique(hash(&index), index, hash);
     }
 
-    fn unindex(&mut self, index: u32) {
+    /// Takes a node out of its slot's table; returns whether it was there.
+    fn unindex(&mut self, index: u32) -> bool {
         let (slab, hasher) = (&self.slab, &self.hasher);
         let hash = |&index: &u32| hasher.hash_one(slab[index].key());
         let place = self.every.place(slab[index].slot());
         let table = &mut self.tables[place];
-        if let Ok(entry) = table.find_entry(hash(&index), |&other| other == index) {
+        let found = table.find_entry(hash(&index), |&other| other == index);
+        let is_there = found.is_ok();
+        if let Ok(entry) = found {
             entry.remove();
         }
         if table.len() * 4 < table.capacity() {
@@ -426,6 +420,7 @@ impl Lru {
             let keep = table.len() * 2;
             table.shrink_to(keep, hash);
         }
+        is_there
     }
 
     /// Evicts from the least recently used end while there is too much, at most `budget` entries.
@@ -433,6 +428,9 @@ impl Lru {
         for _ in 0..budget {
             if !self.has_debt() {
                 return;
+            }
+            if self.drop_a_wiped_one(removed) {
+                continue;
             }
             self.drop_empty_generations();
             let expired = self.slab[self.tail].is_expired(now);
@@ -442,9 +440,14 @@ impl Lru {
     }
 
     fn drop_node(&mut self, index: u32, cause: Cause, removed: &mut impl FnMut(Removal)) {
+        if !self.unindex(index) {
+            // It is a wiped one, which goes with its slot.
+            self.wheel.remove(&mut self.slab, index);
+            self.slab[index].set_deadline(None);
+            return;
+        }
         let node = &self.slab[index];
         removed(Removal { slot: node.slot(), cause, bytes: node.charge() });
-        self.unindex(index);
         self.release(index);
     }
 

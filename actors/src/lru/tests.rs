@@ -11,7 +11,7 @@ use crate::slot::slot_of;
 
 impl Lru {
     /// Lists, tables, wheel, lengths and bytes agree.
-    fn check_invariants(&self) {
+    pub(super) fn check_invariants(&self) {
         let (mut prev, mut index) = (NIL, self.head);
         let mut in_list = HashSet::new();
         let mut bytes = 0;
@@ -36,6 +36,9 @@ impl Lru {
                 assert_eq!(self.find(self.slab[index].slot(), self.slab[index].key()), Some(index));
                 in_tables.insert(index);
             }
+        }
+        for index in self.wiped.nodes() {
+            assert!(in_tables.insert(index), "a wiped entry is found by its key");
         }
         assert_eq!(in_tables, in_list);
         let in_wheel: HashSet<u32> = self.wheel.nodes(&self.slab).into_iter().collect();
@@ -84,11 +87,17 @@ impl Model {
     }
 }
 
-fn lru(capacity: u64, max_bytes: u64) -> Lru {
+pub(super) fn lru(capacity: u64, max_bytes: u64) -> Lru {
     Lru::new(LruConfig { capacity, max_bytes, shards: 1, seed: 42 })
 }
 
-fn put(lru: &mut Lru, key: &[u8], value: &[u8], deadline: Option<Ms>, now: Ms) -> Vec<Removal> {
+pub(super) fn put(
+    lru: &mut Lru,
+    key: &[u8],
+    value: &[u8],
+    deadline: Option<Ms>,
+    now: Ms,
+) -> Vec<Removal> {
     let mut removed = Vec::new();
     let value = Bytes::copy_from_slice(value);
     let slot = slot_of(key);
@@ -96,7 +105,7 @@ fn put(lru: &mut Lru, key: &[u8], value: &[u8], deadline: Option<Ms>, now: Ms) -
     removed
 }
 
-fn get(lru: &mut Lru, key: &[u8], now: Ms) -> Option<Vec<u8>> {
+pub(super) fn get(lru: &mut Lru, key: &[u8], now: Ms) -> Option<Vec<u8>> {
     lru.get(slot_of(key), key, now, &mut |_| {}).map(|view| view.value_slice().to_vec())
 }
 
@@ -110,6 +119,8 @@ enum Step {
     Expire(usize),
     Tick,
     Clear(u8),
+    Wipe(u8),
+    DropWiped(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -123,6 +134,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0usize..20).prop_map(Step::Expire),
         2 => Just(Step::Tick),
         1 => (0u8..40).prop_map(Step::Clear),
+        1 => (0u8..40).prop_map(Step::Wipe),
+        1 => (0usize..5).prop_map(Step::DropWiped),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -165,6 +178,11 @@ proptest! {
                 Step::Wait(ms) => now += ms,
                 // A new generation changes no order.
                 Step::Tick => lru.tick(now),
+                Step::Wipe(k) => {
+                    lru.wipe(slot_of(&[k]), 0);
+                    model.entries.retain(|(key, _, _)| slot_of(key) != slot_of(&[k]));
+                }
+                Step::DropWiped(budget) => { lru.drop_wiped(budget, &mut |_| {}); }
                 Step::Expire(budget) => { lru.expire(now, budget, &mut |r| assert_eq!(r.cause, Cause::Expired)); }
                 Step::Clear(k) => {
                     lru.clear_slot(slot_of(&[k]));
@@ -281,27 +299,6 @@ fn digests_of_equal_slots_are_equal_and_differ_by_any_part() {
     assert_eq!(fill(b"v", 1), fill(b"v", 1));
     assert_ne!(fill(b"v", 1), fill(b"w", 1));
     assert_ne!(fill(b"v", 1), fill(b"v", 2));
-}
-
-#[test]
-fn a_slot_is_dropped_in_pieces_and_others_stay() {
-    let mut lru = lru(1_000, 1 << 20);
-    let slot = slot_of(b"{a}");
-    for i in 0..100 {
-        put(&mut lru, format!("{{a}}{i}").as_bytes(), b"value", None, 1);
-    }
-    put(&mut lru, b"other", b"value", None, 1);
-    let charged = lru.slot_bytes(slot);
-    let (mut entries, mut bytes) = (0, 0);
-    for (budget, dropped) in [(30, 30), (60, 60), (30, 10), (30, 0)] {
-        let (some, of) = lru.clear_part(slot, budget);
-        assert_eq!(some, dropped);
-        (entries, bytes) = (entries + some, bytes + of);
-        lru.check_invariants();
-        assert_eq!(lru.slot_len(slot), 100 - entries);
-    }
-    assert_eq!((entries, bytes), (100, charged));
-    assert_eq!(get(&mut lru, b"other", 1), Some(b"value".to_vec()));
 }
 
 #[test]

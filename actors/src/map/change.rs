@@ -94,6 +94,9 @@ pub enum Change {
         /// What it says of itself.
         details: Details,
     },
+    /// A minority founded the map, and it is known that there is no majority beside it: it yields no
+    /// more to one.
+    Heal,
 }
 
 /// A change to one row.
@@ -127,6 +130,18 @@ pub struct Summary {
 }
 
 impl ClusterMap {
+    /// Starts of members that these changes take out after they have given everything away.
+    pub fn that_leave(&self, changes: &[Change]) -> Vec<(NodeIx, u64)> {
+        let leaves = |change: &Change| match *change {
+            Change::Remove { node, incarnation } => {
+                let is_it = self.member(node).incarnation == incarnation;
+                (is_it && self.has_let_go(node)).then_some((node, incarnation))
+            }
+            _ => None,
+        };
+        changes.iter().filter_map(leaves).collect()
+    }
+
     /// The map after these changes, at `epoch`, and what they did.
     pub fn apply(&self, epoch: u64, changes: &[Change]) -> (ClusterMap, Summary) {
         let mut next = Applying { map: self.clone(), ring: None, summary: Summary::default() };
@@ -146,6 +161,7 @@ impl ClusterMap {
                     next.grant(change);
                 }
                 Change::List { node, details } => next.list(*node, details),
+                Change::Heal => next.map.heal(),
             }
         }
         (next.map, next.summary)
@@ -188,8 +204,9 @@ impl Applying {
         let was_present = member.is_present();
         member.start(incarnation);
         self.ring = None;
-        // Most of the listed nodes are one cluster again.
-        self.map.split &= 2 * self.map.present().count() <= self.map.members.len();
+        if self.map.is_healed(|_| false) {
+            self.map.heal();
+        }
         if was_present {
             self.forget(node);
         }
@@ -206,7 +223,12 @@ impl Applying {
         let member = Member::new(details.clone());
         match members.get_mut(at) {
             // Starts are never used again, whoever had the index before.
-            Some(old) if !old.is_present() => *old = Member { known: old.known, ..member },
+            Some(old) if !old.is_present() => {
+                if old.id != member.id {
+                    self.map.split_from.retain(|&other| other != node);
+                }
+                *old = Member { known: old.known, ..member };
+            }
             None if at == end => members.push(member),
             _ => {}
         }

@@ -8,6 +8,7 @@ mod member;
 mod plan;
 mod progress;
 mod row;
+mod split;
 #[cfg(test)]
 pub(crate) mod tests;
 mod voters;
@@ -59,6 +60,10 @@ pub struct ClusterMap {
     /// Do slots that have all their copies stay where they are, whatever the ring says?
     #[serde(skip)]
     pub moves_paused: bool,
+    /// The members of the cluster that it split off; none when it is not split, or when version 1
+    /// has forgotten them.
+    #[serde(skip)]
+    pub split_from: Vec<NodeIx>,
 }
 
 fn first_version() -> u16 {
@@ -118,6 +123,7 @@ impl ClusterMap {
             rows,
             version: FIRST_VERSION,
             moves_paused: false,
+            split_from: Vec::new(),
         }
     }
 
@@ -154,6 +160,12 @@ impl ClusterMap {
     /// Slots with fewer copies in sync than are wanted.
     pub fn under_replicated(&self) -> usize {
         self.rows.iter().filter(|row| 1 + row.in_sync().len() < self.copies).count()
+    }
+
+    /// Is a member on its way out and holds nothing any more? Whoever takes it out then takes nothing
+    /// from anybody.
+    pub fn has_let_go(&self, node: NodeIx) -> bool {
+        self.member(node).leaving && !self.rows.iter().any(|row| row.names(node))
     }
 
     /// What a start of a node is to this map.

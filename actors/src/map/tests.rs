@@ -208,6 +208,22 @@ fn a_slot_goes_to_another_primary_only_when_no_copy_is_missing() {
 }
 
 #[test]
+fn whoever_has_given_everything_away_leaves_and_whoever_dies_before_does_not() {
+    let mut map = founded(3, 2);
+    settle(&mut map);
+    let (node, incarnation) = (NodeIx(2), 12);
+    let leaves =
+        |map: &ClusterMap, incarnation| map.that_leave(&[Change::Remove { node, incarnation }]);
+    assert_eq!(leaves(&map, incarnation), [], "it never wanted to");
+    let leave = Change::Leave { node, incarnation, leaving: true };
+    map = map.apply(map.epoch + 1, &[leave]).0;
+    assert_eq!(leaves(&map, incarnation), [], "it holds slots");
+    settle(&mut map);
+    assert_eq!(leaves(&map, incarnation), [(node, incarnation)]);
+    assert_eq!(leaves(&map, incarnation - 1), [], "another start of it");
+}
+
+#[test]
 fn a_request_that_names_an_older_row_does_nothing() {
     let mut map = founded(3, 2);
     settle(&mut map);

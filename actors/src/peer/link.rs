@@ -58,6 +58,8 @@ pub struct PeerLink {
     items: VecDeque<ReplicationItem>,
     /// Is room waited for?
     awaits_room: bool,
+    /// Does the peer leave, or has it left and not come back?
+    leaves: bool,
     beat: u64,
     last_heard: Ms,
 }
@@ -156,6 +158,7 @@ impl PeerLink {
             asking: Asking::default(),
             items: VecDeque::new(),
             awaits_room: false,
+            leaves: false,
             beat: 0,
             last_heard: 0,
         }
@@ -163,6 +166,15 @@ impl PeerLink {
 
     fn peer_id(&self) -> String {
         self.shared.map.load().member(self.peer).id.clone()
+    }
+
+    /// Is it no news that there is no way to the peer? It leaves or has left, or was listed and has not been
+    /// a member yet.
+    fn may_be_gone(&mut self) -> bool {
+        let map = self.shared.map.load();
+        let member = map.member(self.peer);
+        self.leaves = member.leaving || (self.leaves && !member.is_present());
+        self.leaves || (usize::from(self.peer.0) >= self.shared.listed && member.known == 0)
     }
 
     fn dial(&mut self, ctx: &mut Context<Self>) {
@@ -217,7 +229,14 @@ impl PeerLink {
         self.shared.counters.peer_connections_lost.add(1);
         if !self.shared.stopping.load(Relaxed) {
             let peer = self.peer_id();
-            tracing::warn!(node = %self.shared.id, %peer, cause, "link to peer lost");
+            let is_expected = self.may_be_gone();
+            let node = &self.shared.id;
+            match is_expected {
+                true => {
+                    tracing::info!(%node, %peer, cause, "link to a node that leaves or has left is closed")
+                }
+                false => tracing::warn!(%node, %peer, cause, "link to peer lost"),
+            }
         }
         // The Router must know that the link is gone before it tries the parts again.
         self.news(LinkEvent::Lost);
@@ -271,6 +290,7 @@ impl PeerLink {
     }
 
     fn heartbeat(&mut self, ctx: &mut Context<Self>) {
+        self.may_be_gone();
         if self.writer.is_none() {
             return;
         }
@@ -376,8 +396,16 @@ impl Handler<Dialled> for PeerLink {
                 self.shared.counters.peer_connect_failures.add(1);
                 if self.backoff.failures() == 0 || error.is_handshake() {
                     let peer = self.peer_id();
-                    tracing::warn!(node = %self.shared.id, %peer, address = %self.whom.address(), %error,
-                        "cannot connect to peer");
+                    let is_expected = self.may_be_gone() && !error.is_handshake();
+                    let (node, address) = (&self.shared.id, self.whom.address());
+                    match is_expected {
+                        true => {
+                            tracing::info!(%node, %peer, %address, %error, "a node that has left, or is to come, is not there")
+                        }
+                        false => {
+                            tracing::warn!(%node, %peer, %address, %error, "cannot connect to peer")
+                        }
+                    }
                 }
                 self.dial_later(ctx);
             }

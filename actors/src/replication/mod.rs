@@ -17,9 +17,11 @@
 mod copy;
 mod effect;
 pub mod fan;
+mod pace;
 
 #[cfg(test)]
 mod tests;
 
 pub use copy::{Copy, Refusal};
 pub use effect::{Effect, Stored};
+pub use pace::{Pace, rate_to_leave};

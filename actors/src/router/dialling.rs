@@ -1,9 +1,10 @@
-//! The links of a thread: one to each member, and to those that are listed later.
+//! The links of a thread: one to each member, and to those that are listed later; and the connections
+//! that peers have dialled.
 
-use actix::{AsyncContext, Context, Handler};
+use actix::{Addr, AsyncContext, Context, Handler};
 
 use super::Router;
-use super::messages::Dial;
+use super::messages::{Dial, Opened};
 use crate::map::NodeIx;
 use crate::peer::link::{LinkConfig, PeerLink};
 
@@ -30,5 +31,13 @@ impl Handler<Dial> for Router {
     fn handle(&mut self, dial: Dial, ctx: &mut Context<Self>) {
         self.dialling = Some(dial);
         self.dial(ctx);
+    }
+}
+
+impl Handler<Opened> for Router {
+    type Result = ();
+    fn handle(&mut self, opened: Opened, _ctx: &mut Context<Self>) {
+        self.inbounds.retain(Addr::connected);
+        self.inbounds.push(opened.0);
     }
 }

@@ -6,8 +6,7 @@
 //! the shards' writes. What a crashed shard had passed on is still sent, until a row ends its fan.
 //!
 //! Bounds: the window (bytes kept until copies confirm them, over all fans of the thread), beyond
-//! which shards refuse writes with copies, and [`IMPORTS_MAX`] imports fetching chunks at a time
-//! per link, one chunk of each under way.
+//! which shards refuse writes with copies, and those of [`super::importing`].
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -18,8 +17,9 @@ use std::sync::atomic::Ordering::Acquire;
 use actix::Addr;
 
 use super::gates::CopyGates;
-use super::links::{IMPORTS_MAX, Import, Link, Links};
-use super::messages::{Acked, Chunk, Fanout, LinkEvent, RowChange, Rows};
+use super::importing::Turns;
+use super::links::Links;
+use super::messages::{Acked, Fanout, LinkEvent, RowChange, Rows};
 use super::saying::Late;
 use super::waiting::{Waiting, Write};
 use crate::map::{Ask, NodeIx, Row};
@@ -28,12 +28,11 @@ use crate::peer::QUEUE_MAX_BYTES;
 use crate::peer::link::{CutLink, PeerLink};
 use crate::replication::fan::{Fan, Out, Phase};
 use crate::replication::{Effect, Refusal};
-use crate::shard::messages::{ChunkPosition, FetchChunk};
 use crate::shared::{Counter, Shared};
 use crate::slot::Slot;
 use crate::supervisor::{AskRows, Supervisor};
 use crate::wire::{AckItem, ReplicationItem};
-use crate::wire_map::{chunk_to_wire, effect_to_wire};
+use crate::wire_map::effect_to_wire;
 
 /// The largest window: a connection takes as much at once, beside requests.
 const WINDOW_MAX_BYTES: u64 = (QUEUE_MAX_BYTES / 2) as u64;
@@ -46,6 +45,7 @@ pub struct Fans {
     supervisor: Addr<Supervisor>,
     pub(super) fans: HashMap<Slot, SlotFan>,
     pub(super) links: Links,
+    pub(super) turns: Turns,
     pub(super) waiting: Waiting,
     pub(super) late: Vec<Late>,
     /// Slots whose fans may have to ask for something.
@@ -83,6 +83,7 @@ impl Fans {
         Fans {
             waiting: Waiting::new(shared.clone()),
             late: Vec::new(),
+            turns: Turns::new(shared.import_rate / shared.workers as u64),
             shared,
             gates,
             supervisor,
@@ -152,7 +153,7 @@ impl Fans {
         slots.into_iter().for_each(|slot| self.end(slot));
         self.say_late();
         self.restless.clear();
-        for link in self.links.all_mut() {
+        for (_, link) in self.links.all_mut() {
             link.lose();
             link.addr.do_send(CutLink);
         }
@@ -185,22 +186,6 @@ impl Fans {
         }
         self.flush();
         self.waiting.confirm(key);
-    }
-
-    /// Sends a chunk of an import, if it is still wanted.
-    pub fn chunk(&mut self, chunk: Chunk) {
-        let now = self.shared.clock.now();
-        let (slot, copy, import) = (chunk.slot, chunk.copy, chunk.import);
-        let Some(held) = self.fans.get_mut(&slot) else { return };
-        if held.fan.since() != chunk.since || !held.fan.wants_chunk(copy, import, now) {
-            return;
-        }
-        let Some(link) = self.links.get_mut(copy) else { return };
-        let bytes: usize = chunk.entries.iter().map(|e| e.key.len() + e.value.len()).sum();
-        self.shared.counters.import_bytes.add(bytes as u64);
-        link.items.push(chunk_to_wire(&self.shared, &chunk, now));
-        link.active.insert(slot, Import { import, next: chunk.next });
-        self.flush();
     }
 
     pub fn acked(&mut self, acked: Acked) {
@@ -295,11 +280,8 @@ impl Fans {
         } else if complete && was == Phase::Importing {
             self.shared.counters.imports_completed.add(1);
             self.end_import(peer, slot, import);
-        } else if let Some(active) = self.links.get_mut(peer).and_then(|l| l.active.get_mut(&slot))
-            && active.import == import
-            && let Some(from) = active.next.take()
-        {
-            self.fetch(peer, slot, import, from);
+        } else {
+            self.go_on_importing(peer, slot, import);
         }
         let wants_more = |fan: &Fan<_, _>| !fan.is_complete() || fan.is_giving();
         if self.fans.get(&slot).is_some_and(|held| wants_more(&held.fan)) {
@@ -370,67 +352,12 @@ impl Fans {
                 link.active.remove(&slot);
                 link.items.push(ReplicationItem::Begin { slot, since, stamp, import, n0 });
             }
-            Out::Fetch { import } => {
-                link.queued.push_back((slot, import));
-                self.fetch_queued(peer);
-            }
+            Out::Fetch { import } => self.begin_import(peer, slot, import),
             Out::Write { import, n, effect } => {
                 self.shared.counters.replication_writes_sent.add(1);
                 let effect = effect_to_wire(&self.shared, &effect, self.shared.clock.now());
                 link.items.push(ReplicationItem::Write { slot, since, import, n, effect });
             }
-        }
-    }
-
-    fn end_import(&mut self, peer: NodeIx, slot: Slot, import: u64) {
-        if let Some(link) = self.links.get_mut(peer)
-            && link.active.get(&slot).is_some_and(|active| active.import == import)
-        {
-            link.active.remove(&slot);
-        }
-        self.fetch_queued(peer);
-    }
-
-    /// Lets imports that wait for their turn fetch their first chunk.
-    fn fetch_queued(&mut self, peer: NodeIx) {
-        let now = self.shared.clock.now();
-        let next = |link: &mut Link| match link.active.len() < IMPORTS_MAX {
-            true => link.queued.pop_front(),
-            false => None,
-        };
-        while let Some((slot, import)) = self.links.get_mut(peer).and_then(next) {
-            let held = self.fans.get_mut(&slot);
-            if held.is_some_and(|held| held.fan.wants_chunk(peer, import, now))
-                && let Some(link) = self.links.get_mut(peer)
-            {
-                link.active.insert(slot, Import { import, next: None });
-                self.fetch(peer, slot, import, ChunkPosition::default());
-            }
-        }
-    }
-
-    /// Gives the turns of imports that are wanted no more to others. One that waits for its turn
-    /// waits for this node, and not for the copy.
-    fn tend_imports(&mut self) {
-        let now = self.shared.clock.now();
-        let peers: Vec<NodeIx> = self.links.all().map(|(peer, _)| peer).collect();
-        for peer in peers {
-            let Some(link) = self.links.get_mut(peer) else { continue };
-            let fans = &mut self.fans;
-            let phase = |slot: &Slot| fans.get(slot).and_then(|held| held.fan.phase(peer));
-            link.active.retain(|slot, _| phase(slot) == Some(Phase::Importing));
-            link.queued.retain(|&(slot, import)| {
-                let held = fans.get_mut(&slot);
-                held.is_some_and(|held| held.fan.wants_chunk(peer, import, now))
-            });
-            self.fetch_queued(peer);
-        }
-    }
-
-    fn fetch(&self, copy: NodeIx, slot: Slot, import: u64, from: ChunkPosition) {
-        let Some(since) = self.fans.get(&slot).map(|held| held.fan.since()) else { return };
-        if let Some(shard) = self.shared.shard_handle(slot) {
-            shard.addr.do_send(FetchChunk { copy, slot, since, import, from });
         }
     }
 
@@ -460,6 +387,9 @@ impl Fans {
 
     /// Hands what has piled up to the links and to the Supervisor, one message each.
     pub(super) fn flush(&mut self) {
+        if self.turns.is_due {
+            self.read_chunks();
+        }
         self.links.flush();
         if !self.asks.is_empty() {
             self.supervisor.do_send(AskRows { asks: std::mem::take(&mut self.asks) });

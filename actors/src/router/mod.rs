@@ -11,12 +11,14 @@
 
 #[cfg(test)]
 mod bounds_tests;
+mod detours;
 mod dialling;
 mod factory;
 mod fanout;
 pub mod gates;
 mod gather;
 mod giving;
+mod importing;
 mod links;
 pub mod messages;
 mod recent;
@@ -41,6 +43,7 @@ use crate::peer::link::Forward;
 use crate::shard::messages::{Batch, Item, PartAnswer, ReplyTo};
 use crate::shared::Shared;
 use crate::supervisor::Supervisor;
+use detours::Detours;
 use fanout::Fans;
 use gates::CopyGates;
 use gather::Gather;
@@ -66,6 +69,7 @@ pub struct Router {
     generation: u32,
     parked: Vec<Parked>,
     fans: Fans,
+    detours: Detours,
     /// How links are made.
     dialling: Option<Dial>,
     inbounds: Vec<Addr<Inbound>>,
@@ -100,6 +104,7 @@ impl Router {
             generation: 0,
             parked: Vec::new(),
             fans,
+            detours: Detours::new(),
             dialling: None,
             inbounds: Vec::new(),
             gathers: HashMap::new(),
@@ -148,7 +153,7 @@ impl Router {
                 let may_decide = has_lease && self.shared.is_open(request.slot);
                 if may_decide { shard } else { Target::Nobody }
             }
-            primary if may_forward && self.fans.is_up(primary) => Target::Peer(primary),
+            primary if may_forward => self.way(request.slot, primary),
             _ => Target::Nobody,
         }
     }
@@ -224,7 +229,7 @@ impl Router {
         let part = ticket.send(items.iter().map(|item| item.index));
         let timeout_ms = ticket.deadline.saturating_sub(now);
         let max_reply_bytes = ticket.max_reply_bytes;
-        ticket.keep(part, items.clone());
+        ticket.keep(part, peer, items.clone());
         link.do_send(Forward { ticket: id, part, items, timeout_ms, max_reply_bytes });
     }
 
@@ -332,6 +337,7 @@ impl Router {
             return;
         };
         let is_caller = matches!(ticket.origin, Origin::Caller(_));
+        let asked = ticket.asked(part);
         let (mut again, mut refused) = (Vec::new(), Vec::new());
         for (index, answer) in answers {
             if !ticket.waits_for(index, part) {
@@ -353,6 +359,7 @@ impl Router {
             }
         }
         again.extend(ticket.kept(part, refused));
+        self.turn_elsewhere(asked, &again);
         // Whoever is behind learns the newer map first; that, or the next tick, tries again.
         self.park(id, again);
         self.settle(id);
@@ -475,14 +482,6 @@ impl Handler<Reset> for Router {
         if incarnation > self.incarnation {
             self.restart(incarnation);
         }
-    }
-}
-
-impl Handler<Opened> for Router {
-    type Result = ();
-    fn handle(&mut self, opened: Opened, _ctx: &mut Context<Self>) {
-        self.inbounds.retain(Addr::connected);
-        self.inbounds.push(opened.0);
     }
 }
 

@@ -17,13 +17,14 @@ impl Handler<SetLinks> for Router {
 
 impl Handler<Rows> for Router {
     type Result = ();
-    fn handle(&mut self, rows: Rows, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, rows: Rows, ctx: &mut Context<Self>) {
         if rows.incarnation > self.incarnation {
             // A shard was faster than the news that this node is another start.
             self.restart(rows.incarnation);
         }
         if rows.incarnation == self.incarnation {
             self.fans.rows(rows);
+            self.keep_pace(ctx);
         }
     }
 }
@@ -37,15 +38,17 @@ impl Handler<Fanout> for Router {
 
 impl Handler<Chunk> for Router {
     type Result = ();
-    fn handle(&mut self, chunk: Chunk, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, chunk: Chunk, ctx: &mut Context<Self>) {
         self.fans.chunk(chunk);
+        self.keep_pace(ctx);
     }
 }
 
 impl Handler<Acked> for Router {
     type Result = ();
-    fn handle(&mut self, acked: Acked, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, acked: Acked, ctx: &mut Context<Self>) {
         self.fans.acked(acked);
+        self.keep_pace(ctx);
     }
 }
 
@@ -53,6 +56,7 @@ impl Handler<LinkNews> for Router {
     type Result = ();
     fn handle(&mut self, news: LinkNews, ctx: &mut Context<Self>) {
         self.fans.link_news(news.peer, news.event);
+        self.keep_pace(ctx);
         if matches!(news.event, LinkEvent::Up { .. }) {
             self.unpark(ctx);
         }

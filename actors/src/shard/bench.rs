@@ -66,6 +66,7 @@ pub fn spec() -> NodeSpec {
         workers: 1,
         shards: 1,
         max_inflight_bytes: 64 << 20,
+        import_rate: 128 << 20,
         caches: vec![CacheSpec::new("default"), alone],
         versions: crate::version::Versions::CURRENT,
     }

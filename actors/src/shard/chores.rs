@@ -1,14 +1,15 @@
 //! What a shard does that nobody asked for, a bounded slice at a time, so that messages get their
-//! turn: expired entries, entries of slots that are held no more, and the counters of slots whose
-//! role changed.
+//! turn: expired entries, entries of slots that were wiped or are held no more, and the counters of
+//! slots whose role changed.
 
 use actix::{ActorContext, AsyncContext, Context, Handler, Message};
 
 use super::slots::role_of;
-use super::{CacheShard, SLICE, Shard, count_removal};
+use super::{CacheShard, SLICE, Shard, count_removal, mark_of};
 use crate::holding::Holding;
-use crate::op::Ms;
+use crate::op::{CacheId, Ms};
 use crate::router::messages::Recent;
+use crate::shared::Shared;
 use crate::slot::Slot;
 
 /// How long an instance goes on after its gate was closed.
@@ -45,13 +46,13 @@ impl Shard {
 
     fn reclaim(&mut self, ctx: &mut Context<Self>) {
         let now = self.shared.clock.now();
+        let mut more = !self.tidy_slots(SLICE);
         let slots = &self.slots;
-        let mut more = false;
         for CacheShard { lru, stats } in &mut self.caches {
             let done = lru.expire(now, SLICE, &mut |removal| count_removal(stats, slots, removal));
             more |= !done;
+            more |= !lru.drop_wiped(SLICE, &mut |removal| count_removal(stats, slots, removal));
         }
-        more |= !self.tidy_slots(SLICE);
         self.publish();
         if more {
             ctx.notify(LookAfterMore);
@@ -63,38 +64,37 @@ impl Shard {
     fn tidy_slots(&mut self, budget: usize) -> bool {
         let mut seen = 0;
         while seen < budget {
-            let Some(&slot) = self.chores.front() else { return true };
-            let holding = self.slots.get(slot).holding;
+            let Some(slot) = self.chores.pop_front() else { return true };
             let len: usize = self.caches.iter().map(|cache| cache.lru.slot_len(slot)).sum();
-            if holding == Holding::None && len > budget {
-                self.wipe_part(slot, budget);
-                return false;
-            }
-            seen += len.max(1);
-            self.chores.pop_front();
-            match holding {
-                Holding::None => self.wipe(slot),
-                Holding::Primary { .. } | Holding::Copy(_) => self.count_anew(slot),
+            match self.slots.get(slot).holding {
+                Holding::None => {
+                    self.wipe(slot);
+                    seen += 1;
+                }
+                Holding::Primary { .. } | Holding::Copy(_) => {
+                    self.count_anew(slot);
+                    seen += len.max(1);
+                }
             }
         }
         self.chores.is_empty()
     }
 
-    /// Empties a slot in every cache.
+    /// Empties a slot in every cache: from now on nothing of it can be read, counted or sent. What it
+    /// takes to give its entries' memory back is done later, in slices.
     pub(super) fn wipe(&mut self, slot: Slot) {
-        self.wipe_part(slot, usize::MAX);
+        self.wipe_caches(slot, |_, _| true);
         let state = self.slots.get_mut(slot);
         state.counted = role_of(&state.holding);
     }
 
-    /// Drops at most `budget` entries of a slot from every cache.
-    fn wipe_part(&mut self, slot: Slot, budget: usize) {
-        let role = self.slots.role(slot);
-        for CacheShard { lru, stats } in &mut self.caches {
-            let (entries, bytes) = lru.clear_part(slot, budget);
-            stats.entries.shift(role, -(entries as i64));
-            stats.bytes.shift(role, -(bytes as i64));
-            stats.lost.add(role, entries as u64);
+    /// Empties a slot in some caches, in the same way.
+    pub(super) fn wipe_caches(&mut self, slot: Slot, which: impl Fn(&Shared, CacheId) -> bool) {
+        let mark = mark_of(self.slots.role(slot));
+        for (index, cache) in self.caches.iter_mut().enumerate() {
+            if which(&self.shared, CacheId(index as u16)) {
+                cache.lru.wipe(slot, mark);
+            }
         }
     }
 

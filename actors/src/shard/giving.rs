@@ -3,10 +3,9 @@
 
 use actix::{Context, Handler};
 
+use super::Shard;
 use super::messages::{ChunkPosition, FetchOwn, Give};
-use super::{CacheShard, Shard};
 use crate::holding::{Holding, may_give};
-use crate::op::CacheId;
 use crate::router::messages::{GivenSlot, Giving, OwnChunk};
 use crate::slot::Slot;
 
@@ -17,14 +16,7 @@ impl Shard {
     /// Drops the entries of a slot that live on primaries alone: this node is none, or they were not
     /// given to it.
     pub(super) fn wipe_own(&mut self, slot: Slot) {
-        let role = self.slots.role(slot);
-        for (index, CacheShard { lru, stats }) in self.caches.iter_mut().enumerate() {
-            if !self.shared.is_replicated(CacheId(index as u16)) && lru.slot_len(slot) > 0 {
-                let (entries, bytes) = lru.clear_part(slot, usize::MAX);
-                stats.entries.shift(role, -(entries as i64));
-                stats.bytes.shift(role, -(bytes as i64));
-            }
-        }
+        self.wipe_caches(slot, |shared, cache| !shared.is_replicated(cache));
     }
 
     /// Slots of this shard that are parked now.

@@ -49,7 +49,7 @@ use crate::router::gates::CopyGates;
 use crate::router::messages::{Call, CallReply, Fanout, FanoutOrigin};
 use crate::shared::Shared;
 use crate::slot::Slot;
-use crate::stats::CacheStats;
+use crate::stats::{CacheStats, Role};
 use crate::supervisor::{ShardAlive, ShardEnded, Supervisor};
 use decide::Decided;
 use messages::{Batch, PartAnswer, Ping, Single};
@@ -166,13 +166,27 @@ impl Shard {
     }
 }
 
+/// Roles by the marks of what is wiped: entries go on being counted as what they were.
+const ROLES: [Role; 2] = [Role::Primary, Role::Replica];
+
+fn mark_of(role: Role) -> u8 {
+    match role {
+        Role::Primary => 0,
+        Role::Replica => 1,
+    }
+}
+
 fn count_removal(stats: &mut CacheStats, slots: &Slots, removal: Removal) {
-    let role = slots.role(removal.slot);
+    let role = match removal.cause {
+        Cause::Wiped(mark) => ROLES[usize::from(mark)],
+        Cause::Evicted | Cause::Expired => slots.role(removal.slot),
+    };
     stats.entries.shift(role, -1);
     stats.bytes.shift(role, -(removal.bytes as i64));
     match removal.cause {
         Cause::Evicted => stats.evictions.add(role, 1),
         Cause::Expired => stats.expirations.add(role, 1),
+        Cause::Wiped(_) => stats.lost.add(role, 1),
     }
 }
 

@@ -86,16 +86,15 @@ impl Supervisor {
                 map = map.apply(base + index, &changes).0;
             }
         }
-        let others: Vec<NodeIx> = map.present().filter(|&node| node != me).collect();
+        let members: Vec<NodeIx> = map.present().collect();
         let remove = |node: &NodeIx| Change::Remove {
             node: *node,
             incarnation: map.member(*node).incarnation,
         };
-        let changes: Vec<Change> = others.iter().map(remove).collect();
+        let changes: Vec<Change> = members.iter().filter(|&&node| node != me).map(remove).collect();
         let (mut map, summary) = map.apply(map.epoch + 1, &changes);
         if split {
-            map.split = true;
-            map.cluster_id = rand::random_range(1..=u64::MAX);
+            map.split_off(rand::random_range(1..=u64::MAX), members);
         }
         shared.counters.went_on_alone.add(1);
         tracing::warn!(node = %shared.id, epoch = map.epoch, split, promoted = summary.promoted,

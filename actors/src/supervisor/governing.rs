@@ -43,6 +43,8 @@ pub(super) struct Governing {
     pub wants: Wants,
     /// Is this start of the node on its way out, by the newest map that named it?
     pub is_leaving: bool,
+    /// Had it a lease when that was looked at last? One may run out between two looks.
+    pub had_lease: bool,
     /// Since when a cluster serves that does not list this node, which is not in the file.
     pub unlisted_since: Option<Ms>,
     /// When this node told a cluster last who it is.
@@ -63,6 +65,7 @@ impl Governing {
             wishes: Wishes::new(),
             wants: Wants::new(),
             is_leaving: false,
+            had_lease: false,
             unlisted_since: None,
             introduced_at: 0,
         }
@@ -148,7 +151,8 @@ impl Supervisor {
                     governing.times.lease_ms,
                 ),
             };
-            super::note_state(&self.shared, &map, node, state);
+            let has_left = governing.peers[usize::from(node.0)].has_left();
+            super::note_state(&self.shared, &map, node, state, has_left);
         }
         let leader = governing.era.as_ref().and_then(|era| era.agreement.leader());
         self.shared.set_coordinator(leader.map(|leader| NodeIx(leader.node)));
@@ -373,7 +377,9 @@ impl Supervisor {
     pub(super) fn publish_lease(&mut self, now: Ms) {
         let map = self.shared.map.load();
         let is_member = map.standing(self.shared.me, self.shared.incarnation()) == Standing::Member;
-        let Some(Governing { era: Some(era), times, .. }) = &mut self.governing else { return };
+        let Some(Governing { era: Some(era), times, had_lease, .. }) = &mut self.governing else {
+            return;
+        };
         let before = self.shared.lease.until();
         let quorum = era.quorum_ms();
         let (until, since) = match (&era.coordinator, is_member) {
@@ -390,16 +396,26 @@ impl Supervisor {
             }
         };
         self.shared.lease.publish(until, since);
-        if (now < before) != (now < until) {
-            match now < until {
+        let has = now < until;
+        let had = std::mem::replace(had_lease, has);
+        // It may have run out and been renewed between two looks.
+        let (lost, got) = (had && (!has || now >= before), has && (!had || now >= before));
+        if lost {
+            self.shared.counters.leases_lost.add(1);
+            let leader = era.agreement.leader();
+            match leader.is_some_and(|leader| map.member(NodeIx(leader.node)).leaving) {
                 true => {
-                    tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node has a lease and serves")
+                    tracing::info!(node = %self.shared.id, "the coordinator leaves, this node serves nothing until another is elected")
                 }
                 false => {
-                    self.shared.counters.leases_lost.add(1);
                     tracing::warn!(node = %self.shared.id, "this node has lost its lease and serves nothing until a majority answers")
                 }
             }
+        }
+        if got {
+            tracing::info!(node = %self.shared.id, epoch = map.epoch, "this node has a lease and serves");
+        }
+        if lost || got {
             self.shared.tell_routers_of_map();
         }
     }
@@ -439,6 +455,7 @@ impl Handler<Applied> for Supervisor {
         let map = self.shared.map.load_full();
         self.know_all(&map, ctx);
         super::report::tell(&self.shared, &map, &applied, &mut self.is_short);
+        self.note_left(&applied.left);
         let me = self.shared.me;
         if map.standing(me, applied.incarnation) == Standing::Gone {
             self.be_gone("the cluster has taken this node out", ctx);

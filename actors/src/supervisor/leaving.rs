@@ -52,6 +52,14 @@ impl Supervisor {
         }
     }
 
+    /// These starts have left, and their processes end soon.
+    pub(super) fn note_left(&mut self, left: &[(NodeIx, u64)]) {
+        let Some(governing) = &mut self.governing else { return };
+        for &(node, incarnation) in left {
+            governing.peer(node).left = incarnation;
+        }
+    }
+
     /// This start of the node is no member any more and never will be again.
     pub(super) fn be_gone(&mut self, why: &str, ctx: &mut Context<Self>) {
         match self.governing.as_ref().is_some_and(|governing| governing.is_leaving) {

@@ -160,7 +160,7 @@ impl Supervisor {
         shared.forget_slots();
         self.accepted.iter_mut().for_each(|accepted| *accepted = None);
         let Some(governing) = &mut self.governing else { return };
-        governing.unlisted_since = None;
+        (governing.unlisted_since, governing.had_lease) = (None, false);
         // What operators asked for was about the map that it had.
         governing.wants.clear();
         for (node, peer) in governing.peers.iter_mut().enumerate() {

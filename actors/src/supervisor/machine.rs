@@ -8,7 +8,7 @@ use actix::{Addr, Message};
 
 use super::Supervisor;
 use crate::agreement::Machine;
-use crate::map::{Change, ClusterMap, Summary};
+use crate::map::{Change, ClusterMap, NodeIx, Summary};
 use crate::shared::Shared;
 use crate::wire::{Agreed, MapState, decode_agreed, encode_agreed};
 
@@ -33,6 +33,8 @@ pub(super) struct Applied {
     pub changes: Vec<Change>,
     /// What it did.
     pub summary: Summary,
+    /// Starts that are no members any more because they wanted to leave, and held nothing.
+    pub left: Vec<(NodeIx, u64)>,
 }
 
 impl MapMachine {
@@ -46,7 +48,7 @@ impl MapMachine {
         MapMachine { shared, supervisor, live, base, map }
     }
 
-    fn publish(&self, changes: Vec<Change>, summary: Summary) {
+    fn publish(&self, changes: Vec<Change>, summary: Summary, left: Vec<(NodeIx, u64)>) {
         // A map from before this node was listed is none that it was ever part of.
         if !self.live.load(Acquire) || !self.shared.is_listed_in(&self.map) {
             return;
@@ -54,7 +56,7 @@ impl MapMachine {
         self.shared.map.store(Arc::new(self.map.clone()));
         self.shared.tell_of_map();
         let incarnation = self.shared.incarnation();
-        self.supervisor.do_send(Applied { incarnation, changes, summary });
+        self.supervisor.do_send(Applied { incarnation, changes, summary, left });
     }
 
     fn take(&mut self, state: MapState) {
@@ -70,7 +72,7 @@ impl MapMachine {
                 member.redis.clone_from(&in_file.redis);
             }
         }
-        self.publish(Vec::new(), Summary::default());
+        self.publish(Vec::new(), Summary::default(), Vec::new());
     }
 }
 
@@ -78,9 +80,10 @@ impl Machine for MapMachine {
     fn apply(&mut self, index: u64, entry: &[u8]) {
         match decode_agreed(entry) {
             Ok(Agreed::Changes(changes)) => {
+                let left = self.map.that_leave(&changes);
                 let (map, summary) = self.map.apply(self.base.load(Acquire) + index, &changes);
                 self.map = map;
-                self.publish(changes, summary);
+                self.publish(changes, summary, left);
             }
             Ok(Agreed::Map(state)) => self.take(state),
             // Every node sees the same bytes, so every node of this version skips the entry.

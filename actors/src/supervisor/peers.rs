@@ -28,12 +28,19 @@ pub(super) struct Peer {
     pub agreed: Option<(u64, Ms)>,
     /// The newest start that an operator declared dead.
     pub forgotten: u64,
+    /// The newest start that has left the cluster politely.
+    pub left: u64,
 }
 
 impl Peer {
     /// Is a start of it known to have ended?
     pub fn is_over(&self, incarnation: u64) -> bool {
         self.seen > incarnation || self.forgotten >= incarnation
+    }
+
+    /// Has the newest start that is known of it left politely?
+    pub fn has_left(&self) -> bool {
+        self.left > 0 && self.left >= self.seen
     }
 
     /// What is known of the versions that it speaks.
@@ -66,6 +73,8 @@ impl Peer {
                 }
             }
             (true, _) => MemberState::Suspect,
+            // It forwards what it is asked until its process ends.
+            (false, Some(start)) if !is_silent && start == self.left => MemberState::Leaving,
             (false, Some(_)) if !is_silent => MemberState::Joining,
             (false, _) => MemberState::Down,
         }
@@ -98,6 +107,19 @@ mod tests {
         assert_eq!(peer.state(&member(6), 300, 250), MemberState::Suspect);
         assert_eq!(peer.state(&member(0), 300, 250), MemberState::Joining);
         assert_eq!(Peer::default().state(&member(0), 300, 250), MemberState::Down);
+    }
+
+    #[test]
+    fn a_peer_that_has_left_is_leaving_until_it_ends_and_a_newer_start_is_another() {
+        let left = Peer { seen: 7, up: Some(7), heard_at: 100, left: 7, ..Peer::default() };
+        assert_eq!(left.state(&member(0), 300, 250), MemberState::Leaving);
+        let gone = Peer { up: None, ..left.clone() };
+        assert_eq!((gone.state(&member(0), 300, 250), gone.has_left()), (MemberState::Down, true));
+        let back = Peer { seen: 8, up: Some(8), ..left };
+        assert_eq!(
+            (back.state(&member(0), 300, 250), back.has_left()),
+            (MemberState::Joining, false)
+        );
     }
 
     #[test]

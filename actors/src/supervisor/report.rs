@@ -22,6 +22,9 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
             Change::Remove { node: member, incarnation } => {
                 shared.counters.members_removed.add(1);
                 match applied.summary == Summary::default() {
+                    _ if applied.left.contains(&(*member, *incarnation)) => {
+                        tracing::info!(%node, epoch, member = name(member), incarnation, "a node has left, others have all its slots")
+                    }
                     true => {
                         tracing::info!(%node, epoch, member = name(member), incarnation, "a node that held nothing is no member any more")
                     }
@@ -57,6 +60,9 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
             Change::List { node: index, details } => {
                 tracing::info!(%node, epoch, member = details.id, index = index.0, peer = details.peer, "a node that is not in the cluster file is listed");
             }
+            Change::Heal => {
+                tracing::info!(%node, epoch, "nobody can have a majority beside this cluster any more, it is not split from anything");
+            }
             Change::Row { .. } => {}
         }
     }
@@ -75,8 +81,15 @@ pub(super) fn tell(shared: &Shared, map: &ClusterMap, applied: &Applied, is_shor
     }
 }
 
-/// Publishes the state of a member as seen from here, and logs what changed.
-pub(super) fn note_state(shared: &Shared, map: &ClusterMap, member: NodeIx, state: MemberState) {
+/// Publishes the state of a member as seen from here, and logs what changed. That one is down which
+/// `has_left` is nothing to worry about.
+pub(super) fn note_state(
+    shared: &Shared,
+    map: &ClusterMap,
+    member: NodeIx,
+    state: MemberState,
+    has_left: bool,
+) {
     let before = shared.member_state(member);
     if before == state {
         return;
@@ -86,8 +99,15 @@ pub(super) fn note_state(shared: &Shared, map: &ClusterMap, member: NodeIx, stat
         return;
     }
     let (node, peer) = (&shared.id, &map.member(member).id);
+    let is_new = usize::from(member.0) >= shared.listed && map.member(member).known == 0;
     match state {
         MemberState::Up => tracing::info!(%node, %peer, "peer is up"),
+        MemberState::Down if has_left => {
+            tracing::info!(%node, %peer, "peer is down, it had left")
+        }
+        MemberState::Down if is_new => {
+            tracing::info!(%node, %peer, "peer is listed and not there yet")
+        }
         MemberState::Down => tracing::warn!(%node, %peer, "peer is down"),
         MemberState::Suspect => tracing::info!(%node, %peer, "peer is silent"),
         MemberState::Joining => tracing::info!(%node, %peer, "peer is there and is no member yet"),

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{WireError, decode_within, encode_whole};
-use crate::map::{Change, ClusterMap};
+use crate::map::{Change, ClusterMap, NodeIx};
 use crate::version::FIRST_VERSION;
 
 /// What is agreed on: an entry of the log, or a snapshot.
@@ -36,17 +36,19 @@ struct Later {
     moves_paused: bool,
     /// Where each member serves cluster-aware Redis clients, if the map says it.
     redis: Vec<String>,
+    split_from: Vec<NodeIx>,
 }
 
 impl Later {
     fn of(map: &ClusterMap) -> Self {
         let redis = map.members.iter().map(|member| member.redis.clone()).collect();
-        Later { version: map.version, moves_paused: map.moves_paused, redis }
+        let split_from = map.split_from.clone();
+        Later { version: map.version, moves_paused: map.moves_paused, redis, split_from }
     }
 
     fn put_into(self, map: &mut ClusterMap) {
-        let Later { version, moves_paused, redis } = self;
-        (map.version, map.moves_paused) = (version, moves_paused);
+        let Later { version, moves_paused, redis, split_from } = self;
+        (map.version, map.moves_paused, map.split_from) = (version, moves_paused, split_from);
         for (member, redis) in map.members.iter_mut().zip(redis) {
             member.redis = redis;
         }

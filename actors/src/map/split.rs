@@ -1,0 +1,136 @@
+//! A map that a minority founded from what it held, and when it is no longer one: it yields to a map
+//! of a majority for as long as there may be one.
+//!
+//! What counts are the nodes that were members when it split off: the other side is made of them and of
+//! nobody else. Once most of them are members again, or are known to have ended, no majority of them
+//! is anywhere else. Nodes that were gone before would keep a map split for ever, and nodes that join it
+//! later prove nothing of the other side: neither are counted.
+
+use super::{ClusterMap, NodeIx};
+
+impl ClusterMap {
+    /// Splits off what is left of a cluster of which these were the members, under an id of its own.
+    /// Of a map that is split already the other side is still the one from before.
+    pub fn split_off(&mut self, cluster_id: u64, members: Vec<NodeIx>) {
+        if !self.split {
+            self.split_from = members;
+        }
+        (self.split, self.cluster_id) = (true, cluster_id);
+    }
+
+    /// Is it split, and so that nobody can have a majority beside it? Members are here; of others
+    /// `is_over` says whether they are known to have ended.
+    pub fn is_healed(&self, is_over: impl Fn(NodeIx) -> bool) -> bool {
+        let listed = || (0..self.members.len() as u16).map(NodeIx).collect();
+        // Version 1 of the protocol does not say who they were: it counts all that are listed.
+        let all = if self.split_from.is_empty() { listed() } else { self.split_from.clone() };
+        let counts = |&&node: &&NodeIx| self.member(node).is_present() || is_over(node);
+        self.split && 2 * all.iter().filter(counts).count() > all.len()
+    }
+
+    /// It is like any other map from now on.
+    pub(super) fn heal(&mut self) {
+        self.split = false;
+        self.split_from.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{founded, member};
+    use super::super::{Change, MEMBERS_MAX};
+    use super::*;
+
+    fn admit(map: &mut ClusterMap, node: u16, incarnation: u64) {
+        let admit = Change::Admit { node: NodeIx(node), incarnation };
+        *map = map.apply(map.epoch + 1, &[admit]).0;
+    }
+
+    fn remove(map: &mut ClusterMap, node: u16) {
+        let incarnation = map.member(NodeIx(node)).incarnation;
+        let remove = Change::Remove { node: NodeIx(node), incarnation };
+        *map = map.apply(map.epoch + 1, &[remove]).0;
+    }
+
+    fn list(map: &mut ClusterMap, node: u16, id: usize) {
+        let details = member(id, "").details();
+        let list = Change::List { node: NodeIx(node), details };
+        *map = map.apply(map.epoch + 1, &[list]).0;
+    }
+
+    /// One of so many members goes on alone.
+    fn alone(map: &ClusterMap, me: u16) -> ClusterMap {
+        let members: Vec<NodeIx> = map.present().collect();
+        let mut map = map.clone();
+        for node in members.iter().filter(|node| node.0 != me) {
+            remove(&mut map, node.0);
+        }
+        map.split_off(8, members);
+        map
+    }
+
+    #[test]
+    fn a_split_heals_when_most_of_its_members_are_back_whoever_else_is_listed() {
+        let mut map = founded(3, 2);
+        for node in 3..8 {
+            list(&mut map, node, usize::from(node));
+            admit(&mut map, node, 1);
+        }
+        for node in 3..8 {
+            remove(&mut map, node);
+        }
+        let mut map = alone(&map, 0);
+        assert!(map.split);
+        admit(&mut map, 1, 90);
+        assert!(!map.split, "two of three are here; those that had gone before are not missed");
+        assert_eq!(map.split_from, []);
+    }
+
+    #[test]
+    fn nodes_that_join_a_split_map_prove_nothing_of_the_other_side() {
+        let mut map = alone(&founded(3, 2), 0);
+        for node in 3..7 {
+            list(&mut map, node, usize::from(node));
+            admit(&mut map, node, 1);
+            assert!(map.split, "the other two may go on with the majority");
+        }
+        admit(&mut map, 2, 90);
+        assert!(!map.split);
+    }
+
+    #[test]
+    fn those_that_are_known_to_have_ended_are_no_majority_elsewhere() {
+        let map = alone(&founded(3, 2), 0);
+        assert!(!map.is_healed(|_| false));
+        assert!(map.is_healed(|node| node == NodeIx(2)));
+        assert!(!founded(3, 2).is_healed(|_| true), "it is not split");
+        let healed = map.apply(map.epoch + 1, &[Change::Heal]).0;
+        assert!(!healed.split);
+    }
+
+    #[test]
+    fn a_split_of_a_split_is_of_the_same_cluster() {
+        let mut map = alone(&founded(5, 2), 0);
+        admit(&mut map, 1, 90);
+        let mut map = alone(&map, 1);
+        admit(&mut map, 0, 91);
+        assert!(map.split, "three of the five may be together elsewhere");
+        admit(&mut map, 4, 92);
+        assert!(!map.split);
+    }
+
+    #[test]
+    fn whoever_takes_a_place_is_not_the_node_that_was_there() {
+        let mut map = founded(3, 2);
+        for node in 3..MEMBERS_MAX as u16 {
+            list(&mut map, node, usize::from(node));
+        }
+        admit(&mut map, 3, 1);
+        let mut map = alone(&map, 0);
+        list(&mut map, 3, 999);
+        admit(&mut map, 3, 2);
+        assert!(map.split, "one of three");
+        admit(&mut map, 1, 90);
+        assert!(!map.split, "two of three");
+    }
+}
