@@ -5,8 +5,8 @@
 //! and prove that it happened, `polite` has nodes join and leave, `strike` notes who was hit and
 //! where slots were then; `steady` is what a cluster does that nobody harms. `load` and `probe` are
 //! the clients, `http` and `resp` their languages, `history` is what they saw. `check` is pure and
-//! judges it, `report` counts, `evidence` is what a failed run leaves behind. `redis` does the same
-//! kill to a real Redis Cluster, for comparison.
+//! judges it, `plant` alters it to see that `check` notices, `report` counts, `evidence` is what a
+//! failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
 
 pub mod check;
 pub mod client;
@@ -18,6 +18,7 @@ pub mod history;
 pub mod http;
 pub mod links;
 pub mod load;
+pub mod plant;
 pub mod polite;
 pub mod probe;
 pub mod process;

@@ -7,6 +7,7 @@ use super::register::{self, Verdict};
 use super::rows::Rows;
 use super::{Fault, check};
 use crate::history::{Call, Door, Event, Kind, Outcome, read, write};
+use crate::plant::{Bug, plant};
 
 fn event(kind: Kind, call: Call, value: Option<&str>, at: u64) -> Event {
     Event {
@@ -129,6 +130,38 @@ fn slot_served_at_an_older_since_is_found() {
     let mut events = correct();
     events[1].since = Some(2);
     assert!(check(&events).iter().any(|v| v.fault == Fault::TwoServers));
+}
+
+#[test]
+fn an_increment_that_counts_more_than_were_asked_is_found() {
+    // What nobody knows of an increment that was asked later excuses nothing.
+    let mut events = correct();
+    let mut unknown = event(Kind::Counter, Call::Incr, None, 20);
+    unknown.outcome = Outcome::Maybe;
+    events.push(unknown);
+    assert_eq!(check(&events), []);
+    let second = events.iter_mut().find(|e| e.kind == Kind::Counter && e.invoked_us == 11_000);
+    second.expect("it is there").value = Some("3".into());
+    let faults: Vec<Fault> = check(&events).into_iter().map(|v| v.fault).collect();
+    assert_eq!(faults, [Fault::Doubled]);
+}
+
+#[test]
+fn what_is_planted_is_found_and_needs_an_event_that_fits() {
+    for bug in Bug::ALL {
+        for seed in 0..20 {
+            let mut events = correct();
+            let key = plant(&mut events, bug, seed).expect("there is an event that fits");
+            let found = check(&events);
+            assert!(found.iter().any(|v| v.fault == bug.shows_as()), "{bug:?}: {found:?}");
+            assert!(found.iter().all(|v| v.key == key), "{bug:?}: {found:?}");
+        }
+        let mut events = correct();
+        events.iter_mut().for_each(|event| event.outcome = Outcome::Maybe);
+        let before = events.clone();
+        assert_eq!(plant(&mut events, bug, 0), None);
+        assert_eq!(events, before);
+    }
 }
 
 fn maybe_seen_then_gone(since: u64) -> Verdict {
