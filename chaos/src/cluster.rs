@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::{Builder, TempDir};
 
+use crate::check::allowance::COPIES;
 use crate::client::{Address, Client};
 use crate::history::Door;
 use crate::links::Links;
@@ -63,7 +64,7 @@ impl Cluster {
         let directory = Builder::new().prefix("lariat-chaos-").tempdir_in(place)?;
         let ports = free_ports(nodes * PORTS.len())?;
         let mut file = format!(
-            "[cluster]\nname = \"chaos\"\nreplication_factor = 2\nacks = \"{acks}\"\n\
+            "[cluster]\nname = \"chaos\"\nreplication_factor = {COPIES}\nacks = \"{acks}\"\n\
              [node]\nworkers = 1\n[caches.default]\ncapacity = 4_000_000\nmax_bytes = \"2GiB\"\n"
         );
         // Copies are compared by what it tells.

@@ -6,19 +6,17 @@ use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::check::allowance::Strike;
 use crate::check::{Fault, Violation};
 use crate::client::Client;
 use crate::cluster::{Cluster, name};
 use crate::fault::{Harm, Harmed};
 use crate::links::{Cut, Links};
 use crate::probe::Watched;
+use crate::strike::{self, LEASE, MARGIN};
 
 /// How long links stay cut: more than `failure_timeout`, a lease and an election.
 const HELD: Duration = Duration::from_secs(4);
-/// `lease`, by its default.
-const LEASE: Duration = Duration::from_millis(250);
-/// What had left a proxy when the way was cut may still be read.
-const MARGIN: Duration = Duration::from_millis(50);
 /// How long a node that was cut off may take for an answer before it is asked again.
 const ANSWER: Duration = Duration::from_millis(300);
 /// How often a flapping link is cut, and how long it is cut or open at a time, in ms.
@@ -58,12 +56,14 @@ pub async fn sever(
     let stopped = |way: &(usize, usize)| links.stopped(way.0, way.1);
     let before: Vec<u64> = ways.iter().map(stopped).collect();
     tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut strike = strike::before(cluster, victims, false).await?;
     let at = Instant::now();
     links.cut(&ways, how);
     watched.probes.harmed(at);
+    strike::after(&mut strike, cluster).await;
     let mut late = None;
     let (gap, failed) = if harm == Harm::Flap {
-        flap(links, &ways, how, seed.wrapping_add(round as u64)).await;
+        flap(cluster, links, (&ways, how), seed.wrapping_add(round as u64), &mut strike).await;
         watched.probes.finish().await?
     } else {
         let is_alone = matches!(harm, Harm::Cut | Harm::CutOneWay);
@@ -77,6 +77,10 @@ pub async fn sever(
                 tokio::time::sleep_until(healed).await;
             });
         links.heal();
+        if !is_alone {
+            // Whoever reaches a majority serves on, and may be taken out later.
+            strike::after(&mut strike, cluster).await;
+        }
         let victim = name(victims[0]);
         done.with_context(|| {
             format!("{harm:?} of {victim}: some key took no write until the links were healed")
@@ -91,19 +95,28 @@ pub async fn sever(
     if harm != Harm::Flap {
         watched.before.ensure_noticed(cluster, harm, victims[0], failed).await?;
     }
-    Ok(Harmed { gaps: vec![gap], violations: late.into_iter().collect() })
+    Ok(Harmed { gaps: vec![gap], violations: late.into_iter().collect(), strikes: vec![strike] })
 }
 
-/// Cuts and heals again and again, and leaves the links healed.
-async fn flap(links: &Links, ways: &[(usize, usize)], how: Cut, seed: u64) {
+/// Cuts and heals again and again, and leaves the links healed. Whoever was taken out and came back
+/// has other slots when it is cut off the next time.
+async fn flap(
+    cluster: &Cluster,
+    links: &Links,
+    (ways, how): (&[(usize, usize)], Cut),
+    seed: u64,
+    strike: &mut Strike,
+) {
     let mut choices = StdRng::seed_from_u64(seed);
     for _ in 0..FLAPS {
         tokio::time::sleep(Duration::from_millis(choices.random_range(FLAP_MS))).await;
         links.heal();
         tokio::time::sleep(Duration::from_millis(choices.random_range(FLAP_MS))).await;
         links.cut(ways, how);
+        strike::after(strike, cluster).await;
     }
     links.heal();
+    strike::after(strike, cluster).await;
 }
 
 /// Asks a node that was cut off until the links are healed. It prints when the last answer was

@@ -18,11 +18,14 @@ pub async fn keep(cluster: &mut Cluster, plan: &Plan, done: &Result<Outcome>) ->
     let directory = cluster.directory().to_owned();
     let history = File::create(directory.join("history.jsonl"))?;
     history::write(&cluster.client.history(), BufWriter::new(history))?;
-    let (error, violations) = match done {
-        Ok(outcome) => (None, outcome.violations.as_slice()),
-        Err(error) => (Some(format!("{error:#}")), [].as_slice()),
-    };
-    let run = json!({ "plan": format!("{plan:?}"), "error": error, "violations": violations });
+    let mut run = json!({ "plan": format!("{plan:?}"), "error": null });
+    match done {
+        Ok(outcome) => {
+            run["violations"] = json!(outcome.violations);
+            run["strikes"] = json!(outcome.strikes);
+        }
+        Err(error) => run["error"] = json!(format!("{error:#}")),
+    }
     std::fs::write(directory.join("run.json"), serde_json::to_string_pretty(&run)?)?;
     for node in 0..cluster.processes.len() {
         for (path, file) in [("/metrics", "metrics"), ("/v1/cluster", "cluster.json")] {

@@ -9,13 +9,14 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::check::Violation;
+use crate::check::allowance::Strike;
 use crate::cluster::{Cluster, name};
 use crate::cut;
 use crate::links::Cut;
 use crate::polite;
 use crate::probe::{Watched, victim};
+use crate::strike;
 
-/// Counts a node's shards that panicked.
 /// A killed node stays away for this long.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -84,20 +85,11 @@ pub struct Harmed {
     pub gaps: Vec<Duration>,
     /// What was seen while it was done, apart from the history.
     pub violations: Vec<Violation>,
-}
-
-impl Harmed {
-    fn after(gaps: Vec<Duration>) -> Harmed {
-        Harmed { gaps, violations: Vec::new() }
-    }
+    /// To whom it was done, and when: once, or one after the other.
+    pub strikes: Vec<Strike>,
 }
 
 impl Harm {
-    /// Does it take every copy of some slots?
-    pub fn loses_data(self) -> bool {
-        matches!(self, Harm::TwoAtOnce | Harm::All | Harm::SigtermAll)
-    }
-
     /// The counter that rises when it is done to a shard; `None` for what is not.
     fn of_shard(self) -> Option<&'static str> {
         match self {
@@ -142,7 +134,17 @@ impl Harm {
 
 /// Does the harm once to a whole cluster, and waits until it is whole again. `round` chooses the
 /// victims, `seed` how long links flap, `how` how they are cut.
-pub async fn inflict(
+pub async fn inflict(cluster: &mut Cluster, harm: Harm, how: (usize, u64, Cut)) -> Result<Harmed> {
+    let before = cluster.view(&[]).await["cluster_id"].clone();
+    let mut harmed = harm_whole(cluster, harm, how).await?;
+    let is_founded_anew = cluster.view(&[]).await["cluster_id"] != before;
+    for strike in &mut harmed.strikes {
+        strike.is_founded_anew = is_founded_anew;
+    }
+    Ok(harmed)
+}
+
+async fn harm_whole(
     cluster: &mut Cluster,
     harm: Harm,
     (round, seed, how): (usize, u64, Cut),
@@ -158,26 +160,21 @@ pub async fn inflict(
         }
         _ if harm.is_told() => polite::tell(cluster, harm, round).await,
         Harm::TwoInSequence => {
-            let mut gaps = Vec::new();
+            let mut both = Harmed::default();
             for turn in [round, round + 1] {
                 let victim = victim(cluster, turn, None).await?;
-                gaps.push(hit(cluster, Harm::Kill, &[victim], round).await?);
+                let one = hit(cluster, Harm::Kill, &[victim], round).await?;
+                both.gaps.extend(one.gaps);
+                both.strikes.extend(one.strikes);
             }
-            Ok(Harmed::after(gaps))
+            Ok(both)
         }
-        Harm::TwoAtOnce => {
-            let victims = [next, (next + 1) % nodes];
-            Ok(Harmed::after(vec![hit(cluster, harm, &victims, round).await?]))
-        }
-        Harm::All => {
-            let victims: Vec<usize> = (0..nodes).collect();
-            Ok(Harmed::after(vec![hit(cluster, harm, &victims, round).await?]))
-        }
+        Harm::TwoAtOnce => hit(cluster, harm, &[next, (next + 1) % nodes], round).await,
+        Harm::All => hit(cluster, harm, &(0..nodes).collect::<Vec<_>>(), round).await,
         Harm::Coordinator => {
             let coordinator = cluster.coordinator().await;
             let victim = coordinator.context("the cluster names no coordinator")?;
-            let gap = hit(cluster, harm, &[victim], round).await?;
-            Ok(Harmed::after(vec![gap]))
+            hit(cluster, harm, &[victim], round).await
         }
         Harm::Bridge => {
             let one = victim(cluster, round, None).await?;
@@ -191,17 +188,12 @@ pub async fn inflict(
             // The coordinator's death costs an election besides, and is a fault of its own.
             let spared = if harm == Harm::Kill { cluster.coordinator().await } else { None };
             let victim = victim(cluster, round, spared).await?;
-            Ok(Harmed::after(vec![hit(cluster, harm, &[victim], round).await?]))
+            hit(cluster, harm, &[victim], round).await
         }
     }
 }
 
-async fn hit(
-    cluster: &mut Cluster,
-    harm: Harm,
-    victims: &[usize],
-    round: usize,
-) -> Result<Duration> {
+async fn hit(cluster: &mut Cluster, harm: Harm, victims: &[usize], round: usize) -> Result<Harmed> {
     let nodes = cluster.processes.len();
     let mut doors: Vec<usize> = (0..nodes).filter(|node| !victims.contains(node)).collect();
     if doors.is_empty() {
@@ -214,6 +206,8 @@ async fn hit(
         None => 0.0,
     };
     tokio::time::sleep(Duration::from_millis(200)).await;
+    let has_ended = harm.pause().is_none() && counter.is_none();
+    let mut strike = strike::before(cluster, victims, has_ended).await?;
     let at = Instant::now();
     if let Some(pause) = harm.pause() {
         let process = cluster.processes[victims[0]].as_ref().context("the victim runs")?;
@@ -225,6 +219,7 @@ async fn hit(
             ensure!(at.elapsed() < pause, "{} was not stopped by SIGSTOP", name(victims[0]));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        strike::after(&mut strike, cluster).await;
         tokio::time::sleep(pause.saturating_sub(at.elapsed())).await;
         process.signal(Signal::CONT)?;
     } else if counter.is_some() {
@@ -234,16 +229,21 @@ async fn hit(
         let status = cluster.client.send(Method::POST, victims[0], &path).await?;
         ensure!(status.is_success(), "POST {path}: {status}");
         probes.harmed(at);
+        strike::after(&mut strike, cluster).await;
     } else {
         for victim in victims {
             cluster.processes[*victim].as_mut().context("the victim runs")?.kill()?;
         }
         probes.harmed(at);
         if harm != Harm::Restart {
+            strike::after(&mut strike, cluster).await;
             tokio::time::sleep(AWAY).await;
         }
         for victim in victims {
             cluster.start_node(*victim)?;
+        }
+        if harm == Harm::Restart {
+            strike::after(&mut strike, cluster).await;
         }
     }
     let (gap, failed) = probes.finish().await?;
@@ -253,5 +253,5 @@ async fn hit(
         ensure!(now > counted, "{harm:?} did not happen: {counter} stayed at {now}");
     }
     before.ensure_noticed(cluster, harm, victims[0], failed).await?;
-    Ok(gap)
+    Ok(Harmed { gaps: vec![gap], violations: Vec::new(), strikes: vec![strike] })
 }

@@ -134,6 +134,25 @@ impl Event {
             is_final: false,
         }
     }
+
+    /// What it writes in the place of whatever was there.
+    pub fn written(&self) -> Option<&str> {
+        match &self.call {
+            Call::Put { value, .. } | Call::Swap { value, .. } | Call::Exchange { value } => {
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+
+    /// What its value took the place of, if it tells: none too if nothing was there.
+    pub fn replaced(&self) -> Option<&str> {
+        match &self.call {
+            Call::Swap { expected, .. } => expected.as_deref(),
+            Call::Exchange { .. } => self.value.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// Writes a history as JSON lines.

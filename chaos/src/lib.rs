@@ -2,10 +2,11 @@
 //! off while clients write and read, and what the clients saw is checked afterwards.
 //!
 //! `cluster` owns the processes and `links` the proxies between them; `fault` and `cut` do the harm
-//! and prove that it happened, `polite` has nodes join and leave; `steady` is what a cluster does that nobody harms. `load` and
-//! `probe` are the clients, `http` and `resp` their languages, `history` is what they saw. `check`
-//! is pure and judges it, `report` counts, `evidence` is what a failed run leaves behind. `redis`
-//! does the same kill to a real Redis Cluster, for comparison.
+//! and prove that it happened, `polite` has nodes join and leave, `strike` notes who was hit and
+//! where slots were then; `steady` is what a cluster does that nobody harms. `load` and `probe` are
+//! the clients, `http` and `resp` their languages, `history` is what they saw. `check` is pure and
+//! judges it, `plant` alters it to see that `check` notices, `report` counts, `evidence` is what a
+//! failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
 
 pub mod check;
 pub mod client;
@@ -17,6 +18,7 @@ pub mod history;
 pub mod http;
 pub mod links;
 pub mod load;
+pub mod plant;
 pub mod polite;
 pub mod probe;
 pub mod process;
@@ -25,3 +27,4 @@ pub mod report;
 pub mod resp;
 pub mod run;
 pub mod steady;
+pub mod strike;

@@ -12,12 +12,14 @@ use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
+use crate::check::allowance::Strike;
 use crate::check::{Fault, Violation};
 use crate::client::{Client, PATIENCE};
 use crate::cluster::{Cluster, name};
 use crate::fault::{Harm, Harmed};
 use crate::history::{Event, Outcome};
 use crate::probe::victim;
+use crate::strike;
 
 /// Slots that there are.
 const SLOTS: u16 = 16_384;
@@ -43,6 +45,7 @@ pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Har
     let epoch = cluster.view(&[]).await["epoch"].clone();
     let keys = keys_of_all(cluster, round).await?;
     let writers = Writers::start(&cluster.client, &keys);
+    let mut strikes = Vec::new();
     match harm {
         Harm::Sigterm => {
             end(cluster, victim).await?;
@@ -55,7 +58,7 @@ pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Har
                 cluster.wait_until_whole().await?;
             }
         }
-        Harm::SigtermAll => end_all(cluster).await?,
+        Harm::SigtermAll => strikes.push(end_all(cluster).await?),
         Harm::Drain => {
             drain(cluster, victim, Method::POST).await?;
             has_left(cluster, victim).await?;
@@ -64,7 +67,7 @@ pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Har
         Harm::DrainBack => stay(cluster, victim).await?,
         Harm::KillGiving => {
             leave_until_slots_go(cluster, victim).await?;
-            kill(cluster, victim)?;
+            strikes.push(kill(cluster, victim).await?);
             cluster.start_node(victim)?;
         }
         Harm::KillCoordinating => {
@@ -72,27 +75,27 @@ pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Har
             let nodes = cluster.processes.len();
             let leaver = if victim == coordinator { (victim + 1) % nodes } else { victim };
             leave_until_slots_go(cluster, leaver).await?;
-            kill(cluster, coordinator)?;
+            strikes.push(kill(cluster, coordinator).await?);
             has_left(cluster, leaver).await?;
             cluster.start_node(coordinator)?;
             cluster.start_node(leaver)?;
         }
         Harm::KillImporting => {
-            kill(cluster, victim)?;
+            strikes.push(kill(cluster, victim).await?);
             cluster.start_node(victim)?;
             until(cluster, victim, IMPORTING, |slots| slots > 0.0).await?;
-            kill(cluster, victim)?;
+            strikes.push(kill(cluster, victim).await?);
             cluster.start_node(victim)?;
         }
         Harm::Join => join_and_leave(cluster).await?,
-        Harm::KillJoining => kill_joining(cluster).await?,
+        Harm::KillJoining => strikes = kill_joining(cluster).await?,
         _ => bail!("{harm:?} is not done by telling a node"),
     }
     cluster.wait_until_whole().await?;
     let gap = writers.stop().await;
     let now = &cluster.view(&[]).await["epoch"];
     ensure!(*now != epoch, "{harm:?} of {} changed no map", name(victim));
-    Ok(Harmed { gaps: vec![gap], violations: Vec::new() })
+    Ok(Harmed { gaps: vec![gap], violations: Vec::new(), strikes })
 }
 
 /// Operations that got no answer, though nobody did harm.
@@ -117,8 +120,11 @@ async fn keys_of_all(cluster: &Cluster, round: usize) -> Result<Vec<String>> {
     Ok(keys)
 }
 
-fn kill(cluster: &mut Cluster, node: usize) -> Result<()> {
-    cluster.processes[node].as_mut().context("the victim runs")?.kill()
+async fn kill(cluster: &mut Cluster, node: usize) -> Result<Strike> {
+    let mut strike = strike::before(cluster, &[node], true).await?;
+    cluster.processes[node].as_mut().context("the victim runs")?.kill()?;
+    strike::after(&mut strike, cluster).await;
+    Ok(strike)
 }
 
 /// SIGTERM and exit 0.
@@ -127,17 +133,20 @@ async fn end(cluster: &mut Cluster, node: usize) -> Result<()> {
     has_left(cluster, node).await
 }
 
-async fn end_all(cluster: &mut Cluster) -> Result<()> {
+async fn end_all(cluster: &mut Cluster) -> Result<Strike> {
+    let all: Vec<usize> = cluster.running().collect();
+    let mut strike = strike::before(cluster, &all, true).await?;
     for process in cluster.processes.iter().flatten() {
         process.signal(Signal::TERM)?;
     }
     for node in 0..cluster.processes.len() {
         has_left(cluster, node).await?;
     }
+    strike::after(&mut strike, cluster).await;
     for node in 0..cluster.processes.len() {
         cluster.start_node(node)?;
     }
-    Ok(())
+    Ok(strike)
 }
 
 /// A node that is not in the file joins, and serves before it is filled: from then on callers ask
@@ -170,17 +179,18 @@ async fn join_and_leave(cluster: &mut Cluster) -> Result<()> {
 
 /// What is seen of it may be over when it dies, as slots are filled by the hundred; what the others
 /// have in their map until they notice is what it died with.
-async fn kill_joining(cluster: &mut Cluster) -> Result<()> {
+async fn kill_joining(cluster: &mut Cluster) -> Result<Vec<Strike>> {
+    let mut strikes = Vec::new();
     for _ in 0..KILLS_MAX {
         let joined = join(cluster).await?;
         until(cluster, joined, IMPORTING, |slots| slots > 0.0).await?;
-        kill(cluster, joined)?;
+        strikes.push(kill(cluster, joined).await?);
         cluster.stays_away(joined);
         let map = cluster.told(joined).await;
         let (filled, own) = (&map["slots_importing"], &map["slots_primary"]);
         println!("  {} died with {filled} slots being filled, {own} its own", name(joined));
         if filled.as_u64() > Some(0) {
-            return Ok(());
+            return Ok(strikes);
         }
         cluster.wait_until_whole().await?;
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::check::allowance::{Allowance, UNSENT_US};
+use crate::check::allowance::{Allowance, Strike};
 use crate::check::{self, Fault, Violation};
 use crate::cluster::{Cluster, Shape};
 use crate::evidence;
@@ -57,6 +57,8 @@ pub struct Outcome {
     pub row: Row,
     /// What must not happen and did.
     pub violations: Vec<Violation>,
+    /// What was done to whom.
+    pub strikes: Vec<Strike>,
     /// Everything the clients saw.
     pub history: Vec<Event>,
     /// Where the evidence is, if there are violations.
@@ -99,11 +101,10 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     let mut gaps = Gaps::default();
     let mut runs = 0;
     let mut seen = Vec::new();
-    let mut harmed_us = Vec::new();
+    let mut strikes = Vec::new();
     while plan.kills.map_or(begun.elapsed() < plan.time, |kills| runs < kills) {
         let round = usize::try_from(plan.seed)?.wrapping_add(runs);
         cluster.ensure_no_evictions().await?;
-        let from_us = cluster.client.now_us().saturating_sub(UNSENT_US);
         let harmed = inflict(cluster, harm, (round, plan.seed, plan.cut)).await?;
         seen.extend(harmed.violations);
         for gap in harmed.gaps {
@@ -114,7 +115,7 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
             );
             gaps.add(gap);
         }
-        harmed_us.push((from_us, cluster.client.now_us()));
+        strikes.extend(harmed.strikes);
         runs += 1;
         // Clients get some work done on the whole cluster.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -138,15 +139,9 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     compare(cluster, &history, &mut violations).await;
     cluster.ensure_no_evictions().await?;
     let row = Row { steadiness, ..Row::new(harm, acks, runs, &history, &violations, &gaps) };
-    let allowance = match (harm, acks) {
-        (Harm::All | Harm::SigtermAll, _) => Allowance::Everything,
-        (harm, _) if harm.loses_data() => Allowance::Copies,
-        (harm, _) if harm == Harm::None || harm.answers_all() => Allowance::Nothing,
-        (_, "all") => Allowance::Nothing,
-        _ => Allowance::Unsent(harmed_us),
-    };
+    let allowance = Allowance { is_async: acks == "async", strikes };
     violations.retain(|violation| !allowance.explains(violation));
-    Ok(Outcome { row, violations, history, evidence: None })
+    Ok(Outcome { row, violations, strikes: allowance.strikes, history, evidence: None })
 }
 
 /// Compares the digests of the copies of slots in use, where the nodes tell them.

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use lariat_chaos::check::{Violation, check};
 use lariat_chaos::fault::Harm;
-use lariat_chaos::history::Door;
+use lariat_chaos::history::{Door, Event};
 use lariat_chaos::links::Cut;
+use lariat_chaos::plant::{Bug, plant};
 use lariat_chaos::run::{Plan, run};
 
 /// Those that take seconds; the others are for longer runs.
@@ -104,4 +106,19 @@ fn sees_nothing_wrong(plan: &Plan) {
     let (harm, evidence) = (plan.harm, &outcome.evidence);
     assert_eq!(outcome.violations, [], "{harm:?}, evidence in {evidence:?}");
     assert!(outcome.row.acknowledged > 100, "{:?}", outcome.row);
+    if harm == Harm::Kill {
+        planted_bugs_are_found(&outcome.history, plan.seed);
+    }
+}
+
+/// Whoever finds nothing in a history has to find what was altered in it.
+fn planted_bugs_are_found(history: &[Event], seed: u64) {
+    for bug in Bug::ALL {
+        let mut planted = history.to_vec();
+        let key = plant(&mut planted, bug, seed).expect("there is an event that fits");
+        let found = check(&planted);
+        let is_it = |violation: &Violation| violation.fault == bug.shows_as();
+        assert!(found.iter().any(is_it), "{bug:?} of {key}: {found:?}");
+        assert!(found.iter().all(|violation| violation.key == key), "{bug:?} of {key}: {found:?}");
+    }
 }

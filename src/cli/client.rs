@@ -1,5 +1,7 @@
 //! A small HTTP client for the commands.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use serde_json::Value;
 use ureq::http::{Method, Request, Response};
@@ -31,7 +33,17 @@ pub struct Answer {
 impl Client {
     /// A client of these nodes.
     pub fn new(to: &To) -> Self {
-        let agent = Agent::config_builder().http_status_as_error(false).build().new_agent();
+        Self::with(to, None)
+    }
+
+    /// One that gives up a request that takes longer.
+    pub fn within(to: &To, limit: Duration) -> Self {
+        Self::with(to, Some(limit))
+    }
+
+    fn with(to: &To, limit: Option<Duration>) -> Self {
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(limit);
+        let agent = config.build().new_agent();
         let nodes = to.nodes.iter().map(|url| url.trim_end_matches('/').to_string()).collect();
         Client { agent, nodes, token: to.token.clone(), cache: to.cache.clone() }
     }

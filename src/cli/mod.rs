@@ -113,7 +113,7 @@ enum Command {
     },
     /// Print the state of the cluster
     Status {
-        /// Print it again each second
+        /// Print it again each second; a look that fails is told, and the next one follows
         #[arg(long)]
         watch: bool,
         #[command(flatten)]

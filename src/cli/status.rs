@@ -8,38 +8,67 @@ use anyhow::Result;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, Color, Table};
 use lariat::units::format_duration;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use ureq::http::Method;
 
 use super::To;
 use super::client::Client;
 use super::steering;
 
-/// Prints the cluster once, or each second.
+/// A look that takes longer has failed. A node asks the others for a second at most before it
+/// answers.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Prints the cluster once, or each second. A watch tells what failed and goes on, as the cluster
+/// may come back; but if the first look fails, the address is probably wrong.
 pub fn run(to: &To, watch: bool) -> Result<ExitCode> {
-    let client = Client::new(to);
+    let client = if watch { Client::within(to, LOOK_MAX) } else { Client::new(to) };
+    let mut seen = Ok(look(&client, to.json)?);
     loop {
-        let cluster = fetch(&client, "/v1/cluster")?;
-        let caches = fetch(&client, "/v1/caches")?;
-        let mut out = std::io::stdout().lock();
-        let written = if to.json {
-            let all = serde_json::json!({ "cluster": cluster, "caches": caches["caches"] });
-            writeln!(out, "{all}")
-        } else {
-            let clear = if watch && out.is_terminal() { "\x1b[2J\x1b[H" } else { "" };
-            writeln!(out, "{clear}{}", render(&cluster, &caches))
+        let printed = match seen {
+            Ok(text) => print(&text, watch && !to.json),
+            // Whoever reads JSON reads nothing else.
+            Err(error) if to.json => writeln!(std::io::stderr(), "{}", failure(&error)),
+            Err(error) => print(&failure(&error), true),
         };
-        match written {
+        match printed {
             // Whoever read it has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-            written => written?,
+            printed => printed?,
         }
-        drop(out);
         if !watch {
             return Ok(ExitCode::SUCCESS);
         }
         std::thread::sleep(Duration::from_secs(1));
+        seen = look(&client, to.json);
     }
+}
+
+/// What is printed of the cluster as it is now.
+fn look(client: &Client, json: bool) -> Result<String> {
+    let cluster = fetch(client, "/v1/cluster")?;
+    let caches = fetch(client, "/v1/caches")?;
+    Ok(match json {
+        true => json!({ "cluster": cluster, "caches": caches["caches"] }).to_string(),
+        false => render(&cluster, &caches),
+    })
+}
+
+/// Prints it, in the place of what was there if a terminal shows it.
+fn print(text: &str, replaces: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let clear = if replaces && out.is_terminal() { "\x1b[2J\x1b[H" } else { "" };
+    writeln!(out, "{clear}{text}")
+}
+
+/// One line: when, as the nodes' logs write it, and what.
+fn failure(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    // A string takes everything.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut line));
+    format!("{line} {error:#}")
 }
 
 fn fetch(client: &Client, path: &str) -> Result<Value> {

@@ -1,8 +1,9 @@
 //! The binary as a process: exit codes, messages, a node and its client, a trace, the demo.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -145,6 +146,59 @@ fn a_replayed_trace_has_the_misses_of_a_textbook_lru() {
     );
     let again = node.run(&["replay", file.path().to_str().unwrap()]);
     assert!(text(&again.stderr).contains("holds 50 entries already"), "{}", text(&again.stderr));
+}
+
+#[test]
+fn a_watch_tells_of_a_look_that_failed_and_goes_on() {
+    let [port] = free_ports();
+    let wrong = lariat(&["status", "--watch", "--node", &format!("http://127.0.0.1:{port}")]);
+    assert_eq!(wrong.status.code(), Some(1), "there is nothing to be watched");
+    assert!(text(&wrong.stderr).contains("no node takes connections"), "{}", text(&wrong.stderr));
+
+    let mut node = Process::start(10);
+    let directory = tempfile::tempdir().unwrap();
+    let watch = |name: &str, more: &[&str]| {
+        let file = |end| directory.path().join(format!("{name}.{end}"));
+        let child = Command::new(env!("CARGO_BIN_EXE_lariat"))
+            .args(["status", "--watch", "--node", &node.url])
+            .args(more)
+            .stdout(File::create(file("out")).unwrap())
+            .stderr(File::create(file("err")).unwrap())
+            .spawn()
+            .unwrap();
+        (child, file("out"), file("err"))
+    };
+    let (mut table, shown, silent) = watch("table", &[]);
+    let (mut json, lines, told) = watch("json", &["--json"]);
+    let read = |file: &Path| text(&std::fs::read(file).unwrap());
+    let has = |file: &Path, what: &str, times| read(file).matches(what).count() >= times;
+
+    node.wait_until("both show the cluster", || {
+        has(&shown, "coordinator node-1", 1) && has(&lines, "\"coordinator\":\"node-1\"", 1)
+    });
+    node.send("-STOP");
+    node.wait_until("both say that nothing was answered", || {
+        has(&shown, "timeout", 1) && has(&told, "timeout", 1)
+    });
+    assert_eq!(node.signal("-KILL"), None);
+    node.wait_until("both say that nobody is there", || {
+        has(&shown, "Z no node takes connections", 2) && has(&told, "Z no node takes", 2)
+    });
+    let (tables, answers) = (read(&shown).matches("coordinator").count(), read(&lines).len());
+    node.start_again();
+    node.wait_until("both show the cluster again", || {
+        has(&shown, "coordinator node-1", tables + 1) && read(&lines).len() > answers
+    });
+
+    for child in [&mut table, &mut json] {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert_eq!(read(&silent), "");
+    for line in read(&lines).lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
 }
 
 #[test]

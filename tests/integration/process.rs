@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,17 @@ pub struct Process {
     pub http: SocketAddr,
     pub peer: SocketAddr,
     log: PathBuf,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+}
+
+/// A node whose file is in this directory, and its log too.
+fn spawn(directory: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_lariat"))
+        .args(["node", "--id", "node-1", "--cluster"])
+        .arg(directory.join("node.toml"))
+        .stderr(File::create(directory.join("log")).unwrap())
+        .spawn()
+        .unwrap()
 }
 
 impl Process {
@@ -35,15 +45,17 @@ impl Process {
              [node]\nworkers = 1\nshards = 1\n[caches.default]\ncapacity = {capacity}\n"
         );
         std::fs::write(&file, toml).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_lariat"))
-            .args(["node", "--id", "node-1", "--cluster", file.to_str().unwrap()])
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+        let child = spawn(directory.path());
         let url = format!("http://{http}");
-        let process = Process { child, url, http, peer, log, _directory: directory };
+        let process = Process { child, url, http, peer, log, directory };
         process.wait_until("the node answers", || process.run(&["status"]).status.success());
         process
+    }
+
+    /// Starts it again once it has ended, at the same addresses.
+    pub fn start_again(&mut self) {
+        assert!(self.ended(), "it runs");
+        self.child = spawn(self.directory.path());
     }
 
     /// Runs a command of the client against the node.

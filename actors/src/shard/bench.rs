@@ -28,6 +28,13 @@ pub const FOREVER: Ms = u64::MAX;
 pub const CACHE: CacheId = CacheId(0);
 /// A cache without copies.
 pub const ALONE: CacheId = CacheId(1);
+/// Keys that begin like this crash the shard that decides a request for one.
+pub const POISON: &str = "poison-";
+
+/// Called where a request was applied and nobody heard of it yet.
+pub fn crash_if_poison(key: &[u8]) {
+    assert!(!key.starts_with(POISON.as_bytes()), "a shard decided a poison request");
+}
 
 pub fn run(test: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(test);

@@ -55,6 +55,8 @@ impl Shard {
             Ok(outcome) => outcome,
             Err(failure) => return Decided::Answer(Err(failure)),
         };
+        #[cfg(test)]
+        super::bench::crash_if_poison(&request.key);
         match effect {
             Some(effect) if replicated && row.replicas().len() > 0 => {
                 let slot = request.slot;

@@ -24,6 +24,8 @@ mod inspect;
 pub mod messages;
 #[cfg(test)]
 mod pair_tests;
+#[cfg(all(test, feature = "agreement"))]
+mod poison_tests;
 mod replica;
 mod rows;
 mod slots;

@@ -70,7 +70,8 @@ pub fn expiring(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
     }
 }
 
-/// Every acknowledged increment once, every unknown one at most once.
+/// Every acknowledged increment once, every unknown one at most once: at the end, and as far as an
+/// increment counts those before it.
 pub fn counter(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
     let of = |outcome| {
         let is = move |event: &&&Event| event.call == Call::Incr && event.outcome == outcome;
@@ -81,6 +82,17 @@ pub fn counter(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
         if !values.insert(event.value.as_deref()) {
             let detail = format!("two increments returned {:?}", event.value);
             found.push(Violation::new(Fault::Lost, key, detail));
+        }
+    }
+    let mut asked: Vec<u64> =
+        of(Outcome::Ok).chain(of(Outcome::Maybe)).map(|event| event.invoked_us).collect();
+    asked.sort_unstable();
+    for event in of(Outcome::Ok) {
+        let most = asked.partition_point(|at| *at <= event.returned_us);
+        let value = event.value.as_deref().and_then(|value| value.parse::<usize>().ok());
+        if value > Some(most) {
+            let detail = format!("{value:?} after at most {most} increments");
+            found.push(Violation::new(Fault::Doubled, key, detail));
         }
     }
     let least = of(Outcome::Ok).count();
@@ -132,20 +144,14 @@ pub fn appended(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
 
 /// Reads of a value that an acknowledged write had replaced before the read began.
 pub fn stale(key: &str, events: &[&Event], found: &mut Vec<Violation>) {
-    let written = |event: &Event| match &event.call {
-        Call::Put { value, .. } | Call::Swap { value, .. } | Call::Exchange { value } => {
-            Some(value.clone())
-        }
-        _ => None,
-    };
-    let mut writes: Vec<(&Event, String)> = events
+    let mut writes: Vec<(&Event, &str)> = events
         .iter()
         .filter(is_ok)
-        .filter_map(|event| written(event).map(|value| (*event, value)))
+        .filter_map(|event| event.written().map(|value| (*event, value)))
         .collect();
     writes.sort_by_key(|(event, _)| event.returned_us);
     for read in reads(events) {
-        let source = writes.iter().find(|(_, value)| Some(value) == read.value.as_ref());
+        let source = writes.iter().find(|(_, value)| Some(*value) == read.value.as_deref());
         // A value of unknown origin may have been written at any time.
         if source.is_none() && read.value.is_some() {
             continue;

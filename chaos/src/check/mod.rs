@@ -3,6 +3,7 @@
 pub mod allowance;
 mod facts;
 pub mod register;
+pub mod rows;
 #[cfg(test)]
 mod tests;
 

@@ -1,9 +1,13 @@
 //! Planted mistakes in a correct history are found, and the correct one is not blamed.
 
-use super::allowance::Allowance;
+use serde_json::json;
+
+use super::allowance::{Allowance, Strike, UNSENT_US};
 use super::register::{self, Verdict};
+use super::rows::Rows;
 use super::{Fault, check};
 use crate::history::{Call, Door, Event, Kind, Outcome, read, write};
+use crate::plant::{Bug, plant};
 
 fn event(kind: Kind, call: Call, value: Option<&str>, at: u64) -> Event {
     Event {
@@ -128,6 +132,38 @@ fn slot_served_at_an_older_since_is_found() {
     assert!(check(&events).iter().any(|v| v.fault == Fault::TwoServers));
 }
 
+#[test]
+fn an_increment_that_counts_more_than_were_asked_is_found() {
+    // What nobody knows of an increment that was asked later excuses nothing.
+    let mut events = correct();
+    let mut unknown = event(Kind::Counter, Call::Incr, None, 20);
+    unknown.outcome = Outcome::Maybe;
+    events.push(unknown);
+    assert_eq!(check(&events), []);
+    let second = events.iter_mut().find(|e| e.kind == Kind::Counter && e.invoked_us == 11_000);
+    second.expect("it is there").value = Some("3".into());
+    let faults: Vec<Fault> = check(&events).into_iter().map(|v| v.fault).collect();
+    assert_eq!(faults, [Fault::Doubled]);
+}
+
+#[test]
+fn what_is_planted_is_found_and_needs_an_event_that_fits() {
+    for bug in Bug::ALL {
+        for seed in 0..20 {
+            let mut events = correct();
+            let key = plant(&mut events, bug, seed).expect("there is an event that fits");
+            let found = check(&events);
+            assert!(found.iter().any(|v| v.fault == bug.shows_as()), "{bug:?}: {found:?}");
+            assert!(found.iter().all(|v| v.key == key), "{bug:?}: {found:?}");
+        }
+        let mut events = correct();
+        events.iter_mut().for_each(|event| event.outcome = Outcome::Maybe);
+        let before = events.clone();
+        assert_eq!(plant(&mut events, bug, 0), None);
+        assert_eq!(events, before);
+    }
+}
+
 fn maybe_seen_then_gone(since: u64) -> Verdict {
     let mut maybe = event(Kind::Register, swap(Some("a"), "b"), None, 2);
     maybe.outcome = Outcome::Maybe;
@@ -176,31 +212,109 @@ fn lost_write() -> super::Violation {
     check(&events).remove(0)
 }
 
+/// All slots are on these nodes.
+fn rows(nodes: &[usize]) -> Rows {
+    let ids = (1..=9).map(|n| json!({ "id": format!("node-{n}") })).collect::<Vec<_>>();
+    let range = json!([0, 16_383, nodes[0], nodes[1..]]);
+    Rows::read(&json!({ "nodes": ids, "ranges": [range] })).expect("it is a map")
+}
+
+/// Of three nodes these were killed while the lost write was under way.
+fn killed(victims: &[usize], looks: &[&[usize]]) -> Strike {
+    Strike {
+        victims: victims.to_vec(),
+        has_ended: true,
+        nodes: 3,
+        rows: looks.iter().copied().map(rows).collect(),
+        from_us: 10_200,
+        until_us: 20_000,
+        is_founded_anew: false,
+    }
+}
+
+/// Is a lost write explained, with `all` and with `async`?
+fn explained(strike: Strike) -> [bool; 2] {
+    [false, true].map(|is_async| {
+        Allowance { is_async, strikes: vec![strike.clone()] }.explains(&lost_write())
+    })
+}
+
+const NEVER: [bool; 2] = [false, false];
+const ASYNC: [bool; 2] = [false, true];
+const ALWAYS: [bool; 2] = [true, true];
+
 #[test]
-fn only_what_was_acknowledged_around_harm_may_be_unsent() {
-    let lost = lost_write();
-    assert!(!Allowance::Nothing.explains(&lost));
-    assert!(Allowance::Unsent(vec![(10_200, 90_000)]).explains(&lost));
-    assert!(!Allowance::Unsent(vec![(10_501, 90_000)]).explains(&lost));
-    assert!(!Allowance::Unsent(vec![(0, 9_999)]).explains(&lost));
-    assert!(!Allowance::Unsent(Vec::new()).explains(&lost));
+fn nothing_is_lost_without_harm() {
+    assert!(!Allowance { is_async: true, strikes: Vec::new() }.explains(&lost_write()));
+}
+
+#[test]
+fn only_a_primary_takes_along_what_it_had_not_sent() {
+    assert_eq!(explained(killed(&[1], &[&[1, 0]])), ASYNC);
+    assert_eq!(explained(killed(&[1], &[&[0, 1]])), NEVER, "a copy died, the primary lives");
+    assert_eq!(explained(killed(&[1], &[])), NEVER, "nobody knows of its slots");
+    assert_eq!(explained(killed(&[1], &[&[0, 1], &[1, 0]])), ASYNC, "a move had just ended");
+    let paused = Strike { has_ended: false, ..killed(&[1], &[&[1, 0]]) };
+    assert_eq!(explained(paused), ASYNC);
+}
+
+#[test]
+fn only_what_was_under_way_when_its_primary_was_hit_may_be_unsent() {
+    let hit =
+        |from_us, until_us| explained(Strike { from_us, until_us, ..killed(&[1], &[&[1, 0]]) });
+    assert_eq!(hit(10_500, 90_000), ASYNC);
+    assert_eq!(hit(10_500 + UNSENT_US, 900_000), ASYNC);
+    assert_eq!(hit(10_501 + UNSENT_US, 900_000), NEVER, "it had long been sent");
+    assert_eq!(hit(0, 10_000), ASYNC);
+    assert_eq!(hit(0, 9_999), NEVER, "another primary acknowledged it");
+}
+
+#[test]
+fn copies_are_lost_only_if_all_of_them_ended_at_once() {
+    assert_eq!(explained(killed(&[0, 1], &[&[1, 0]])), ALWAYS);
+    assert_eq!(explained(killed(&[0, 1], &[&[1, 2]])), ASYNC);
+    assert_eq!(explained(killed(&[0, 1], &[&[2, 0]])), NEVER);
+    assert_eq!(explained(killed(&[0, 1], &[&[1, 0, 2]])), ALWAYS, "the third is being filled");
+    assert_eq!(explained(killed(&[1], &[&[1]])), ASYNC, "a slot with one copy is not whole");
+    let cut = Strike { has_ended: false, ..killed(&[0, 1], &[&[1, 0]]) };
+    assert_eq!(explained(cut), ASYNC, "nobody ended");
+    let later = Strike { until_us: 9_999, ..killed(&[0, 1], &[&[1, 0]]) };
+    assert_eq!(explained(later), NEVER, "it was written after the slot began empty");
+}
+
+#[test]
+fn everything_is_lost_only_with_a_majority_of_the_voters() {
+    let anew = |victims: &[usize], nodes| {
+        let strike = killed(victims, &[&[2, 3]]);
+        explained(Strike { nodes, is_founded_anew: true, ..strike })
+    };
+    assert_eq!(anew(&[0, 1], 3), ALWAYS);
+    assert_eq!(anew(&[0, 1], 4), ALWAYS, "both may be of the three voters");
+    assert_eq!(anew(&[0, 1], 5), NEVER);
+    assert_eq!(anew(&[0, 1, 4], 5), ALWAYS);
+    assert_eq!(anew(&[0], 3), NEVER);
+    assert_eq!(anew(&[0], 2), NEVER, "the other one goes on with what it has");
+    let same = Strike { is_founded_anew: false, ..killed(&[0, 1], &[&[2, 3]]) };
+    assert_eq!(explained(same), NEVER);
 }
 
 #[test]
 fn loss_explains_nothing_that_happened_twice_or_was_served_twice() {
-    let everything = Allowance::Unsent(vec![(0, u64::MAX)]);
+    let of = |strike: &Strike, fault| {
+        let allowance = Allowance { is_async: true, strikes: vec![strike.clone()] };
+        allowance.explains(&super::Violation { fault, ..lost_write() })
+    };
+    let unsent = killed(&[1], &[&[1, 0]]);
+    let copies = killed(&[0, 1], &[&[1, 0]]);
+    let everything = Strike { is_founded_anew: true, ..killed(&[0, 1], &[&[2, 0]]) };
     for fault in
         [Fault::Doubled, Fault::TwoServers, Fault::Invented, Fault::Differing, Fault::Expired]
     {
-        let violation = super::Violation { fault, ..lost_write() };
-        assert!(!everything.explains(&violation), "{fault:?}");
-        assert!(!Allowance::Copies.explains(&violation), "{fault:?}");
-        let is_anew = fault == Fault::TwoServers;
-        assert_eq!(Allowance::Everything.explains(&violation), is_anew, "{fault:?}");
+        assert!(!of(&unsent, fault) && !of(&copies, fault), "{fault:?}");
+        assert_eq!(of(&everything, fault), fault == Fault::TwoServers, "{fault:?}");
     }
-    let back = super::Violation { fault: Fault::Resurrected, ..lost_write() };
-    assert!(everything.explains(&back), "a copy did not hear of the deletion");
-    assert!(!Allowance::Copies.explains(&back), "an empty slot has nothing to come back");
+    assert!(of(&unsent, Fault::Resurrected), "a copy did not hear of the deletion");
+    assert!(!of(&everything, Fault::Resurrected), "an empty slot has nothing to come back");
 }
 
 fn exchange(value: &str, found: Option<&str>, at: u64) -> Event {
