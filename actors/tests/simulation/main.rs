@@ -12,6 +12,7 @@
 
 mod agreed;
 mod control;
+mod copying;
 mod cost;
 mod data;
 mod faults;
@@ -28,6 +29,7 @@ mod planted;
 mod queue;
 mod random;
 mod report;
+mod rows;
 mod scale;
 mod world;
 
