@@ -91,10 +91,12 @@ impl World {
         let compares = !self.has_bug(Bug::PromotedWithoutComparing);
         let takes_late = self.has_bug(Bug::LateImportAccepted);
         let claims = self.has_bug(Bug::CopyCallsItselfInSync);
+        let takes_gaps = self.has_bug(Bug::GapTaken);
         let me = self.node(to);
         let map = me.map.clone();
         let row = map.row(slot);
         let held = &mut me.slots[usize::from(slot)];
+        let is_copy = matches!(held.holding, Holding::Copy(_));
         let mut copy = match held.holding {
             Holding::None => Copy::default(),
             Holding::Copy(copy) => copy,
@@ -112,7 +114,11 @@ impl World {
                 }
             },
         };
-        let mut wipes = false;
+        let before = match held.holding {
+            Holding::Copy(copy) if is_copy => copy,
+            _ => Copy::default(),
+        };
+        let (mut wipes, mut applied) = (false, None);
         let (import, verdict) = match what {
             Follow::Open { old_since, old_n } => {
                 let open =
@@ -153,9 +159,13 @@ impl World {
             }
             Follow::Hand { .. } => return Ok(()),
             Follow::Write { import, n, effect } => {
+                if takes_gaps && (since, import) == (copy.since, copy.import) && n > copy.n {
+                    copy.n = n - 1;
+                }
                 let write = copy.write(since, import, n);
                 if write == Ok(true) {
                     apply(&mut held.data, &effect);
+                    applied = Some((since, import, n));
                 }
                 (import, write.map(|_| true))
             }
@@ -164,8 +174,13 @@ impl World {
             held.holding = Holding::Copy(copy);
             me.note(slot);
         }
-        let held = &me.slots[usize::from(slot)];
-        let data = held.data.clone();
+        let data = me.slots[usize::from(slot)].data.clone();
+        if (before.since, before.import) != (copy.since, copy.import) {
+            self.numbers.begin(to, slot, &copy);
+        }
+        if let Some(at) = applied {
+            self.numbers.apply(to, slot, at)?;
+        }
         let latest = self.agreed.latest().row(slot);
         if wipes && latest.since == since && latest.in_sync().contains(&to) {
             return Err(format!("slot {slot}: an import wipes {to:?}, which is in sync"));

@@ -44,6 +44,7 @@ impl World {
         epoch: u64,
     ) -> Result<(), String> {
         let (clock, until) = (self.clock(node), self.lease_until(node));
+        let is_named = self.check_is_named(node);
         let at = usize::from(op.slot);
         self.next_wait += 1;
         let key = self.next_wait;
@@ -61,8 +62,9 @@ impl World {
             }
             return Ok(());
         };
+        is_named?;
         let fan = slot.fan.as_mut().expect("a primary has a fan");
-        self.oracle.serve_own(op.slot, since, &slot.own)?;
+        self.oracle.readable_own(op.slot, since, &slot.own)?;
         if op.kind == Kind::Read {
             let (n, data) = (fan.n(), slot.data.clone());
             self.oracle.serve(op.slot, since, n, &data)?;

@@ -2,6 +2,7 @@
 
 use lariat_actors::map::NodeIx;
 use lariat_actors::op::Ms;
+use lariat_actors::replication::fan::Out;
 
 use super::network::Message;
 use super::node::Kind;
@@ -31,10 +32,14 @@ impl World {
             let start = self.node(peer).incarnation;
             let same =
                 std::mem::replace(&mut self.node(node).linked[usize::from(peer.0)], start) == start;
+            let forgets_one = self.has_bug(Bug::GapTaken);
             for slot in self.node(node).near() {
                 let mut out = Vec::new();
                 if let Some(fan) = &mut self.node(node).slots[usize::from(slot)].fan {
                     fan.link_up(peer, same, &mut out);
+                }
+                if forgets_one && matches!(out.first(), Some((_, Out::Write { .. }))) {
+                    out.remove(0);
                 }
                 self.emit(node, slot, out);
             }

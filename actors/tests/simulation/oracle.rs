@@ -14,7 +14,8 @@ type Where = (u64, u64);
 pub struct Oracle {
     slots: BTreeMap<u16, Slot>,
     refused: BTreeSet<u64>,
-    pub acknowledged: u64,
+    /// Acknowledged writes in all.
+    pub acknowledged_count: u64,
     pub lost: u64,
     pub lost_slots: u64,
     /// Entries kept in one copy that a new primary was not handed.
@@ -117,6 +118,21 @@ impl Oracle {
         {
             return Err(format!("slot {slot}: two states at ({since}, {n})"));
         }
+        self.readable(slot, since, n, data)
+    }
+
+    /// What a primary would answer a read with now.
+    pub fn readable(&self, slot: u16, since: u64, n: u64, data: &Data) -> Result<(), String> {
+        let Some(state) = self.slots.get(&slot) else { return Ok(()) };
+        if since < state.serving {
+            return Err(format!("slot {slot} can be read under {since} after {}", state.serving));
+        }
+        let expected = state.states.get(&(since, n));
+        if expected != Some(data) {
+            return Err(format!(
+                "slot {slot}: ({since}, {n}) reads as {data:?}, expected {expected:?}"
+            ));
+        }
         if let Some(dead) = state.dead((since, n)) {
             return Err(format!(
                 "slot {slot}: served at ({since}, {n}) without acknowledged write {dead:?}"
@@ -165,8 +181,10 @@ impl Oracle {
     }
 
     /// A primary decides a request: what lives there alone is what it was given or wrote.
-    pub fn serve_own(&mut self, slot: u16, since: u64, own: &Data) -> Result<(), String> {
-        let expected = self.slot(slot).own.entry(since).or_default();
+    pub fn readable_own(&self, slot: u16, since: u64, own: &Data) -> Result<(), String> {
+        let nothing = Data::default();
+        let state = self.slots.get(&slot);
+        let expected = state.and_then(|state| state.own.get(&since)).unwrap_or(&nothing);
         match expected == own {
             true => Ok(()),
             false => Err(format!("slot {slot}: {own:?} is read under {since}, not {expected:?}")),
@@ -178,7 +196,7 @@ impl Oracle {
     }
 
     pub fn acknowledge(&mut self, slot: u16, there: Where) -> Result<(), String> {
-        self.acknowledged += 1;
+        self.acknowledged_count += 1;
         let state = self.slot(slot);
         if state.parents.range(there.0 + 1..).any(|(_, parent)| parent.is_none()) {
             return Err(format!("slot {slot}: {there:?} is acknowledged after the slot was lost"));
@@ -186,6 +204,11 @@ impl Oracle {
         let (last, count) = state.acknowledged.entry(there.0).or_default();
         (*last, *count) = ((*last).max(there.1), *count + 1);
         Ok(())
+    }
+
+    /// The last acknowledged write under a `since`.
+    pub fn acknowledged(&self, slot: u16, since: u64) -> Option<u64> {
+        self.slots.get(&slot)?.acknowledged.get(&since).map(|(last, _)| *last)
     }
 
     pub fn refuse(&mut self, id: u64) -> Result<(), String> {

@@ -57,6 +57,10 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::CallersMapForFanOut
         | Bug::NoWaitForProposedCopy
         | Bug::ClockStandsStillWithTheProcess => (FIVE, QUICK),
+        // An acknowledgement counts that was late, while its sender elects another.
+        Bug::QuorumFromReceipt => (THREE, Faults { late_percent: 10, ..CUTS }),
+        Bug::GapTaken => (THREE, Faults { breaks: 12, ..Faults::none() }),
+        Bug::RowsOfAnOlderStart | Bug::AnswersWhoeverAsks => (THREE, IN_TURN),
         Bug::LeaseFromReceipt
         | Bug::CopyCallsItselfInSync
         | Bug::FreshShardKeepsItsRows

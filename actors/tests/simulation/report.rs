@@ -25,10 +25,14 @@ pub enum Bug {
     LeavesBeforeItHoldsNothing,
     LeaverIsFilled,
     SilentForEver,
+    QuorumFromReceipt,
+    GapTaken,
+    RowsOfAnOlderStart,
+    AnswersWhoeverAsks,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 24] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -49,6 +53,10 @@ impl Bug {
         Bug::LeavesBeforeItHoldsNothing,
         Bug::LeaverIsFilled,
         Bug::SilentForEver,
+        Bug::QuorumFromReceipt,
+        Bug::GapTaken,
+        Bug::RowsOfAnOlderStart,
+        Bug::AnswersWhoeverAsks,
     ];
 }
 

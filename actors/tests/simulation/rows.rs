@@ -13,12 +13,13 @@ impl World {
     /// The shards of a node hear of its newest map.
     pub fn rows(&mut self, node: NodeIx) -> Result<(), String> {
         let clock = self.clock(node);
-        if !self.node(node).is_member() {
+        if !self.node(node).is_member() && !self.has_bug(Bug::RowsOfAnOlderStart) {
             // The rows that name the node mean an older start of it.
             return Ok(());
         }
         let map = self.node(node).map.clone();
         let resumes = self.has_bug(Bug::ResumesOnAnyMap);
+        let is_named = self.check_is_named(node);
         let promotes_anything = self.has_bug(Bug::PromotedThoughNotInSync);
         for slot in self.node(node).near() {
             let (index, row) = (usize::from(slot), map.row(slot));
@@ -40,6 +41,7 @@ impl World {
                 Step::Stay | Step::Lost => continue,
                 Step::Retarget => held.holding = Holding::primary(row.since),
                 Step::Promote { old_since, old_n } => {
+                    is_named.clone()?;
                     let old = (old_since, old_n);
                     let data = held.data.clone();
                     let is_handed = held.handed == row.from;
@@ -53,6 +55,7 @@ impl World {
                     self.oracle.promote(slot, row.since, old, &data)?;
                 }
                 Step::StartEmpty => {
+                    is_named.clone()?;
                     held.data.clear();
                     held.own.clear();
                     held.holding = Holding::primary(row.since);
@@ -65,6 +68,7 @@ impl World {
                     let since = held.fan.as_ref().map_or(0, Fan::since);
                     let copy = Copy { since, import: 0, n, complete: true, stamp: row.stamp };
                     held.own.clear();
+                    self.numbers.begin(node, slot, &copy);
                     held.holding = Holding::Copy(copy);
                     dropped = held.fan.take();
                 }

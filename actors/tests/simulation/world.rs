@@ -7,11 +7,14 @@ use lariat_actors::coordinator::Times;
 use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
 use lariat_actors::op::Ms;
 
+pub use super::event::Event;
+
 use super::agreed::Agreed;
 use super::cost::Meter;
 use super::faults::{Fault, Faults, schedule};
-use super::network::{Message, Network};
+use super::network::Network;
 use super::node::{Kind, Node, Op};
+use super::numbers::Numbers;
 use super::oracle::Oracle;
 use super::queue::Queue;
 use super::random::Random;
@@ -43,80 +46,6 @@ impl Default for Shape {
     }
 }
 
-#[derive(Debug)]
-pub enum Event {
-    /// `over` names the connection, by its dialler and number; control messages have none.
-    Deliver {
-        from: NodeIx,
-        to: NodeIx,
-        over: Option<(NodeIx, u64)>,
-        message: Message,
-    },
-    /// Something that came over a connection which has broken since.
-    Stale {
-        from: NodeIx,
-        to: NodeIx,
-        incarnation: u64,
-        message: Message,
-    },
-    Tick {
-        node: NodeIx,
-    },
-    Request,
-    Lost {
-        dialler: NodeIx,
-        acceptor: NodeIx,
-        id: u64,
-    },
-    Commit {
-        node: NodeIx,
-        incarnation: u64,
-        term: u64,
-        changes: Vec<Change>,
-    },
-    Fetch {
-        node: NodeIx,
-        incarnation: u64,
-        slot: u16,
-        since: u64,
-        to: NodeIx,
-        import: u64,
-        from: u8,
-    },
-    GiveUp {
-        node: NodeIx,
-        incarnation: u64,
-        op: u64,
-    },
-    /// The shards of a node hear of its newest map.
-    Rows {
-        node: NodeIx,
-        incarnation: u64,
-    },
-    /// The first map is in use, and the first fault is still to come.
-    Quiet,
-    NextFault,
-    Heal,
-    Restart {
-        node: NodeIx,
-    },
-    /// A node that was told to leave is to stay after all.
-    Stay {
-        node: NodeIx,
-        incarnation: u64,
-    },
-    /// A node has waited for long enough until it has left.
-    DrainOver {
-        node: NodeIx,
-        incarnation: u64,
-    },
-    /// The process of a node that leaves ends.
-    End {
-        node: NodeIx,
-        incarnation: u64,
-    },
-}
-
 /// How often a node looks after what has no event of its own.
 const TICK_MS: Ms = 10;
 
@@ -134,6 +63,11 @@ pub struct World {
     pub agreed: Agreed,
     pub unfounded: Arc<ClusterMap>,
     pub oracle: Oracle,
+    pub numbers: Numbers,
+    /// Who was elected and may lead still.
+    pub leaders: Vec<NodeIx>,
+    /// Events that have happened.
+    pub events: u64,
     pub random: Random,
     pub report: Report,
     pub meter: Meter,
@@ -193,6 +127,9 @@ impl World {
             agreed,
             unfounded,
             oracle: Oracle::default(),
+            numbers: Numbers::default(),
+            leaders: Vec::new(),
+            events: 0,
             random,
             report: Report::default(),
             meter: Meter::default(),
@@ -249,15 +186,17 @@ impl World {
             let at = self.queue.now();
             self.now = at;
             let told = self.tell.then(|| format!("{event:?}"));
-            self.handle(event).map_err(|why| {
+            let concerned = event.of_process();
+            self.handle(event).and_then(|()| self.check(concerned)).map_err(|why| {
                 format!(
                     "at {at} ms: {why}{}",
                     told.map_or(String::new(), |t| format!("\nafter {t}"))
                 )
             })?;
         }
+        self.check_all()?;
         self.check_whole()?;
-        self.report.acknowledged = self.oracle.acknowledged;
+        self.report.acknowledged = self.oracle.acknowledged_count;
         (self.report.lost, self.report.lost_slots) = (self.oracle.lost, self.oracle.lost_slots);
         self.report.own_lost = self.oracle.own_lost;
         (self.report.epochs, self.report.cost) = (self.agreed.last(), self.meter.cost);
@@ -270,15 +209,7 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
         // A process that stands still does what it has to when it wakes up.
-        let busy = match &event {
-            Event::Deliver { to, .. } | Event::Stale { to, .. } => Some(*to),
-            Event::Tick { node } | Event::Commit { node, .. } | Event::Fetch { node, .. } => {
-                Some(*node)
-            }
-            Event::GiveUp { node, .. } | Event::Rows { node, .. } => Some(*node),
-            _ => None,
-        };
-        if let Some(node) = busy {
+        if let Some(node) = event.of_process() {
             let until = self.node(node).paused_until;
             if until > self.now {
                 self.after(until - self.now, event);
