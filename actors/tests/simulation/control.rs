@@ -423,8 +423,9 @@ impl World {
             return;
         }
         self.say(|| format!("{node:?} learns that it is no member"));
-        let (term, leader, heard) =
-            (self.node(node).term, self.node(node).leader, self.node(node).heard_leader_at);
+        let me = self.node(node);
+        let (term, leader, heard) = (me.term, me.leader, me.heard_leader_at);
+        let hangs_until = me.hangs_until;
         let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
         self.report.maybe += maybe;
         for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
@@ -433,5 +434,6 @@ impl World {
         self.rejoin(node);
         let me = self.node(node);
         (me.term, me.leader, me.heard_leader_at) = (term, leader, heard);
+        me.hangs_until = hangs_until;
     }
 }

@@ -84,6 +84,9 @@ impl World {
         stamp: u64,
         what: Follow,
     ) -> Result<(), String> {
+        if !self.node(to).watch.is_open {
+            return Ok(());
+        }
         if let Follow::Hand { import, entries, first, last } = what {
             self.hand(from, to, (slot, since, stamp), import, entries, (first, last));
             return Ok(());

@@ -6,6 +6,7 @@ use lariat_actors::map::NodeIx;
 use super::network::Message;
 use super::node::{Effect, Kind, Op, Pending, Waiting, apply};
 use super::report::Bug;
+use super::stalls::Decided;
 use super::world::World;
 
 /// Keys of a slot.
@@ -45,18 +46,15 @@ impl World {
     ) -> Result<(), String> {
         let (clock, until) = (self.clock(node), self.lease_until(node));
         let is_named = self.check_is_named(node);
-        let at = usize::from(op.slot);
-        self.next_wait += 1;
-        let key = self.next_wait;
         let serves_anyway = self.has_bug(Bug::ServesWhileGiving);
         let me = &mut self.nodes[usize::from(node.0)];
-        let map = me.map.clone();
+        let (map, is_open) = (me.map.clone(), me.watch.is_open);
         let row = map.row(op.slot);
-        let slot = &mut me.slots[at];
+        let slot = &mut me.slots[usize::from(op.slot)];
         if serves_anyway && slot.holding.is_primary(row.since) {
             slot.holding = Holding::primary(row.since);
         }
-        let Ok(since) = may_decide(&slot.holding, row, node, clock, until, true) else {
+        let Ok(since) = may_decide(&slot.holding, row, node, clock, until, is_open) else {
             if let Some(from) = from {
                 self.send_over(from, node, from, Message::Done { op: op.id, answer: None });
             }
@@ -71,6 +69,30 @@ impl World {
             self.answer(node, op.id, from, true);
             return Ok(());
         }
+        let decided = Decided { op, from, epoch, since };
+        match self.hangs_midway(node, decided) {
+            true => Ok(()),
+            false => self.apply(node, decided),
+        }
+    }
+
+    /// Applies a write that the shard has decided to. It may have hung since: what waits for no copy
+    /// is answered only if the shard might decide it still.
+    pub fn apply(&mut self, node: NodeIx, decided: Decided) -> Result<(), String> {
+        let Decided { op, from, epoch, since } = decided;
+        let (clock, until) = (self.clock(node), self.lease_until(node));
+        self.next_wait += 1;
+        let key = self.next_wait;
+        let believes = self.has_bug(Bug::NoSecondLook);
+        let me = &mut self.nodes[usize::from(node.0)];
+        let (map, held) = (me.map.clone(), Holding::primary(since));
+        let row = map.row(op.slot);
+        let holds = may_decide(&held, row, node, clock, until, me.watch.is_open).is_ok();
+        let holds = holds || believes;
+        let slot = &mut me.slots[usize::from(op.slot)];
+        let Some(fan) = slot.fan.as_mut().filter(|_| slot.holding.is_primary(since)) else {
+            return Err(format!("{node:?} has lost slot {} in the middle of a write", op.slot));
+        };
         let mut value = slot.data.get(&op.key).cloned().unwrap_or_default();
         value.push(op.id);
         let value = (op.kind == Kind::Append).then_some(value);
@@ -97,8 +119,14 @@ impl World {
             open = open.min(row.in_sync().len());
         }
         self.emit(node, op.slot, out);
-        self.oracle.serve(op.slot, since, n, &data)?;
-        if open == 0 {
+        match holds {
+            true => self.oracle.serve(op.slot, since, n, &data)?,
+            false => self.oracle.write(op.slot, since, n, &data)?,
+        }
+        if open == 0 && !holds {
+            self.answer(node, op.id, from, false);
+        } else if open == 0 {
+            self.check_is_newest(op.slot, since)?;
             self.acknowledge(op.slot, (since, n))?;
             self.answer(node, op.id, from, true);
         } else {
@@ -137,6 +165,14 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What waits for no copy is answered 'yes' by a primary that nobody has replaced yet.
+    fn check_is_newest(&self, slot: u16, since: u64) -> Result<(), String> {
+        match self.agreed.latest().row(slot).since {
+            newest if newest == since => Ok(()),
+            newest => Err(format!("slot {slot}: {since} answers at once, and {newest} has begun")),
+        }
     }
 
     /// Tells whoever asked: done, or maybe.

@@ -3,6 +3,7 @@
 use lariat_actors::map::{Change, NodeIx};
 
 use super::network::Message;
+use super::stalls::Decided;
 
 #[derive(Debug)]
 pub enum Event {
@@ -54,6 +55,25 @@ pub enum Event {
         node: NodeIx,
         incarnation: u64,
     },
+    /// A process, or the thread of its shard, runs again, if nothing has come in between.
+    GoOn {
+        node: NodeIx,
+    },
+    /// The thread of a shard runs again.
+    Woke {
+        node: NodeIx,
+    },
+    /// A shard that hung goes on with a write.
+    Apply {
+        node: NodeIx,
+        incarnation: u64,
+        decided: Decided,
+    },
+    /// The thread of a shard makes another instance of it.
+    Make {
+        node: NodeIx,
+        incarnation: u64,
+    },
     /// The first map is in use, and the first fault is still to come.
     Quiet,
     NextFault,
@@ -82,11 +102,22 @@ impl Event {
     /// The node whose process has to run for it.
     pub fn of_process(&self) -> Option<NodeIx> {
         match self {
-            Event::Deliver { to, .. } | Event::Stale { to, .. } => Some(*to),
-            Event::Tick { node } | Event::Commit { node, .. } | Event::Fetch { node, .. } => {
-                Some(*node)
-            }
-            Event::GiveUp { node, .. } | Event::Rows { node, .. } => Some(*node),
+            Event::Deliver { to, .. } => Some(*to),
+            Event::Tick { node } | Event::Commit { node, .. } => Some(*node),
+            _ => self.of_thread(),
+        }
+    }
+
+    /// The node the thread of whose shard has to run for it.
+    pub fn of_thread(&self) -> Option<NodeIx> {
+        match self {
+            Event::Deliver { to, over: Some(_), .. } | Event::Stale { to, .. } => Some(*to),
+            Event::Fetch { node, .. }
+            | Event::GiveUp { node, .. }
+            | Event::Rows { node, .. }
+            | Event::Woke { node }
+            | Event::Apply { node, .. }
+            | Event::Make { node, .. } => Some(*node),
             _ => None,
         }
     }

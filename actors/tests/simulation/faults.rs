@@ -2,12 +2,15 @@
 
 use lariat_actors::holding::Holding;
 use lariat_actors::map::NodeIx;
+use lariat_actors::op::Ms;
 
 use super::agreed::majority;
-use super::node::Data;
 use super::random::Random;
 use super::report::Bug;
 use super::world::{Event, World};
+
+/// A shard that is to hang in the middle of a write does so within this time, or not at all.
+const MIDWAY_MS: Ms = 200;
 
 /// How often each fault happens in a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +34,8 @@ pub struct Faults {
     pub breaks: u64,
     /// A shard loses what it holds.
     pub shard_crashes: u64,
+    /// The thread of a shard stands still and wakes up, half of the time in the middle of a write.
+    pub stalls: u64,
     /// A control message is lost, or comes twice, in per cent.
     pub loss_percent: u64,
     /// Control messages that are late by up to a second, in per cent.
@@ -65,6 +70,7 @@ impl Faults {
             bridges: false,
             breaks: 0,
             shard_crashes: 0,
+            stalls: 0,
             loss_percent: 0,
             late_percent: 0,
             rollings: 0,
@@ -90,6 +96,7 @@ pub enum Fault {
     Partition,
     Break,
     ShardCrash,
+    Stall,
     Rolling,
     Stay,
     LeaveAll,
@@ -107,6 +114,7 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
         (Fault::Partition, faults.partitions),
         (Fault::Break, faults.breaks),
         (Fault::ShardCrash, faults.shard_crashes),
+        (Fault::Stall, faults.stalls),
         (Fault::Rolling, faults.rollings),
         (Fault::Stay, faults.stays),
         (Fault::LeaveAll, faults.leave_alls),
@@ -123,18 +131,14 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
 impl World {
     /// A shard ends; what it passed on is still under way. A new one holds nothing.
     pub fn crash_shard(&mut self, node: NodeIx) {
-        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
-        let me = self.node(node);
-        let map = me.map.clone();
-        for (row, held) in map.rows.iter().zip(&mut me.slots) {
-            held.data.clear();
-            (held.own, held.handed) = (Data::default(), 0);
-            let was_primary = matches!(held.holding, Holding::Primary { .. });
-            held.holding = match keeps && was_primary && row.primary == node {
-                true => Holding::primary(row.since),
-                false => Holding::None,
-            };
+        if self.hangs(node) {
+            return;
         }
+        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
+        self.node(node).empty_slots(|row, held| {
+            let was_primary = matches!(held.holding, Holding::Primary { .. });
+            keeps && was_primary && row.primary == node
+        });
     }
 
     /// The process dies.
@@ -153,7 +157,8 @@ impl World {
         let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
         self.report.maybe += maybe;
         self.node(node).is_alive = false;
-        self.node(node).paused_until = 0;
+        (self.node(node).paused_until, self.node(node).hangs_until) = (0, 0);
+        self.after(0, Event::GoOn { node });
         for peer in 0..self.shape.nodes {
             self.break_connections(node, NodeIx(peer), 3);
         }
@@ -240,6 +245,16 @@ impl World {
                 self.break_connections(a, b, 50);
             }
             Fault::ShardCrash => self.crash_shard(node),
+            Fault::Stall => {
+                // Often for about as long as it takes until the gate is closed.
+                let (least, most) =
+                    [(10, 900), (1_000, 1_400), (1_000, 4_000)][self.random.below(3) as usize];
+                lasts = self.random.between(least, most);
+                match self.random.percent(50) {
+                    true => self.node(node).hangs_midway = Some((lasts, self.now + MIDWAY_MS)),
+                    false => self.stall(node, lasts),
+                }
+            }
             Fault::Rolling => self.leave_and_end(node),
             Fault::Stay => self.leave_and_stay(node),
             Fault::LeaveAll => (0..self.shape.nodes).for_each(|n| self.leave_and_end(NodeIx(n))),

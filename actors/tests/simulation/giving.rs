@@ -27,8 +27,9 @@ impl World {
             }
             let to = row.in_sync()[self.random.below(row.in_sync().len() as u64) as usize];
             let stamp = row.stamp;
-            let held = &self.node(node).slots[index];
-            let serves = may_decide(&held.holding, row, node, clock, until, true).is_ok();
+            let me = self.node(node);
+            let (held, is_open) = (&me.slots[index], me.watch.is_open);
+            let serves = may_decide(&held.holding, row, node, clock, until, is_open).is_ok();
             if serves {
                 self.give(node, index as u16, stamp, to, at_once);
             }
@@ -61,8 +62,9 @@ impl World {
         let me = self.node(node);
         let map = me.map.clone();
         let row = map.row(slot);
+        let is_open = me.watch.is_open;
         let held = &mut me.slots[usize::from(slot)];
-        if !may_give(&held.holding, row, node, stamp, to) {
+        if !is_open || !may_give(&held.holding, row, node, stamp, to) {
             return;
         }
         // A shard has told its Router of a row before it gives the slot away under it.

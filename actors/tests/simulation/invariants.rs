@@ -106,7 +106,8 @@ impl World {
                 }
                 Holding::Primary { .. } => {
                     let row = me.map.row(slot);
-                    let decides = may_decide(&held.holding, row, node, clock, until, true);
+                    let decides =
+                        may_decide(&held.holding, row, node, clock, until, me.watch.is_open);
                     let (Ok(since), Some(fan)) = (decides, &held.fan) else { continue };
                     // 1: whoever may decide is who the newest map says.
                     if (newest.primary, newest.since) != (node, since) {

@@ -16,6 +16,7 @@ impl World {
         if held.fan.as_ref().map(Fan::since) != Some(since) {
             self.unknown(node, key);
         } else if has_lease
+            && me.watch.is_open
             && held.holding.is_primary(since)
             && (row.primary, row.since) == (node, since)
         {

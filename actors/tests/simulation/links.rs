@@ -25,7 +25,7 @@ impl World {
                 }
                 continue;
             }
-            if self.node(peer).paused_until > self.now {
+            if self.node(peer).paused_until > self.now || self.hangs(peer) {
                 continue;
             }
             self.network.dial(node, peer);

@@ -106,6 +106,15 @@ impl Oracle {
         Ok(())
     }
 
+    /// A primary applies a write as number `n` with this result, which nobody may see yet.
+    pub fn write(&mut self, slot: u16, since: u64, n: u64, data: &Data) -> Result<(), String> {
+        let before = self.slot(slot).states.insert((since, n), data.clone());
+        match before.is_some_and(|other| other != *data) {
+            true => Err(format!("slot {slot}: two states at ({since}, {n})")),
+            false => Ok(()),
+        }
+    }
+
     /// A primary serves a read, or applies a write as number `n` with this result.
     pub fn serve(&mut self, slot: u16, since: u64, n: u64, data: &Data) -> Result<(), String> {
         let state = self.slot(slot);
@@ -113,11 +122,7 @@ impl Oracle {
             return Err(format!("slot {slot} is served under {since} after {}", state.serving));
         }
         state.serving = since;
-        if let Some(other) = state.states.insert((since, n), data.clone())
-            && other != *data
-        {
-            return Err(format!("slot {slot}: two states at ({since}, {n})"));
-        }
+        self.write(slot, since, n, data)?;
         self.readable(slot, since, n, data)
     }
 

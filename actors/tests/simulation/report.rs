@@ -29,10 +29,12 @@ pub enum Bug {
     GapTaken,
     RowsOfAnOlderStart,
     AnswersWhoeverAsks,
+    GateLeftOpen,
+    NoSecondLook,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 26] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -57,6 +59,8 @@ impl Bug {
         Bug::GapTaken,
         Bug::RowsOfAnOlderStart,
         Bug::AnswersWhoeverAsks,
+        Bug::GateLeftOpen,
+        Bug::NoSecondLook,
     ];
 }
 
@@ -70,6 +74,8 @@ pub struct Report {
     pub lost_slots: u64,
     pub removed: u64,
     pub promoted: u64,
+    /// Shards that hung for so long that another was made.
+    pub gates_closed: u64,
     /// Entries kept in one copy that a new primary was not handed.
     pub own_lost: u64,
     /// Nodes that were told to leave, those that left, those that stayed after all, those that took
@@ -99,6 +105,7 @@ impl Report {
         self.lost_slots += other.lost_slots;
         self.removed += other.removed;
         self.promoted += other.promoted;
+        self.gates_closed += other.gates_closed;
         self.leaves += other.leaves;
         self.left += other.left;
         self.stayed += other.stayed;

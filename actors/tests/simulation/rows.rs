@@ -13,6 +13,9 @@ impl World {
     /// The shards of a node hear of its newest map.
     pub fn rows(&mut self, node: NodeIx) -> Result<(), String> {
         let clock = self.clock(node);
+        if !self.node(node).watch.is_open {
+            return Ok(());
+        }
         if !self.node(node).is_member() && !self.has_bug(Bug::RowsOfAnOlderStart) {
             // The rows that name the node mean an older start of it.
             return Ok(());
@@ -38,7 +41,13 @@ impl World {
                 step = Step::Promote { old_since: copy.since, old_n: copy.n };
             }
             match step {
-                Step::Stay | Step::Lost => continue,
+                // The fan of an instance that is gone ends with a row that is not its own.
+                Step::Stay | Step::Lost => match &held.fan {
+                    Some(fan) if (row.primary, row.since) != (node, fan.since()) => {
+                        dropped = held.fan.take();
+                    }
+                    _ => continue,
+                },
                 Step::Retarget => held.holding = Holding::primary(row.since),
                 Step::Promote { old_since, old_n } => {
                     is_named.clone()?;
@@ -109,6 +118,7 @@ impl World {
         let timeout = self.times.failure_timeout_ms;
         let has_lease = clock < self.lease_until(node);
         let me = self.node(node);
+        let is_open = me.watch.is_open;
         let parked: Vec<u64> =
             me.pending.values().filter(|p| !p.is_sent).map(|p| p.op.id).collect();
         let mut asks = Vec::new();
@@ -119,14 +129,15 @@ impl World {
         for slot in me.near() {
             let (index, row) = (usize::from(slot), map.row(slot));
             let held = &me.slots[index];
-            let is_member = me.is_member();
+            let is_member = me.is_member() && is_open;
             let n = held.fan.as_ref().map_or(0, Fan::n);
             let step = on_row(&held.holding, n, row, node, me.begun[index]);
             if is_member && step == Step::Lost {
                 asks.push((slot, row.stamp, Ask::Lost(node)));
             }
             // A primary without a lease may be the one that is cut off: it blames nobody.
-            if let (Some(fan), Holding::Primary { .. }, true) = (&held.fan, held.holding, has_lease)
+            if let (Some(fan), Holding::Primary { .. }, true) =
+                (&held.fan, held.holding, has_lease && is_open)
             {
                 asks.extend(
                     fan.asks(clock, me.lease_since(clock), timeout)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lariat_actors::coordinator::Times;
 use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
 use lariat_actors::op::Ms;
+use lariat_actors::replication::fan::Fan;
 
 pub use super::event::Event;
 
@@ -209,13 +210,13 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
         // A process that stands still does what it has to when it wakes up.
-        if let Some(node) = event.of_process() {
-            let until = self.node(node).paused_until;
-            if until > self.now {
-                self.after(until - self.now, event);
-                return Ok(());
-            }
+        match self.keep(event) {
+            Some(event) => self.happens(event),
+            None => Ok(()),
         }
+    }
+
+    pub fn happens(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Deliver { from, to, over, message } => self.deliver(from, to, over, message),
             Event::Stale { from, to, incarnation, message } => {
@@ -227,9 +228,12 @@ impl World {
                 if !self.node(node).is_alive {
                     return Ok(());
                 }
-                self.dial(node);
+                if !self.hangs(node) {
+                    self.dial(node);
+                }
                 self.control_tick(node)?;
-                self.data_tick(node)
+                self.look_after_shard(node);
+                if self.hangs(node) { Ok(()) } else { self.data_tick(node) }
             }
             Event::Request => self.request(),
             Event::Lost { dialler, acceptor, id } => {
@@ -257,6 +261,24 @@ impl World {
                 } else {
                     Ok(())
                 }
+            }
+            Event::GoOn { node } => self.go_on(node),
+            Event::Woke { node } => {
+                self.woke(node);
+                Ok(())
+            }
+            Event::Apply { node, incarnation, decided } => {
+                if self.is_running(node, incarnation) {
+                    self.apply(node, decided)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::Make { node, incarnation } => {
+                if self.is_running(node, incarnation) {
+                    self.make_shard(node);
+                }
+                Ok(())
             }
             Event::Quiet => {
                 self.meter.quiet_begins(self.now);
@@ -318,7 +340,7 @@ impl World {
         self.next_op += 1;
         let via = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
         let (is_alive, incarnation) = (self.node(via).is_alive, self.node(via).incarnation);
-        if is_alive && self.node(via).paused_until <= self.now {
+        if is_alive && self.node(via).paused_until <= self.now && !self.hangs(via) {
             self.after(PATIENCE_MS, Event::GiveUp { node: via, incarnation, op: op.id });
             self.ask(via, op)?;
         }
@@ -363,7 +385,7 @@ impl World {
             let of = |node: NodeIx| &self.nodes[usize::from(node.0)].slots[slot];
             let primary = of(row.primary);
             if let Some(copy) = row.in_sync().iter().find(|&&copy| of(copy).data != primary.data)
-                && self.nodes.iter().all(|node| node.waiting.is_empty())
+                && primary.fan.as_ref().is_some_and(Fan::is_quiet)
             {
                 return Err(format!("in the end slot {slot} differs at {copy:?}"));
             }
