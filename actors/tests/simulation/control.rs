@@ -192,8 +192,7 @@ impl World {
             let removes = |change: &&Change| matches!(change, Change::Remove { .. });
             self.report.removed += changes.iter().filter(removes).count() as u64;
             let epoch = self.agreed.last();
-            self.report.given +=
-                changes.iter().filter(|change| self.is_given(change)).count() as u64;
+            self.note_given(changes);
             self.say(|| format!("epoch {epoch} by {node:?}: {changes:?}"));
             self.meter.agreed(changes, self.agreed.latest(), self.now);
             self.check_in_sync(changes)?;

@@ -102,8 +102,8 @@ impl World {
         apply(&mut slot.own, &Effect { key: op.key, value: own });
         self.oracle.write_own(op.slot, since, &slot.own);
         let mut out = Vec::new();
-        let mut open = fan.needed();
-        let n = fan.write(&effect, Some(key), clock, &mut out);
+        let mut open = if op.is_async { 0 } else { fan.needed() };
+        let n = fan.write(&effect, (!op.is_async).then_some(key), clock, &mut out);
         let data = slot.data.clone();
         if let (None, Some(pending)) = (from, me.pending.get_mut(&op.id)) {
             (pending.is_sent, pending.at) = (true, Some(node));
@@ -127,7 +127,10 @@ impl World {
             self.answer(node, op.id, from, false);
         } else if open == 0 {
             self.check_is_newest(op.slot, since)?;
-            self.acknowledge(op.slot, (since, n))?;
+            match op.is_async {
+                true => self.oracle.acknowledge_async(op.slot, (since, n)),
+                false => self.acknowledge(op.slot, (since, n))?,
+            }
             self.answer(node, op.id, from, true);
         } else {
             let waiting = Waiting { op: op.id, slot: op.slot, since, n, open, from };

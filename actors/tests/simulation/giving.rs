@@ -72,7 +72,8 @@ impl World {
         held.holding = Holding::Primary { since: row.since, parked: stamp };
         fan.give(to, clock);
         self.report.gives += 1;
-        if at_once {
+        let is_waited_for = self.node(node).waiting.values().any(|write| write.slot == slot);
+        if at_once || (self.has_bug(Bug::GivesBeforeAsyncIsThere) && !is_waited_for) {
             self.ask_coordinator(node, slot, stamp, Ask::Give(to));
         }
         self.hand_on(node, slot, (to, stamp, 0));
@@ -154,11 +155,16 @@ impl World {
         }
     }
 
-    /// Has this change of the newest map given a slot away?
-    pub fn is_given(&self, change: &Change) -> bool {
+    /// These changes made the newest map: notes the slots that they gave away.
+    pub fn note_given(&mut self, changes: &[Change]) {
         let map = self.agreed.latest();
-        let Change::Row { slot, ask: Ask::Give(to), .. } = *change else { return false };
-        (map.row(slot).primary, map.row(slot).since) == (to, map.epoch)
+        for change in changes {
+            let Change::Row { slot, ask: Ask::Give(to), .. } = *change else { continue };
+            if (map.row(slot).primary, map.row(slot).since) == (to, map.epoch) {
+                self.report.given += 1;
+                self.oracle.give(slot, map.epoch);
+            }
+        }
     }
 }
 

@@ -160,6 +160,7 @@ const WHILE_LEAVING: Shape = Shape {
     length_ms: 30_000,
     settle_ms: 8_000,
     request_every_ms: 8,
+    async_percent: 0,
 };
 
 #[test]
@@ -225,6 +226,21 @@ fn a_shard_that_hangs_costs_no_acknowledged_write() {
     let sum = all_hold("stalls", Shape::default(), faults, 100);
     assert_eq!((sum.lost, sum.removed), (0, 0), "{sum:?}");
     assert!(sum.gates_closed > 100 && sum.promoted > 100, "the fault did not happen: {sum:?}");
+}
+
+/// Half of the writes are answered once the primary has them. Those may go with it, and nothing else may.
+#[test]
+fn writes_that_wait_for_no_copy_go_with_their_primary_only() {
+    let shape = Shape { async_percent: 50, ..Shape::default() };
+    let spared =
+        Faults { moves: true, rollings: 2, gives_permille: 5, breaks: 6, ..Faults::none() };
+    let sum = all_hold("async, primaries spared", shape, spared, 40);
+    assert_eq!((sum.lost, sum.async_lost), (0, 0), "{sum:?}");
+    assert!(sum.async_acknowledged > 1_000 && sum.given > 1_000, "{sum:?}");
+    let shape = Shape { nodes: 5, copies: 3, slots: 12, length_ms: 20_000, ..shape };
+    let sum = all_hold("async", shape, Faults { kills: 4, ..MANY }, 40);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.async_lost > 0 && sum.removed > 0, "the faults did not happen: {sum:?}");
 }
 
 #[test]

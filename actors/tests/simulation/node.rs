@@ -51,6 +51,8 @@ pub struct Op {
     pub slot: u16,
     pub key: u8,
     pub kind: Kind,
+    /// Is it a write that is answered once the primary has it?
+    pub is_async: bool,
 }
 
 /// What the node that a client asked knows of the request.

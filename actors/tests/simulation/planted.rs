@@ -15,6 +15,7 @@ const FIVE: Shape = Shape {
     length_ms: 25_000,
     settle_ms: 8_000,
     request_every_ms: 4,
+    async_percent: 0,
 };
 
 const THREE: Shape = Shape { nodes: 3, copies: 2, slots: 8, length_ms: 12_000, ..FIVE };
@@ -37,6 +38,9 @@ const CUTS: Faults = Faults { partitions: 6, pauses: 4, kills: 2, bridges: true,
 /// Slots wander, and nodes die and stand still meanwhile.
 const WANDERING: Faults = Faults { gives_permille: 20, ..IN_TURN };
 
+/// Slots wander, while connections break and copies lack what is to be sent again.
+const TORN: Faults = Faults { breaks: 20, ..WANDERING };
+
 /// Nodes leave, stay after all, and start again.
 const LEAVING: Faults = Faults { moves: true, rollings: 3, stays: 2, ..Faults::none() };
 
@@ -48,9 +52,8 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::LateImportAccepted => (FIVE, RESTLESS),
         Bug::PromotedThoughNotInSync => (Shape { copies: 2, ..FIVE }, FRANTIC),
         Bug::NoWaitForTheLease => (THREE, CUTS),
-        Bug::ServesWhileGiving | Bug::GivesBeforeItIsSettled | Bug::ResumesOnAnyMap => {
-            (THREE, WANDERING)
-        }
+        Bug::ServesWhileGiving | Bug::ResumesOnAnyMap => (THREE, WANDERING),
+        Bug::GivesBeforeItIsSettled => (THREE, TORN),
         Bug::HandedBeforeAll | Bug::LeavesBeforeItHoldsNothing | Bug::LeaverIsFilled => {
             (THREE, LEAVING)
         }
@@ -67,6 +70,7 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::GateLeftOpen => (THREE, HANGING),
         // Where nobody has a copy nobody is waited for.
         Bug::NoSecondLook => (Shape { copies: 1, ..THREE }, HANGING),
+        Bug::GivesBeforeAsyncIsThere => (Shape { async_percent: 50, ..THREE }, TORN),
         Bug::LeaseFromReceipt
         | Bug::CopyCallsItselfInSync
         | Bug::FreshShardKeepsItsRows

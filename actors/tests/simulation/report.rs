@@ -31,10 +31,11 @@ pub enum Bug {
     AnswersWhoeverAsks,
     GateLeftOpen,
     NoSecondLook,
+    GivesBeforeAsyncIsThere,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 26] = [
+    pub const ALL: [Bug; 27] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -61,6 +62,7 @@ impl Bug {
         Bug::AnswersWhoeverAsks,
         Bug::GateLeftOpen,
         Bug::NoSecondLook,
+        Bug::GivesBeforeAsyncIsThere,
     ];
 }
 
@@ -72,6 +74,9 @@ pub struct Report {
     pub maybe: u64,
     pub lost: u64,
     pub lost_slots: u64,
+    /// Writes that waited for no copy and were acknowledged, and those that went with their primary.
+    pub async_acknowledged: u64,
+    pub async_lost: u64,
     pub removed: u64,
     pub promoted: u64,
     /// Shards that hung for so long that another was made.
@@ -103,6 +108,8 @@ impl Report {
         self.maybe += other.maybe;
         self.lost += other.lost;
         self.lost_slots += other.lost_slots;
+        self.async_acknowledged += other.async_acknowledged;
+        self.async_lost += other.async_lost;
         self.removed += other.removed;
         self.promoted += other.promoted;
         self.gates_closed += other.gates_closed;

@@ -32,6 +32,8 @@ pub struct Shape {
     pub settle_ms: Ms,
     /// Time between two requests of all clients together.
     pub request_every_ms: Ms,
+    /// Writes that wait for no copy, in per cent.
+    pub async_percent: u64,
 }
 
 impl Default for Shape {
@@ -43,6 +45,7 @@ impl Default for Shape {
             length_ms: 12_000,
             settle_ms: 8_000,
             request_every_ms: 8,
+            async_percent: 0,
         }
     }
 }
@@ -200,6 +203,8 @@ impl World {
         self.report.acknowledged = self.oracle.acknowledged_count;
         (self.report.lost, self.report.lost_slots) = (self.oracle.lost, self.oracle.lost_slots);
         self.report.own_lost = self.oracle.own_lost;
+        self.report.async_acknowledged = self.oracle.async_count;
+        self.report.async_lost = self.oracle.async_lost;
         (self.report.epochs, self.report.cost) = (self.agreed.last(), self.meter.cost);
         Ok(self.report)
     }
@@ -327,7 +332,7 @@ impl World {
         let every = self.shape.request_every_ms;
         let next = self.random.between(1, every * 2 - 1);
         self.after(next, Event::Request);
-        let op = Op {
+        let mut op = Op {
             id: self.next_op,
             slot: self.random.below(u64::from(self.shape.slots)) as u16,
             key: self.random.below(3) as u8,
@@ -336,7 +341,10 @@ impl World {
                 5 => Kind::Delete,
                 _ => Kind::Read,
             },
+            is_async: false,
         };
+        let percent = self.shape.async_percent;
+        op.is_async = percent > 0 && op.kind != Kind::Read && self.random.percent(percent);
         self.next_op += 1;
         let via = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
         let (is_alive, incarnation) = (self.node(via).is_alive, self.node(via).incarnation);
