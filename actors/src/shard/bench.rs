@@ -92,8 +92,12 @@ impl Node {
 
     /// A node without a map and without a lease.
     pub fn start_as(id: &str) -> Node {
-        let spec = NodeSpec { id: id.into(), ..spec() };
-        let shared = Arc::new(crate::node::share(&spec, Vec::new()).unwrap());
+        Node::start_of(&NodeSpec { id: id.into(), ..spec() })
+    }
+
+    /// The same, with settings of its own.
+    pub fn start_of(spec: &NodeSpec) -> Node {
+        let shared = Arc::new(crate::node::share(spec, Vec::new()).unwrap());
         let supervisor = crate::actor::start(Supervisor::idle(shared.clone()));
         let gates = Rc::new(CopyGates::default());
         let router = Router::new(shared.clone(), gates.clone(), supervisor.clone());
