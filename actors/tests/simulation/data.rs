@@ -3,7 +3,7 @@
 use lariat_actors::holding::{Holding, may_decide};
 use lariat_actors::map::NodeIx;
 
-use super::network::Message;
+use super::network::{Answer, Message};
 use super::node::{Effect, Kind, Op, Pending, Waiting, apply};
 use super::report::Bug;
 use super::stalls::Decided;
@@ -56,7 +56,12 @@ impl World {
         }
         let Ok(since) = may_decide(&slot.holding, row, node, clock, until, is_open) else {
             if let Some(from) = from {
-                self.send_over(from, node, from, Message::Done { op: op.id, answer: None });
+                self.send_over(
+                    from,
+                    node,
+                    from,
+                    Message::Done { op: op.id, answer: Answer::NotOwner },
+                );
             }
             return Ok(());
         };
@@ -66,8 +71,11 @@ impl World {
         if op.kind == Kind::Read {
             let (n, data) = (fan.n(), slot.data.clone());
             self.oracle.serve(op.slot, since, n, &data)?;
-            self.answer(node, op.id, from, true);
-            return Ok(());
+            return self.answer(node, op.id, from, Answer::Yes);
+        }
+        if !op.is_async && row.has_too_few(self.shape.min_copies) {
+            self.report.too_few += 1;
+            return self.answer(node, op.id, from, Answer::No);
         }
         let decided = Decided { op, from, epoch, since };
         match self.hangs_midway(node, decided) {
@@ -124,18 +132,18 @@ impl World {
             false => self.oracle.write(op.slot, since, n, &data)?,
         }
         if open == 0 && !holds {
-            self.answer(node, op.id, from, false);
-        } else if open == 0 {
+            return self.answer(node, op.id, from, Answer::Maybe);
+        }
+        if open == 0 {
             self.check_is_newest(op.slot, since)?;
             match op.is_async {
                 true => self.oracle.acknowledge_async(op.slot, (since, n)),
                 false => self.acknowledge(op.slot, (since, n))?,
             }
-            self.answer(node, op.id, from, true);
-        } else {
-            let waiting = Waiting { op: op.id, slot: op.slot, since, n, open, from };
-            self.node(node).waiting.insert(key, waiting);
+            return self.answer(node, op.id, from, Answer::Yes);
         }
+        let waiting = Waiting { op: op.id, slot: op.slot, since, n, open, from };
+        self.node(node).waiting.insert(key, waiting);
         Ok(())
     }
 
@@ -147,7 +155,7 @@ impl World {
             let done = *waiting;
             self.node(node).waiting.remove(&key);
             self.acknowledge(done.slot, (done.since, done.n))?;
-            self.answer(node, done.op, done.from, true);
+            return self.answer(node, done.op, done.from, Answer::Yes);
         }
         Ok(())
     }
@@ -155,6 +163,14 @@ impl World {
     /// A write is answered 'yes': what the newest map calls in sync has it, unless it has lost all.
     fn acknowledge(&mut self, slot: u16, (since, n): (u64, u64)) -> Result<(), String> {
         self.oracle.acknowledge(slot, (since, n))?;
+        if self.shape.min_copies > 1 {
+            let holders = 1 + self.numbers.holders(slot, (since, n));
+            if holders < self.shape.min_copies {
+                return Err(format!(
+                    "slot {slot}: ({since}, {n}) is acknowledged and is on {holders} nodes"
+                ));
+            }
+        }
         let row = *self.agreed.latest().row(slot);
         for &node in row.in_sync().iter().filter(|_| row.since == since) {
             let is_member = self.node(node).is_member();
@@ -178,26 +194,37 @@ impl World {
         }
     }
 
-    /// Tells whoever asked: done, or maybe.
-    pub fn answer(&mut self, node: NodeIx, op: u64, from: Option<NodeIx>, yes: bool) {
+    /// Tells whoever asked what became of a request.
+    pub fn answer(
+        &mut self,
+        node: NodeIx,
+        op: u64,
+        from: Option<NodeIx>,
+        answer: Answer,
+    ) -> Result<(), String> {
         match from {
             Some(from) => {
-                self.send_over(from, node, from, Message::Done { op, answer: Some(yes) });
+                self.send_over(from, node, from, Message::Done { op, answer });
+                Ok(())
             }
-            None => self.done(node, op, Some(yes)),
+            None => self.done(node, op, answer),
         }
     }
 
-    pub fn done(&mut self, node: NodeIx, op: u64, answer: Option<bool>) {
-        match answer {
-            None => {
-                if let Some(pending) = self.node(node).pending.get_mut(&op) {
-                    (pending.is_sent, pending.at) = (false, None);
-                }
+    pub fn done(&mut self, node: NodeIx, op: u64, answer: Answer) -> Result<(), String> {
+        let pending = &mut self.node(node).pending;
+        if answer == Answer::NotOwner {
+            if let Some(pending) = pending.get_mut(&op) {
+                (pending.is_sent, pending.at) = (false, None);
             }
-            Some(yes) => {
-                let known = self.node(node).pending.remove(&op).is_some();
-                self.report.maybe += u64::from(known && !yes);
+            return Ok(());
+        }
+        let Some(pending) = pending.remove(&op) else { return Ok(()) };
+        match answer {
+            Answer::No => self.refused(pending.op),
+            _ => {
+                self.report.maybe += u64::from(answer == Answer::Maybe);
+                Ok(())
             }
         }
     }
@@ -208,7 +235,12 @@ impl World {
             self.report.maybe += 1;
             return Ok(());
         }
+        self.refused(pending.op)
+    }
+
+    /// A client hears 'no'.
+    fn refused(&mut self, op: Op) -> Result<(), String> {
         self.report.refused += 1;
-        if pending.op.kind == Kind::Append { self.oracle.refuse(op) } else { Ok(()) }
+        if op.kind == Kind::Append { self.oracle.refuse(op.id) } else { Ok(()) }
     }
 }

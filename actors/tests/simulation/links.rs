@@ -143,10 +143,7 @@ impl World {
     pub fn receive(&mut self, from: NodeIx, to: NodeIx, message: Message) -> Result<(), String> {
         match message {
             Message::Do { op, epoch } => self.decide(to, op, Some(from), epoch),
-            Message::Done { op, answer } => {
-                self.done(to, op, answer);
-                Ok(())
-            }
+            Message::Done { op, answer } => self.done(to, op, answer),
             Message::Follow { slot, since, stamp, what } => {
                 self.follow(from, to, slot, since, stamp, what)
             }

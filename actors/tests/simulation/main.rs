@@ -161,6 +161,7 @@ const WHILE_LEAVING: Shape = Shape {
     settle_ms: 8_000,
     request_every_ms: 8,
     async_percent: 0,
+    min_copies: 1,
 };
 
 #[test]
@@ -241,6 +242,15 @@ fn writes_that_wait_for_no_copy_go_with_their_primary_only() {
     let sum = all_hold("async", shape, Faults { kills: 4, ..MANY }, 40);
     assert_eq!(sum.lost, 0, "{sum:?}");
     assert!(sum.async_lost > 0 && sum.removed > 0, "the faults did not happen: {sum:?}");
+}
+
+/// With `min_copies` a write is on as many nodes when it is acknowledged, and what is refused was never there.
+#[test]
+fn writes_with_too_few_copies_in_sync_are_refused_and_never_applied() {
+    let shape = Shape { min_copies: 2, async_percent: 20, ..Shape::default() };
+    let sum = all_hold("min_copies", shape, MANY, 60);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.too_few > 1_000 && sum.acknowledged > 10_000, "{sum:?}");
 }
 
 #[test]

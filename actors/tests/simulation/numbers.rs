@@ -34,6 +34,12 @@ impl Numbers {
         }
     }
 
+    /// How many copies were given this write and those before.
+    pub fn holders(&self, slot: u16, (since, n): (u64, u64)) -> usize {
+        let has = |of: &&Applied| of.0 == since && of.2 >= n;
+        self.0.iter().filter(|((_, other), _)| *other == slot).map(|(_, of)| of).filter(has).count()
+    }
+
     /// A copy stands at what was applied to it, no write more and none less.
     pub fn check(&self, node: NodeIx, slot: u16, copy: &Copy) -> Result<(), String> {
         let last = self.0.get(&(node, slot));

@@ -16,6 +16,7 @@ const FIVE: Shape = Shape {
     settle_ms: 8_000,
     request_every_ms: 4,
     async_percent: 0,
+    min_copies: 1,
 };
 
 const THREE: Shape = Shape { nodes: 3, copies: 2, slots: 8, length_ms: 12_000, ..FIVE };
@@ -71,6 +72,7 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         // Where nobody has a copy nobody is waited for.
         Bug::NoSecondLook => (Shape { copies: 1, ..THREE }, HANGING),
         Bug::GivesBeforeAsyncIsThere => (Shape { async_percent: 50, ..THREE }, TORN),
+        Bug::FloorForgotten => (Shape { min_copies: 2, ..THREE }, IN_TURN),
         Bug::LeaseFromReceipt
         | Bug::CopyCallsItselfInSync
         | Bug::FreshShardKeepsItsRows

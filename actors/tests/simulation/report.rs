@@ -32,10 +32,11 @@ pub enum Bug {
     GateLeftOpen,
     NoSecondLook,
     GivesBeforeAsyncIsThere,
+    FloorForgotten,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 28] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -63,6 +64,7 @@ impl Bug {
         Bug::GateLeftOpen,
         Bug::NoSecondLook,
         Bug::GivesBeforeAsyncIsThere,
+        Bug::FloorForgotten,
     ];
 }
 
@@ -72,6 +74,8 @@ pub struct Report {
     pub acknowledged: u64,
     pub refused: u64,
     pub maybe: u64,
+    /// Writes that were refused because too few copies were in sync.
+    pub too_few: u64,
     pub lost: u64,
     pub lost_slots: u64,
     /// Writes that waited for no copy and were acknowledged, and those that went with their primary.
@@ -106,6 +110,7 @@ impl Report {
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
         self.maybe += other.maybe;
+        self.too_few += other.too_few;
         self.lost += other.lost;
         self.lost_slots += other.lost_slots;
         self.async_acknowledged += other.async_acknowledged;

@@ -5,6 +5,7 @@ use lariat_actors::map::{Ask, NodeIx};
 use lariat_actors::replication::Copy;
 use lariat_actors::replication::fan::Fan;
 
+use super::network::Answer;
 use super::node::Data;
 use super::report::Bug;
 use super::world::World;
@@ -89,7 +90,7 @@ impl World {
                 }
             }
             for key in dropped.into_iter().flat_map(Fan::into_waiting) {
-                self.unknown(node, key);
+                self.unknown(node, key)?;
             }
             self.node(node).note(slot);
             let (mut released, mut out) = (Vec::new(), Vec::new());
@@ -106,9 +107,10 @@ impl World {
     }
 
     /// The slot was taken from this node while a write waited.
-    pub fn unknown(&mut self, node: NodeIx, key: u64) {
-        if let Some(waiting) = self.node(node).waiting.remove(&key) {
-            self.answer(node, waiting.op, waiting.from, false);
+    pub fn unknown(&mut self, node: NodeIx, key: u64) -> Result<(), String> {
+        match self.node(node).waiting.remove(&key) {
+            Some(waiting) => self.answer(node, waiting.op, waiting.from, Answer::Maybe),
+            None => Ok(()),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Shape {
     pub request_every_ms: Ms,
     /// Writes that wait for no copy, in per cent.
     pub async_percent: u64,
+    /// On how many nodes a write has to be that waits for its copies.
+    pub min_copies: usize,
 }
 
 impl Default for Shape {
@@ -46,6 +48,7 @@ impl Default for Shape {
             settle_ms: 8_000,
             request_every_ms: 8,
             async_percent: 0,
+            min_copies: 1,
         }
     }
 }
