@@ -19,6 +19,8 @@ pub struct Faults {
     pub kills: u64,
     /// The process that leads dies and starts again a little later.
     pub leader_kills: u64,
+    /// A node dies that a slot moves from or to, or whoever leads meanwhile.
+    pub kills_at_moves: u64,
     /// Two die at the same moment, besides.
     pub double_kills: u64,
     /// A process stands still and wakes up.
@@ -63,6 +65,7 @@ impl Faults {
         Faults {
             kills: 0,
             leader_kills: 0,
+            kills_at_moves: 0,
             double_kills: 0,
             pauses: 0,
             jumps: 0,
@@ -90,6 +93,7 @@ impl Faults {
 pub enum Fault {
     Kill,
     LeaderKill,
+    KillAtMove,
     DoubleKill,
     Pause,
     Jump,
@@ -108,6 +112,7 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
     let kinds = [
         (Fault::Kill, faults.kills),
         (Fault::LeaderKill, faults.leader_kills),
+        (Fault::KillAtMove, faults.kills_at_moves),
         (Fault::DoubleKill, faults.double_kills),
         (Fault::Pause, faults.pauses),
         (Fault::Jump, faults.jumps),
@@ -198,6 +203,15 @@ impl World {
         if let (Fault::LeaderKill, Some((leader, _, _))) = (fault, self.agreed.leader) {
             node = leader;
         }
+        if fault == Fault::KillAtMove {
+            let Some(victim) = self.at_a_move() else {
+                // Another fault may make something move.
+                self.plan.push(fault);
+                self.after(5, Event::NextFault);
+                return;
+            };
+            node = victim;
+        }
         self.say(|| format!("fault: {fault:?} at {node:?}"));
         let mut lasts = self.random.between(10, 2_500);
         match fault {
@@ -207,11 +221,14 @@ impl World {
                 self.after(lasts, Event::Restart { node });
                 self.after(lasts / 2, Event::Restart { node: other });
             }
-            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill if self.survives(&[node]) => {
+            Fault::Kill | Fault::LeaderKill | Fault::KillAtMove | Fault::DoubleKill
+                if self.survives(&[node]) =>
+            {
+                self.report.killed_at_moves += u64::from(fault == Fault::KillAtMove);
                 self.kill(node);
                 self.after(lasts, Event::Restart { node });
             }
-            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill => {}
+            Fault::Kill | Fault::LeaderKill | Fault::KillAtMove | Fault::DoubleKill => {}
             Fault::Pause => {
                 lasts = self.random.between(10, 4_000);
                 self.node(node).paused_until = self.now + lasts;

@@ -142,6 +142,7 @@ impl World {
     pub fn handed(&mut self, node: NodeIx, from: NodeIx, slot: u16, stamp: u64) {
         let clock = self.clock(node);
         let believes = self.has_bug(Bug::HandedBeforeAll);
+        let forgets = self.has_bug(Bug::ForgetsWhatItGives);
         let held = &mut self.node(node).slots[usize::from(slot)];
         let Some((_, _, next)) =
             held.handing.take_if(|(to, under, _)| (*to, *under) == (from, stamp))
@@ -150,6 +151,10 @@ impl World {
         };
         let last = next >= KEYS || believes;
         let counts = held.fan.as_mut().is_some_and(|fan| fan.handed(from, stamp, last, clock));
+        if forgets && counts && last {
+            held.holding = Holding::None;
+            held.data.clear();
+        }
         if counts && !last {
             self.hand_on(node, slot, (from, stamp, next));
         }

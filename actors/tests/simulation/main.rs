@@ -253,6 +253,19 @@ fn writes_with_too_few_copies_in_sync_are_refused_and_never_applied() {
     assert!(sum.too_few > 1_000 && sum.acknowledged > 10_000, "{sum:?}");
 }
 
+/// Whoever a slot is copied or given from or to dies meanwhile, or whoever leads.
+#[test]
+fn kills_aimed_at_moves_lose_no_acknowledged_write() {
+    let faults =
+        Faults { kills_at_moves: 4, gives_permille: 2, moves: true, rollings: 2, ..Faults::none() };
+    for (nodes, copies) in [(3, 2), (5, 3)] {
+        let shape = Shape { nodes, copies, slots: 12, length_ms: 20_000, ..Shape::default() };
+        let sum = all_hold(&format!("aimed, {nodes} nodes"), shape, faults, 30);
+        assert_eq!(sum.lost, 0, "{sum:?}");
+        assert!(sum.killed_at_moves > 60 && sum.given > 50, "the fault did not happen: {sum:?}");
+    }
+}
+
 #[test]
 fn lost_late_and_doubled_control_messages_cost_nothing() {
     let faults =

@@ -33,10 +33,11 @@ pub enum Bug {
     NoSecondLook,
     GivesBeforeAsyncIsThere,
     FloorForgotten,
+    ForgetsWhatItGives,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 28] = [
+    pub const ALL: [Bug; 29] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -65,6 +66,7 @@ impl Bug {
         Bug::NoSecondLook,
         Bug::GivesBeforeAsyncIsThere,
         Bug::FloorForgotten,
+        Bug::ForgetsWhatItGives,
     ];
 }
 
@@ -100,6 +102,8 @@ pub struct Report {
     /// Slots that primaries wanted to give away, and those that were.
     pub gives: u64,
     pub given: u64,
+    /// Nodes that died while a slot was on its way from or to them, or while they led.
+    pub killed_at_moves: u64,
     pub elections: u64,
     pub epochs: u64,
     pub cost: Cost,
@@ -128,6 +132,7 @@ impl Report {
         self.own_lost += other.own_lost;
         self.gives += other.gives;
         self.given += other.given;
+        self.killed_at_moves += other.killed_at_moves;
         self.elections += other.elections;
         self.epochs += other.epochs;
         self.cost.add(&other.cost);
