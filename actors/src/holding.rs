@@ -99,6 +99,14 @@ pub fn on_row(held: &Holding, n: u64, row: &Row, me: NodeIx, begun: u64) -> Step
     }
 }
 
+/// Does the end of a shard of this node lose what `row` says? All that the row says is held here, but
+/// not what this node is to start empty: that waits for the next instance of the shard. `begun`
+/// as for [`on_row`].
+pub fn is_lost_with_shard(row: &Row, me: NodeIx, begun: u64) -> bool {
+    let is_new = row.primary == me && row.empty && begun < row.since;
+    row.names(me) && !is_new
+}
+
 /// Why a request cannot be decided here now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {

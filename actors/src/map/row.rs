@@ -56,6 +56,11 @@ impl Row {
         self.primary == node || self.replicas().any(|copy| copy == node)
     }
 
+    /// Are fewer in sync, the primary's counted, than a write has to be on?
+    pub fn has_too_few(&self, min_copies: usize) -> bool {
+        1 + self.in_sync().len() < min_copies
+    }
+
     /// Adds a copy that is to be filled; returns whether there was room and it was not there.
     pub fn import(&mut self, node: NodeIx) -> bool {
         if self.names(node) || usize::from(self.count) == REPLICAS_MAX {

@@ -97,7 +97,7 @@ impl Node {
 
     /// The same with other settings.
     pub fn start_with(spec: &NodeSpec) -> Node {
-        let node = Node::idle(spec);
+        let node = Node::start_of(spec);
         node.found(node.shared.incarnation(), 77);
         node.lease(FOREVER);
         node
@@ -105,10 +105,11 @@ impl Node {
 
     /// A node without a map and without a lease.
     pub fn start_as(id: &str) -> Node {
-        Node::idle(&NodeSpec { id: id.into(), ..spec() })
+        Node::start_of(&NodeSpec { id: id.into(), ..spec() })
     }
 
-    fn idle(spec: &NodeSpec) -> Node {
+    /// The same, with settings of its own.
+    pub fn start_of(spec: &NodeSpec) -> Node {
         let shared = Arc::new(crate::node::share(spec, Vec::new()).unwrap());
         let supervisor = crate::actor::start(Supervisor::idle(shared.clone()));
         let gates = Rc::new(CopyGates::default());

@@ -100,7 +100,7 @@ impl Shard {
     }
 
     fn refuse_before_applying(&self, row: &Row, acks: Acks) -> Option<Failure> {
-        if acks == Acks::All && 1 + row.in_sync().len() < self.shared.cluster.min_copies {
+        if acks == Acks::All && row.has_too_few(self.shared.cluster.min_copies) {
             self.shared.counters.not_enough_replicas.add(1);
             return Some(FailureKind::NotEnoughReplicas.not_applied());
         }

@@ -145,6 +145,27 @@ fn a_write_that_nobody_waits_for_any_more_is_answered_only_with_a_lease() {
 }
 
 #[test]
+fn a_write_whose_copies_went_is_in_doubt_when_too_few_are_left_that_have_it() {
+    run(async {
+        for min_copies in [1, 2] {
+            let mut spec = spec();
+            spec.cluster.min_copies = min_copies;
+            let node = Node::start_of(&spec);
+            node.found(node.shared.incarnation(), 77);
+            node.lease(FOREVER);
+            let key = node.key();
+            node.bring_copy_in_sync(&key).await;
+            let waits = node.send(put(&key), 5_000);
+            node.held(&key).await;
+            node.change_row(7, &key, |row| assert!(row.remove(OTHER)));
+            let (answer, unknown) =
+                (waits.await.unwrap(), failed(FailureKind::OutcomeUnknown, Applied::Maybe));
+            assert!(if min_copies == 1 { answer.is_ok() } else { answer == unknown }, "{answer:?}");
+        }
+    });
+}
+
+#[test]
 fn a_write_that_waits_when_its_slot_is_taken_away_is_in_doubt() {
     run(async {
         let node = Node::start();

@@ -10,6 +10,7 @@ use actix::{Addr, Handler};
 use super::restarts::{Cause, Restarts};
 use super::{ShardAlive, ShardEnded, ShardMade, Supervisor};
 use crate::admission::Gate;
+use crate::holding::is_lost_with_shard;
 use crate::map::{Ask, Standing};
 use crate::op::Ms;
 use crate::router::Router;
@@ -160,14 +161,11 @@ impl Supervisor {
             return;
         }
         let slots = (shard as Slot..SLOTS).step_by(self.shared.shards);
-        let held = slots.filter(|&slot| {
-            let row = map.row(slot);
+        let lost = slots.filter(|&slot| {
             let begun = self.shared.begun[usize::from(slot)].load(Relaxed);
-            // A row that lets this node start empty waits for the shard.
-            let is_new = row.empty && begun < row.since;
-            row.names(me) && !(row.primary == me && is_new)
+            is_lost_with_shard(map.row(slot), me, begun)
         });
-        let asks = held.map(|slot| (slot, map.row(slot).stamp, Ask::Lost(me))).collect();
+        let asks = lost.map(|slot| (slot, map.row(slot).stamp, Ask::Lost(me))).collect();
         self.ask_rows(asks);
     }
 

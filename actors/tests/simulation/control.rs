@@ -84,6 +84,7 @@ impl World {
         if me.is_member() && silent > patience {
             self.elect(node)?;
         }
+        let beats_before = self.has_bug(Bug::AnswersWhoeverAsks);
         let me = self.node(node);
         if clock >= me.beat_at + BEAT_EVERY_MS
             && let Some(leader) = me.leader
@@ -91,13 +92,14 @@ impl World {
         {
             me.beat_at = clock;
             let incarnation = me.incarnation;
-            let message = if me.is_member() {
+            if me.is_member() || beats_before {
                 let has_lease = me.lease.is_valid(clock);
-                Message::Beat { incarnation, seq: me.lease.beat(clock), has_lease }
-            } else {
-                Message::Join { incarnation }
-            };
-            self.send(node, leader, message);
+                let beat = Message::Beat { incarnation, seq: me.lease.beat(clock), has_lease };
+                self.send(node, leader, beat);
+            }
+            if !self.node(node).is_member() {
+                self.send(node, leader, Message::Join { incarnation });
+            }
         }
         Ok(())
     }
@@ -190,8 +192,7 @@ impl World {
             let removes = |change: &&Change| matches!(change, Change::Remove { .. });
             self.report.removed += changes.iter().filter(removes).count() as u64;
             let epoch = self.agreed.last();
-            self.report.given +=
-                changes.iter().filter(|change| self.is_given(change)).count() as u64;
+            self.note_given(changes);
             self.say(|| format!("epoch {epoch} by {node:?}: {changes:?}"));
             self.meter.agreed(changes, self.agreed.latest(), self.now);
             self.check_in_sync(changes)?;
@@ -269,6 +270,7 @@ impl World {
         let me = self.node(candidate);
         me.leader = Some(candidate);
         me.leading = Some(Leading { term, coordinator, acked, is_proposing, led_at, speaks_since });
+        self.leaders.push(candidate);
         for other in (0..self.shape.nodes).map(NodeIx).filter(|&other| other != candidate) {
             let awake = self.node(other).is_alive && self.node(other).paused_until <= self.now;
             if awake && self.quorum_ms(other) < self.times.lease_ms {
@@ -302,6 +304,7 @@ impl World {
                 self.send(to, from, Message::Led { term, incarnation, sent });
             }
             Message::Led { term, incarnation, sent } => {
+                let sent = if self.has_bug(Bug::QuorumFromReceipt) { clock } else { sent };
                 let me = self.node(to);
                 let is_member = me.map.member(from).incarnation == incarnation;
                 if let Some(leading) = &mut me.leading
@@ -323,15 +326,16 @@ impl World {
                 if self.has_bug(Bug::WokenCoordinatorAnswers) {
                     quorum = 0;
                 }
+                let answers_all = self.has_bug(Bug::AnswersWhoeverAsks);
                 let me = self.node(to);
                 let (map, epoch) = (me.map.clone(), me.epoch);
                 let Some(leading) = &mut me.leading else { return Ok(()) };
                 match leading.coordinator.beat(from, incarnation, has_lease, clock, quorum, &map) {
-                    Verdict::Answer => {
+                    Verdict::Silence if !answers_all => {}
+                    Verdict::Silence | Verdict::Answer => {
                         self.send(to, from, Message::Answer { incarnation, seq, epoch });
                     }
                     Verdict::Gone => self.send(to, from, Message::NotMember { incarnation }),
-                    Verdict::Silence => {}
                 }
             }
             Message::Answer { incarnation, seq, epoch } => {
@@ -418,8 +422,9 @@ impl World {
             return;
         }
         self.say(|| format!("{node:?} learns that it is no member"));
-        let (term, leader, heard) =
-            (self.node(node).term, self.node(node).leader, self.node(node).heard_leader_at);
+        let me = self.node(node);
+        let (term, leader, heard) = (me.term, me.leader, me.heard_leader_at);
+        let hangs_until = me.hangs_until;
         let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
         self.report.maybe += maybe;
         for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
@@ -428,5 +433,6 @@ impl World {
         self.rejoin(node);
         let me = self.node(node);
         (me.term, me.leader, me.heard_leader_at) = (term, leader, heard);
+        me.hangs_until = hangs_until;
     }
 }

@@ -2,12 +2,15 @@
 
 use lariat_actors::holding::Holding;
 use lariat_actors::map::NodeIx;
+use lariat_actors::op::Ms;
 
 use super::agreed::majority;
-use super::node::Data;
 use super::random::Random;
 use super::report::Bug;
 use super::world::{Event, World};
+
+/// A shard that is to hang in the middle of a write does so within this time, or not at all.
+const MIDWAY_MS: Ms = 200;
 
 /// How often each fault happens in a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +19,8 @@ pub struct Faults {
     pub kills: u64,
     /// The process that leads dies and starts again a little later.
     pub leader_kills: u64,
+    /// A node dies that a slot moves from or to, or whoever leads meanwhile.
+    pub kills_at_moves: u64,
     /// Two die at the same moment, besides.
     pub double_kills: u64,
     /// A process stands still and wakes up.
@@ -31,6 +36,8 @@ pub struct Faults {
     pub breaks: u64,
     /// A shard loses what it holds.
     pub shard_crashes: u64,
+    /// The thread of a shard stands still and wakes up, half of the time in the middle of a write.
+    pub stalls: u64,
     /// A control message is lost, or comes twice, in per cent.
     pub loss_percent: u64,
     /// Control messages that are late by up to a second, in per cent.
@@ -58,6 +65,7 @@ impl Faults {
         Faults {
             kills: 0,
             leader_kills: 0,
+            kills_at_moves: 0,
             double_kills: 0,
             pauses: 0,
             jumps: 0,
@@ -65,6 +73,7 @@ impl Faults {
             bridges: false,
             breaks: 0,
             shard_crashes: 0,
+            stalls: 0,
             loss_percent: 0,
             late_percent: 0,
             rollings: 0,
@@ -84,12 +93,14 @@ impl Faults {
 pub enum Fault {
     Kill,
     LeaderKill,
+    KillAtMove,
     DoubleKill,
     Pause,
     Jump,
     Partition,
     Break,
     ShardCrash,
+    Stall,
     Rolling,
     Stay,
     LeaveAll,
@@ -101,12 +112,14 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
     let kinds = [
         (Fault::Kill, faults.kills),
         (Fault::LeaderKill, faults.leader_kills),
+        (Fault::KillAtMove, faults.kills_at_moves),
         (Fault::DoubleKill, faults.double_kills),
         (Fault::Pause, faults.pauses),
         (Fault::Jump, faults.jumps),
         (Fault::Partition, faults.partitions),
         (Fault::Break, faults.breaks),
         (Fault::ShardCrash, faults.shard_crashes),
+        (Fault::Stall, faults.stalls),
         (Fault::Rolling, faults.rollings),
         (Fault::Stay, faults.stays),
         (Fault::LeaveAll, faults.leave_alls),
@@ -123,18 +136,14 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
 impl World {
     /// A shard ends; what it passed on is still under way. A new one holds nothing.
     pub fn crash_shard(&mut self, node: NodeIx) {
-        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
-        let me = self.node(node);
-        let map = me.map.clone();
-        for (row, held) in map.rows.iter().zip(&mut me.slots) {
-            held.data.clear();
-            (held.own, held.handed) = (Data::default(), 0);
-            let was_primary = matches!(held.holding, Holding::Primary { .. });
-            held.holding = match keeps && was_primary && row.primary == node {
-                true => Holding::primary(row.since),
-                false => Holding::None,
-            };
+        if self.hangs(node) {
+            return;
         }
+        let keeps = self.has_bug(Bug::FreshShardKeepsItsRows);
+        self.node(node).empty_slots(|row, held| {
+            let was_primary = matches!(held.holding, Holding::Primary { .. });
+            keeps && was_primary && row.primary == node
+        });
     }
 
     /// The process dies.
@@ -153,7 +162,8 @@ impl World {
         let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
         self.report.maybe += maybe;
         self.node(node).is_alive = false;
-        self.node(node).paused_until = 0;
+        (self.node(node).paused_until, self.node(node).hangs_until) = (0, 0);
+        self.after(0, Event::GoOn { node });
         for peer in 0..self.shape.nodes {
             self.break_connections(node, NodeIx(peer), 3);
         }
@@ -193,6 +203,15 @@ impl World {
         if let (Fault::LeaderKill, Some((leader, _, _))) = (fault, self.agreed.leader) {
             node = leader;
         }
+        if fault == Fault::KillAtMove {
+            let Some(victim) = self.at_a_move() else {
+                // Another fault may make something move.
+                self.plan.push(fault);
+                self.after(5, Event::NextFault);
+                return;
+            };
+            node = victim;
+        }
         self.say(|| format!("fault: {fault:?} at {node:?}"));
         let mut lasts = self.random.between(10, 2_500);
         match fault {
@@ -202,11 +221,14 @@ impl World {
                 self.after(lasts, Event::Restart { node });
                 self.after(lasts / 2, Event::Restart { node: other });
             }
-            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill if self.survives(&[node]) => {
+            Fault::Kill | Fault::LeaderKill | Fault::KillAtMove | Fault::DoubleKill
+                if self.survives(&[node]) =>
+            {
+                self.report.killed_at_moves += u64::from(fault == Fault::KillAtMove);
                 self.kill(node);
                 self.after(lasts, Event::Restart { node });
             }
-            Fault::Kill | Fault::LeaderKill | Fault::DoubleKill => {}
+            Fault::Kill | Fault::LeaderKill | Fault::KillAtMove | Fault::DoubleKill => {}
             Fault::Pause => {
                 lasts = self.random.between(10, 4_000);
                 self.node(node).paused_until = self.now + lasts;
@@ -240,6 +262,16 @@ impl World {
                 self.break_connections(a, b, 50);
             }
             Fault::ShardCrash => self.crash_shard(node),
+            Fault::Stall => {
+                // Often for about as long as it takes until the gate is closed.
+                let (least, most) =
+                    [(10, 900), (1_000, 1_400), (1_000, 4_000)][self.random.below(3) as usize];
+                lasts = self.random.between(least, most);
+                match self.random.percent(50) {
+                    true => self.node(node).hangs_midway = Some((lasts, self.now + MIDWAY_MS)),
+                    false => self.stall(node, lasts),
+                }
+            }
             Fault::Rolling => self.leave_and_end(node),
             Fault::Stay => self.leave_and_stay(node),
             Fault::LeaveAll => (0..self.shape.nodes).for_each(|n| self.leave_and_end(NodeIx(n))),

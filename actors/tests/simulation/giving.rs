@@ -27,8 +27,9 @@ impl World {
             }
             let to = row.in_sync()[self.random.below(row.in_sync().len() as u64) as usize];
             let stamp = row.stamp;
-            let held = &self.node(node).slots[index];
-            let serves = may_decide(&held.holding, row, node, clock, until, true).is_ok();
+            let me = self.node(node);
+            let (held, is_open) = (&me.slots[index], me.watch.is_open);
+            let serves = may_decide(&held.holding, row, node, clock, until, is_open).is_ok();
             if serves {
                 self.give(node, index as u16, stamp, to, at_once);
             }
@@ -61,8 +62,9 @@ impl World {
         let me = self.node(node);
         let map = me.map.clone();
         let row = map.row(slot);
+        let is_open = me.watch.is_open;
         let held = &mut me.slots[usize::from(slot)];
-        if !may_give(&held.holding, row, node, stamp, to) {
+        if !is_open || !may_give(&held.holding, row, node, stamp, to) {
             return;
         }
         // A shard has told its Router of a row before it gives the slot away under it.
@@ -70,7 +72,8 @@ impl World {
         held.holding = Holding::Primary { since: row.since, parked: stamp };
         fan.give(to, clock);
         self.report.gives += 1;
-        if at_once {
+        let is_waited_for = self.node(node).waiting.values().any(|write| write.slot == slot);
+        if at_once || (self.has_bug(Bug::GivesBeforeAsyncIsThere) && !is_waited_for) {
             self.ask_coordinator(node, slot, stamp, Ask::Give(to));
         }
         self.hand_on(node, slot, (to, stamp, 0));
@@ -139,6 +142,7 @@ impl World {
     pub fn handed(&mut self, node: NodeIx, from: NodeIx, slot: u16, stamp: u64) {
         let clock = self.clock(node);
         let believes = self.has_bug(Bug::HandedBeforeAll);
+        let forgets = self.has_bug(Bug::ForgetsWhatItGives);
         let held = &mut self.node(node).slots[usize::from(slot)];
         let Some((_, _, next)) =
             held.handing.take_if(|(to, under, _)| (*to, *under) == (from, stamp))
@@ -147,16 +151,25 @@ impl World {
         };
         let last = next >= KEYS || believes;
         let counts = held.fan.as_mut().is_some_and(|fan| fan.handed(from, stamp, last, clock));
+        if forgets && counts && last {
+            held.holding = Holding::None;
+            held.data.clear();
+        }
         if counts && !last {
             self.hand_on(node, slot, (from, stamp, next));
         }
     }
 
-    /// Has this change of the newest map given a slot away?
-    pub fn is_given(&self, change: &Change) -> bool {
+    /// These changes made the newest map: notes the slots that they gave away.
+    pub fn note_given(&mut self, changes: &[Change]) {
         let map = self.agreed.latest();
-        let Change::Row { slot, ask: Ask::Give(to), .. } = *change else { return false };
-        (map.row(slot).primary, map.row(slot).since) == (to, map.epoch)
+        for change in changes {
+            let Change::Row { slot, ask: Ask::Give(to), .. } = *change else { continue };
+            if (map.row(slot).primary, map.row(slot).since) == (to, map.epoch) {
+                self.report.given += 1;
+                self.oracle.give(slot, map.epoch);
+            }
+        }
     }
 }
 

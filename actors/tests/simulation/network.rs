@@ -58,10 +58,10 @@ pub enum Message {
         op: Op,
         epoch: u64,
     },
-    /// The sender of `Do` learns what became of it; `None`: not the owner.
+    /// The sender of `Do` learns what became of it.
     Done {
         op: u64,
-        answer: Option<bool>,
+        answer: Answer,
     },
     Follow {
         slot: u16,
@@ -86,6 +86,17 @@ pub enum Message {
         since: u64,
         import: u64,
     },
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Yes,
+    Maybe,
+    /// It was not applied, and never will be.
+    No,
+    /// Nor was it here, but somebody else may.
+    NotOwner,
 }
 
 /// What a primary tells a copy.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use lariat_actors::coordinator::Coordinator;
 use lariat_actors::holding::Holding;
 use lariat_actors::lease::Lease;
-use lariat_actors::map::{ClusterMap, NodeIx, Placed};
+use lariat_actors::map::{ClusterMap, NodeIx, Placed, Row};
 use lariat_actors::op::Ms;
 use lariat_actors::replication::fan::{Fan, Weigh};
 
 use super::leaving::Wish;
+use super::stalls::Watch;
+use super::standing::Standing;
 
 /// The entries of a slot: what was appended to each key.
 pub type Data = BTreeMap<u8, Vec<u64>>;
@@ -49,6 +51,8 @@ pub struct Op {
     pub slot: u16,
     pub key: u8,
     pub kind: Kind,
+    /// Is it a write that is answered once the primary has it?
+    pub is_async: bool,
 }
 
 /// What the node that a client asked knows of the request.
@@ -106,6 +110,12 @@ pub struct Node {
     pub incarnation: u64,
     pub is_alive: bool,
     pub paused_until: Ms,
+    /// The thread of its shard stands still until then.
+    pub hangs_until: Ms,
+    /// For how long it will from the middle of the next write on, if there is one until then.
+    pub hangs_midway: Option<(Ms, Ms)>,
+    pub watch: Watch,
+    pub standing: Standing,
     /// What the clock shows beyond the virtual time, and how much faster it runs, in 1/1000.
     pub clock_offset: Ms,
     pub clock_permille: i64,
@@ -150,6 +160,10 @@ impl Node {
             incarnation,
             is_alive: true,
             paused_until: 0,
+            hangs_until: 0,
+            hangs_midway: None,
+            watch: Watch::new(),
+            standing: Standing::default(),
             clock_offset: 10_000,
             clock_permille: 0,
             epoch: 0,
@@ -233,10 +247,24 @@ impl Node {
         stamp == self.map.row(slot).stamp && epoch < self.epoch
     }
 
+    /// The instance of the shard is gone, with all it held; a mistake lets it keep some.
+    pub fn empty_slots(&mut self, keeps: impl Fn(&Row, &Slot) -> bool) {
+        for (row, held) in self.map.rows.iter().zip(&mut self.slots) {
+            held.holding = match keeps(row, held) {
+                true => Holding::primary(row.since),
+                false => Holding::None,
+            };
+            held.data.clear();
+            (held.own, held.handed) = (Data::default(), 0);
+        }
+    }
+
     /// Everything in memory is gone; the process is another one.
     pub fn restart(&mut self, incarnation: u64, unfounded: Arc<ClusterMap>, lease_ms: Ms) {
         let (offset, permille) = (self.clock_offset, self.clock_permille);
+        let standing = std::mem::take(&mut self.standing);
         *self = Node::new(self.ix, incarnation, unfounded, lease_ms);
         (self.clock_offset, self.clock_permille) = (offset, permille);
+        self.standing = standing;
     }
 }

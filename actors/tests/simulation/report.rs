@@ -25,10 +25,19 @@ pub enum Bug {
     LeavesBeforeItHoldsNothing,
     LeaverIsFilled,
     SilentForEver,
+    QuorumFromReceipt,
+    GapTaken,
+    RowsOfAnOlderStart,
+    AnswersWhoeverAsks,
+    GateLeftOpen,
+    NoSecondLook,
+    GivesBeforeAsyncIsThere,
+    FloorForgotten,
+    ForgetsWhatItGives,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 29] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -49,6 +58,15 @@ impl Bug {
         Bug::LeavesBeforeItHoldsNothing,
         Bug::LeaverIsFilled,
         Bug::SilentForEver,
+        Bug::QuorumFromReceipt,
+        Bug::GapTaken,
+        Bug::RowsOfAnOlderStart,
+        Bug::AnswersWhoeverAsks,
+        Bug::GateLeftOpen,
+        Bug::NoSecondLook,
+        Bug::GivesBeforeAsyncIsThere,
+        Bug::FloorForgotten,
+        Bug::ForgetsWhatItGives,
     ];
 }
 
@@ -58,10 +76,17 @@ pub struct Report {
     pub acknowledged: u64,
     pub refused: u64,
     pub maybe: u64,
+    /// Writes that were refused because too few copies were in sync.
+    pub too_few: u64,
     pub lost: u64,
     pub lost_slots: u64,
+    /// Writes that waited for no copy and were acknowledged, and those that went with their primary.
+    pub async_acknowledged: u64,
+    pub async_lost: u64,
     pub removed: u64,
     pub promoted: u64,
+    /// Shards that hung for so long that another was made.
+    pub gates_closed: u64,
     /// Entries kept in one copy that a new primary was not handed.
     pub own_lost: u64,
     /// Nodes that were told to leave, those that left, those that stayed after all, those that took
@@ -77,6 +102,8 @@ pub struct Report {
     /// Slots that primaries wanted to give away, and those that were.
     pub gives: u64,
     pub given: u64,
+    /// Nodes that died while a slot was on its way from or to them, or while they led.
+    pub killed_at_moves: u64,
     pub elections: u64,
     pub epochs: u64,
     pub cost: Cost,
@@ -87,10 +114,14 @@ impl Report {
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
         self.maybe += other.maybe;
+        self.too_few += other.too_few;
         self.lost += other.lost;
         self.lost_slots += other.lost_slots;
+        self.async_acknowledged += other.async_acknowledged;
+        self.async_lost += other.async_lost;
         self.removed += other.removed;
         self.promoted += other.promoted;
+        self.gates_closed += other.gates_closed;
         self.leaves += other.leaves;
         self.left += other.left;
         self.stayed += other.stayed;
@@ -101,6 +132,7 @@ impl Report {
         self.own_lost += other.own_lost;
         self.gives += other.gives;
         self.given += other.given;
+        self.killed_at_moves += other.killed_at_moves;
         self.elections += other.elections;
         self.epochs += other.epochs;
         self.cost.add(&other.cost);

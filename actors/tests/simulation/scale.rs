@@ -11,7 +11,15 @@ const FEW: Faults = Faults { kills: 2, leader_kills: 1, pauses: 1, ..Faults::non
 fn shape(nodes: u16, slots: u16) -> Shape {
     // So many that a node is left for each when one is dead.
     let copies = usize::from(nodes - 1).min(3);
-    Shape { nodes, copies, slots, length_ms: 20_000, settle_ms: 4_000, request_every_ms: 2 }
+    Shape {
+        nodes,
+        copies,
+        slots,
+        length_ms: 20_000,
+        settle_ms: 4_000,
+        request_every_ms: 2,
+        ..Shape::default()
+    }
 }
 
 fn costs(nodes: u16, slots: u16) -> Report {

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use lariat_actors::coordinator::Times;
 use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
 use lariat_actors::op::Ms;
+use lariat_actors::replication::fan::Fan;
+
+pub use super::event::Event;
 
 use super::agreed::Agreed;
 use super::cost::Meter;
 use super::faults::{Fault, Faults, schedule};
-use super::network::{Message, Network};
+use super::network::Network;
 use super::node::{Kind, Node, Op};
+use super::numbers::Numbers;
 use super::oracle::Oracle;
 use super::queue::Queue;
 use super::random::Random;
@@ -28,6 +32,10 @@ pub struct Shape {
     pub settle_ms: Ms,
     /// Time between two requests of all clients together.
     pub request_every_ms: Ms,
+    /// Writes that wait for no copy, in per cent.
+    pub async_percent: u64,
+    /// On how many nodes a write has to be that waits for its copies.
+    pub min_copies: usize,
 }
 
 impl Default for Shape {
@@ -39,82 +47,10 @@ impl Default for Shape {
             length_ms: 12_000,
             settle_ms: 8_000,
             request_every_ms: 8,
+            async_percent: 0,
+            min_copies: 1,
         }
     }
-}
-
-#[derive(Debug)]
-pub enum Event {
-    /// `over` names the connection, by its dialler and number; control messages have none.
-    Deliver {
-        from: NodeIx,
-        to: NodeIx,
-        over: Option<(NodeIx, u64)>,
-        message: Message,
-    },
-    /// Something that came over a connection which has broken since.
-    Stale {
-        from: NodeIx,
-        to: NodeIx,
-        incarnation: u64,
-        message: Message,
-    },
-    Tick {
-        node: NodeIx,
-    },
-    Request,
-    Lost {
-        dialler: NodeIx,
-        acceptor: NodeIx,
-        id: u64,
-    },
-    Commit {
-        node: NodeIx,
-        incarnation: u64,
-        term: u64,
-        changes: Vec<Change>,
-    },
-    Fetch {
-        node: NodeIx,
-        incarnation: u64,
-        slot: u16,
-        since: u64,
-        to: NodeIx,
-        import: u64,
-        from: u8,
-    },
-    GiveUp {
-        node: NodeIx,
-        incarnation: u64,
-        op: u64,
-    },
-    /// The shards of a node hear of its newest map.
-    Rows {
-        node: NodeIx,
-        incarnation: u64,
-    },
-    /// The first map is in use, and the first fault is still to come.
-    Quiet,
-    NextFault,
-    Heal,
-    Restart {
-        node: NodeIx,
-    },
-    /// A node that was told to leave is to stay after all.
-    Stay {
-        node: NodeIx,
-        incarnation: u64,
-    },
-    /// A node has waited for long enough until it has left.
-    DrainOver {
-        node: NodeIx,
-        incarnation: u64,
-    },
-    /// The process of a node that leaves ends.
-    End {
-        node: NodeIx,
-        incarnation: u64,
-    },
 }
 
 /// How often a node looks after what has no event of its own.
@@ -134,6 +70,11 @@ pub struct World {
     pub agreed: Agreed,
     pub unfounded: Arc<ClusterMap>,
     pub oracle: Oracle,
+    pub numbers: Numbers,
+    /// Who was elected and may lead still.
+    pub leaders: Vec<NodeIx>,
+    /// Events that have happened.
+    pub events: u64,
     pub random: Random,
     pub report: Report,
     pub meter: Meter,
@@ -193,6 +134,9 @@ impl World {
             agreed,
             unfounded,
             oracle: Oracle::default(),
+            numbers: Numbers::default(),
+            leaders: Vec::new(),
+            events: 0,
             random,
             report: Report::default(),
             meter: Meter::default(),
@@ -249,17 +193,21 @@ impl World {
             let at = self.queue.now();
             self.now = at;
             let told = self.tell.then(|| format!("{event:?}"));
-            self.handle(event).map_err(|why| {
+            let concerned = event.of_process();
+            self.handle(event).and_then(|()| self.check(concerned)).map_err(|why| {
                 format!(
                     "at {at} ms: {why}{}",
                     told.map_or(String::new(), |t| format!("\nafter {t}"))
                 )
             })?;
         }
+        self.check_all()?;
         self.check_whole()?;
-        self.report.acknowledged = self.oracle.acknowledged;
+        self.report.acknowledged = self.oracle.acknowledged_count;
         (self.report.lost, self.report.lost_slots) = (self.oracle.lost, self.oracle.lost_slots);
         self.report.own_lost = self.oracle.own_lost;
+        self.report.async_acknowledged = self.oracle.async_count;
+        self.report.async_lost = self.oracle.async_lost;
         (self.report.epochs, self.report.cost) = (self.agreed.last(), self.meter.cost);
         Ok(self.report)
     }
@@ -270,21 +218,13 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
         // A process that stands still does what it has to when it wakes up.
-        let busy = match &event {
-            Event::Deliver { to, .. } | Event::Stale { to, .. } => Some(*to),
-            Event::Tick { node } | Event::Commit { node, .. } | Event::Fetch { node, .. } => {
-                Some(*node)
-            }
-            Event::GiveUp { node, .. } | Event::Rows { node, .. } => Some(*node),
-            _ => None,
-        };
-        if let Some(node) = busy {
-            let until = self.node(node).paused_until;
-            if until > self.now {
-                self.after(until - self.now, event);
-                return Ok(());
-            }
+        match self.keep(event) {
+            Some(event) => self.happens(event),
+            None => Ok(()),
         }
+    }
+
+    pub fn happens(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Deliver { from, to, over, message } => self.deliver(from, to, over, message),
             Event::Stale { from, to, incarnation, message } => {
@@ -296,9 +236,12 @@ impl World {
                 if !self.node(node).is_alive {
                     return Ok(());
                 }
-                self.dial(node);
+                if !self.hangs(node) {
+                    self.dial(node);
+                }
                 self.control_tick(node)?;
-                self.data_tick(node)
+                self.look_after_shard(node);
+                if self.hangs(node) { Ok(()) } else { self.data_tick(node) }
             }
             Event::Request => self.request(),
             Event::Lost { dialler, acceptor, id } => {
@@ -326,6 +269,24 @@ impl World {
                 } else {
                     Ok(())
                 }
+            }
+            Event::GoOn { node } => self.go_on(node),
+            Event::Woke { node } => {
+                self.woke(node);
+                Ok(())
+            }
+            Event::Apply { node, incarnation, decided } => {
+                if self.is_running(node, incarnation) {
+                    self.apply(node, decided)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::Make { node, incarnation } => {
+                if self.is_running(node, incarnation) {
+                    self.make_shard(node);
+                }
+                Ok(())
             }
             Event::Quiet => {
                 self.meter.quiet_begins(self.now);
@@ -374,7 +335,7 @@ impl World {
         let every = self.shape.request_every_ms;
         let next = self.random.between(1, every * 2 - 1);
         self.after(next, Event::Request);
-        let op = Op {
+        let mut op = Op {
             id: self.next_op,
             slot: self.random.below(u64::from(self.shape.slots)) as u16,
             key: self.random.below(3) as u8,
@@ -383,11 +344,14 @@ impl World {
                 5 => Kind::Delete,
                 _ => Kind::Read,
             },
+            is_async: false,
         };
+        let percent = self.shape.async_percent;
+        op.is_async = percent > 0 && op.kind != Kind::Read && self.random.percent(percent);
         self.next_op += 1;
         let via = NodeIx(self.random.below(u64::from(self.shape.nodes)) as u16);
         let (is_alive, incarnation) = (self.node(via).is_alive, self.node(via).incarnation);
-        if is_alive && self.node(via).paused_until <= self.now {
+        if is_alive && self.node(via).paused_until <= self.now && !self.hangs(via) {
             self.after(PATIENCE_MS, Event::GiveUp { node: via, incarnation, op: op.id });
             self.ask(via, op)?;
         }
@@ -432,7 +396,7 @@ impl World {
             let of = |node: NodeIx| &self.nodes[usize::from(node.0)].slots[slot];
             let primary = of(row.primary);
             if let Some(copy) = row.in_sync().iter().find(|&&copy| of(copy).data != primary.data)
-                && self.nodes.iter().all(|node| node.waiting.is_empty())
+                && primary.fan.as_ref().is_some_and(Fan::is_quiet)
             {
                 return Err(format!("in the end slot {slot} differs at {copy:?}"));
             }
