@@ -75,9 +75,18 @@ pub struct Coordinator {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     incarnation: u64,
+    /// Its last heartbeat.
+    beat_at: Ms,
+    /// The last one by which it counts as heard of.
     heard_at: Ms,
     answered_at: Ms,
     is_gone: bool,
+}
+
+impl Seen {
+    fn now(incarnation: u64, now: Ms) -> Self {
+        Seen { incarnation, beat_at: now, heard_at: now, answered_at: now, is_gone: false }
+    }
 }
 
 /// What to do with a heartbeat.
@@ -108,11 +117,9 @@ impl Coordinator {
     ) -> Self {
         let grace = 2 * waited_out(times.lease_ms);
         let earliest = (now + grace).saturating_sub(times.failure_timeout_ms).min(now);
-        let seen = |(node, member): (usize, &Member)| Seen {
-            incarnation: member.incarnation,
-            heard_at: heard(NodeIx(node as u16)).clamp(earliest, now),
-            answered_at: now,
-            is_gone: false,
+        let seen = |(node, member): (usize, &Member)| {
+            let heard_at = heard(NodeIx(node as u16)).clamp(earliest, now);
+            Seen { beat_at: heard_at, heard_at, ..Seen::now(member.incarnation, now) }
         };
         let members = map.members.iter().enumerate().map(seen).collect();
         let (asks, joins) = (BTreeSet::new(), Vec::new());
@@ -138,7 +145,9 @@ impl Coordinator {
     /// A heartbeat of a start of a node has arrived. `quorum_ms` is the quorum clock.
     ///
     /// Only a member that says `has_lease` counts as heard of: one whose heartbeats arrive while
-    /// the answers get lost cannot serve, and is as good as silent.
+    /// the answers get lost cannot serve, and is as good as silent. But one that has said nothing
+    /// for longer than its lease, and is back before it was taken out, is given another lease to
+    /// say so: its first heartbeat cannot.
     pub fn beat(
         &mut self,
         node: NodeIx,
@@ -156,10 +165,14 @@ impl Coordinator {
             Standing::NotYet => return Verdict::Silence,
             Standing::Gone => return Verdict::Gone,
         }
+        let (timeout, lease) = (self.times.failure_timeout_ms, waited_out(self.times.lease_ms));
         let seen = self.seen(node, incarnation, now);
         if has_lease {
             seen.heard_at = now;
+        } else if now > seen.beat_at + lease {
+            seen.heard_at = seen.heard_at.max((now + lease).saturating_sub(timeout));
         }
+        seen.beat_at = now;
         if seen.is_gone {
             return Verdict::Silence;
         }
@@ -338,12 +351,11 @@ impl Coordinator {
         let at = usize::from(node.0);
         if at >= self.members.len() {
             // Listed since the election; nobody has start 0.
-            let nobody = Seen { incarnation: 0, heard_at: now, answered_at: now, is_gone: false };
-            self.members.resize(at + 1, nobody);
+            self.members.resize(at + 1, Seen::now(0, now));
         }
         let seen = &mut self.members[at];
         if seen.incarnation != incarnation {
-            *seen = Seen { incarnation, heard_at: now, answered_at: now, is_gone: false };
+            *seen = Seen::now(incarnation, now);
         }
         seen
     }

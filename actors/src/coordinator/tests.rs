@@ -50,6 +50,28 @@ fn a_member_that_hears_no_answer_is_as_good_as_silent() {
 }
 
 #[test]
+fn a_member_that_is_back_in_time_may_say_so() {
+    let (mut coordinator, map) = start();
+    let node = NodeIx(1);
+    let others = |coordinator: &mut Coordinator, now| {
+        coordinator.beat(NodeIx(2), 10, true, now, 0, &map);
+        coordinator.propose(now, 0, 0, &map)
+    };
+    // It stood still and has no lease; the answer to this gives it one, and the next says so.
+    assert_eq!(coordinator.beat(node, 10, false, 1_990, 0, &map), Verdict::Answer);
+    assert_eq!(others(&mut coordinator, 2_001), []);
+    assert_eq!(coordinator.beat(node, 10, true, 2_050, 0, &map), Verdict::Answer);
+    assert_eq!(others(&mut coordinator, 3_050), []);
+    // Once more, and now the answers get lost.
+    for now in (3_050..3_300).step_by(60) {
+        coordinator.beat(node, 10, false, now, 0, &map);
+    }
+    assert_eq!(others(&mut coordinator, 3_325), []);
+    let silence = Change::Silence { node, incarnation: 10 };
+    assert_eq!(others(&mut coordinator, 3_326), [silence]);
+}
+
+#[test]
 fn a_coordinator_that_was_cut_off_itself_blames_nobody_for_it() {
     let (mut coordinator, map) = start();
     assert_eq!(coordinator.propose(1_500, 300, 0, &map), []);

@@ -33,6 +33,10 @@ const QUICK: Faults = Faults { kills: 6, pauses: 6, one_at_a_time: false, ..Faul
 
 const CUTS: Faults = Faults { partitions: 6, pauses: 4, kills: 2, bridges: true, ..Faults::none() };
 
+/// Heartbeats and answers get lost so often that nodes are taken out that still have a lease.
+const LOSSY: Faults =
+    Faults { loss_percent: 40, late_percent: 20, one_at_a_time: false, ..Faults::none() };
+
 /// Slots wander, and nodes die and stand still meanwhile.
 const WANDERING: Faults = Faults { gives_permille: 20, ..IN_TURN };
 
@@ -56,9 +60,8 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
             Shape { copies: 2, ..FIVE },
             Faults { kills: 4, kills_at_moves: 8, one_at_a_time: false, ..Faults::none() },
         ),
-        Bug::NoWaitForTheLease => (THREE, CUTS),
+        Bug::NoWaitForTheLease => (FIVE, LOSSY),
         Bug::ServesWhileGiving | Bug::ResumesOnAnyMap => (THREE, WANDERING),
-        Bug::GivesBeforeItIsSettled => (THREE, TORN),
         Bug::HandedBeforeAll | Bug::LeavesBeforeItHoldsNothing | Bug::LeaverIsFilled => {
             (THREE, LEAVING)
         }
@@ -75,7 +78,9 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::GateLeftOpen => (THREE, HANGING),
         // Where nobody has a copy nobody is waited for.
         Bug::NoSecondLook => (Shape { copies: 1, ..THREE }, HANGING),
-        Bug::GivesBeforeAsyncIsThere => (Shape { async_percent: 50, ..THREE }, TORN),
+        Bug::GivesBeforeItIsSettled | Bug::GivesBeforeAsyncIsThere => {
+            (Shape { async_percent: 50, ..THREE }, TORN)
+        }
         Bug::FloorForgotten => (Shape { min_copies: 2, ..THREE }, IN_TURN),
         Bug::ForgetsWhatItGives => (THREE, AIMED),
         Bug::LeaseFromReceipt
