@@ -3,7 +3,7 @@
 
 use super::glob::{Glob, Matching};
 
-/// Steps after which others have their turn: a few hundred microseconds of the longest pattern.
+/// Steps after which others have their turn: well below a millisecond.
 const STEPS: usize = 64 << 10;
 
 /// Steps that a key counts for besides its bytes.
