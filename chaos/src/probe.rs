@@ -152,7 +152,8 @@ impl Before {
         failed: u64,
     ) -> Result<()> {
         let after = cluster.view(&[]).await;
-        let is_changed = ["epoch", "coordinator"].iter().any(|key| self.view[key] != after[key]);
+        let is_changed =
+            is_other_map(&self.view, &after) || self.view["coordinator"] != after["coordinator"];
         ensure!(
             failed > 0 || is_changed,
             "{harm:?} of {} went unnoticed: no write on slot {} failed, no map changed",
@@ -160,5 +161,26 @@ impl Before {
             self.slot
         );
         Ok(())
+    }
+}
+
+/// Do two answers of `GET /v1/cluster` tell of different maps? One that was founded anew may have
+/// come to the same epoch.
+pub fn is_other_map(before: &Value, after: &Value) -> bool {
+    ["cluster_id", "epoch"].iter().any(|key| before[key] != after[key])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_was_founded_anew_has_another_map_at_the_same_epoch() {
+        let told = |id: &str, epoch| json!({ "cluster_id": id, "epoch": epoch });
+        assert!(!is_other_map(&told("a", 5), &told("a", 5)));
+        assert!(is_other_map(&told("a", 5), &told("a", 6)));
+        assert!(is_other_map(&told("a", 5), &told("b", 5)));
     }
 }
