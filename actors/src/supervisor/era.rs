@@ -35,7 +35,7 @@ pub(super) struct Era {
     pub is_electing: bool,
     /// When this node may ask for an election again.
     pub elect_at: Ms,
-    pub election_wait: Ms,
+    pub election_wait: Option<Ms>,
     pub beat_at: Ms,
     /// When it asked whether it is gone.
     pub asked_at: Ms,
@@ -74,7 +74,7 @@ impl Era {
             is_reconciling: false,
             is_electing: false,
             elect_at: 0,
-            election_wait: 0,
+            election_wait: None,
             beat_at: 0,
             asked_at: 0,
             agreed_to: None,

@@ -14,13 +14,12 @@ use super::machine::Applied;
 use super::moving::Moving;
 use super::peers::Peer;
 use super::wanting::Wants;
-use super::{AskRows, Supervisor, TICK_MS};
-use crate::agreement::{ELECTION_SPREAD_MS, LEASE_MS, ProposeError, RaftId};
+use super::{AskRows, Supervisor};
+use crate::agreement::{LEASE_MS, ProposeError, RaftId};
 use crate::control::accepted::Accepted;
 use crate::control::line::Order;
 use crate::control::{Control, Standing as Stands};
 use crate::coordinator::{Coordinator, Times};
-use crate::lease::waited_out;
 use crate::map::{Change, ClusterMap, NodeIx, Standing};
 use crate::op::Ms;
 use crate::version::Spoken;
@@ -344,35 +343,6 @@ impl Supervisor {
         }
     }
 
-    /// Asks for an election when the leader has been silent for too long.
-    pub(super) fn elect(&mut self, now: Ms, ctx: &mut Context<Self>) {
-        let Some(Governing { era: Some(era), .. }) = &mut self.governing else { return };
-        let patience = waited_out(LEASE_MS) + era.election_wait;
-        let is_due = now >= era.elect_at && era.agreement.leader_silence_ms() > patience;
-        if era.is_electing || !is_due {
-            return;
-        }
-        era.is_electing = true;
-        let agreement = era.agreement.clone();
-        let me = agreement.me();
-        let electing = async move { agreement.elect().await };
-        ctx.spawn(electing.into_actor(self).map(move |result, supervisor, _ctx| {
-            let now = supervisor.shared.clock.now();
-            let node = supervisor.shared.id.clone();
-            if let Some(era) = supervisor.era_of(me) {
-                era.is_electing = false;
-                era.election_wait = rand::random_range(0..=ELECTION_SPREAD_MS);
-                era.elect_at = now + rand::random_range(0..=ELECTION_SPREAD_MS);
-                match result {
-                    Ok(()) => {
-                        tracing::info!(%node, "the coordinator is silent, asking for an election")
-                    }
-                    Err(error) => tracing::debug!(%node, %error, "no election"),
-                }
-            }
-        }));
-    }
-
     /// Publishes until when this node may serve.
     pub(super) fn publish_lease(&mut self, now: Ms) {
         let map = self.shared.map.load();
@@ -493,5 +463,3 @@ impl Handler<AskRows> for Supervisor {
         self.lead(now, &map, ctx);
     }
 }
-
-const _: () = assert!(TICK_MS < ELECTION_SPREAD_MS);

@@ -10,6 +10,8 @@
 #[cfg(feature = "agreement")]
 mod alone;
 #[cfg(feature = "agreement")]
+mod electing;
+#[cfg(feature = "agreement")]
 mod enrolling;
 #[cfg(feature = "agreement")]
 mod era;
