@@ -28,6 +28,8 @@ mod pair_tests;
 mod poison_tests;
 mod replica;
 mod rows;
+#[cfg(test)]
+mod slices_tests;
 mod slots;
 #[cfg(test)]
 mod tests;

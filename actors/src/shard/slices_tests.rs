@@ -1,0 +1,127 @@
+#![allow(clippy::unwrap_used)]
+//! What takes long is done in slices: room for large values, what was wiped, filling copies.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+
+use super::bench::*;
+use super::*;
+use crate::map::Row;
+use crate::op::{Op, Reply};
+use crate::router::messages::{Acked, LinkEvent, LinkNews, SetLinks};
+use crate::slot::slot_of;
+use crate::spec::NodeSpec;
+use crate::wire::AckItem;
+
+#[test]
+fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_message() {
+    run(async {
+        let mut spec = spec();
+        spec.caches[1].max_bytes = 4 << 20;
+        let node = Node::start_with(&spec);
+        let keys = (0..).map(|i| format!("key-{i}"));
+        let keys: Vec<String> =
+            keys.filter(|key| node.row(key).primary == ME).take(20_000).collect();
+        for key in &keys {
+            assert!(node.ask(put_in(ALONE, key)).await.is_ok());
+        }
+        let stats = || node.shared.stats().caches[1].1.clone();
+        assert_eq!(stats().evictions.total(), 0, "the small ones have room");
+
+        let turns = Rc::new(Cell::new(0));
+        let counting = turns.clone();
+        let neighbour = actix_rt::spawn(async move {
+            loop {
+                counting.set(counting.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut large = put_in(ALONE, &keys[0]);
+        let Op::Put(put) = &mut large.op else { unreachable!() };
+        put.value = Bytes::from(vec![0; 3_600_000]);
+        let (stored, next) = (node.send(large, 5_000), node.send(get(&keys[0]), 5_000));
+        let stored = stored.await.unwrap();
+        assert!(stored.is_ok(), "{stored:?}");
+        assert!(next.await.unwrap().is_ok());
+        let (evicted, turns) = (stats().evictions.total(), turns.get());
+        assert!(stats().bytes.total() <= 4 << 20, "the next message finds the limit kept");
+        assert!(evicted > 5_000, "{evicted} had to go");
+        assert!(turns >= evicted / SLICE as u64 - 1, "{turns} turns beside {evicted} evictions");
+        neighbour.abort();
+    });
+}
+
+#[test]
+fn what_lived_on_a_primary_alone_is_gone_at_once_however_much_it_is_and_dropped_in_slices() {
+    run(async {
+        let node = Node::start();
+        let key = node.key();
+        let slot = slot_of(key.as_bytes());
+        let mut shard = node.instance();
+        let turn = shard.enter();
+        let names: Vec<String> = (0..1_000).map(|i| format!("{{{key}}}{i}")).collect();
+        for name in &names {
+            let decided = shard.decide(&turn, &put_in(ALONE, name));
+            assert!(matches!(decided, Decided::Applied(Ok(_), 5)));
+        }
+        node.change_row(6, &key, |row| {
+            *row = Row::new(OTHER, 6, false);
+            assert!(row.import(ME) && row.complete(ME));
+        });
+        shard.enter();
+        let alone = usize::from(ALONE.0);
+        let lru = &shard.caches[alone].lru;
+        assert_eq!((lru.slot_len(slot), lru.len()), (0, 1_000), "nothing was dropped meanwhile");
+        // It is the primary again before anything has been dropped.
+        node.change_row(7, &key, |row| *row = Row::new(ME, 7, false));
+        let turn = shard.enter();
+        for name in &names {
+            let read = shard.decide(&turn, &request(ALONE, name, Op::Get { any: false }));
+            assert!(matches!(read, Decided::Answer(Ok(Reply::Entry(None)))), "{name}");
+        }
+        let decided = shard.decide(&turn, &put_in(ALONE, &names[0]));
+        assert!(matches!(decided, Decided::Applied(Ok(_), 7)));
+        let CacheShard { lru, stats } = &mut shard.caches[alone];
+        let slots = &shard.slots;
+        while !lru.drop_wiped(SLICE, &mut |removal| count_removal(stats, slots, removal)) {}
+        assert_eq!((lru.len(), stats.entries.total(), stats.lost.primary), (1, 1, 1_000));
+        assert_eq!(stats.bytes.total(), lru.bytes());
+    });
+}
+
+#[test]
+fn a_copy_is_filled_at_the_pace_that_is_set() {
+    run(async {
+        let node = Node::start_with(&NodeSpec { import_rate: 1 << 20, ..spec() });
+        let key = node.key();
+        let (slot, copy) = (slot_of(key.as_bytes()), OTHER);
+        // No other slot has a copy that is to be filled.
+        node.change(6, |map| {
+            for (_, row) in map.rows.iter_mut().enumerate().filter(|(at, _)| *at != slot.into()) {
+                row.stamp = 6;
+                row.remove(OTHER);
+            }
+        });
+        let mut bytes = 0;
+        for i in 0..1_000 {
+            let name = format!("{{{key}}}{i}");
+            bytes += (name.len() + "value".len()) as u64;
+            assert!(node.ask(put(&name)).await.is_ok());
+        }
+        let (import_bytes, clock) = (&node.shared.counters.import_bytes, &node.shared.clock);
+        node.router.do_send(SetLinks(vec![None, Some(node.link(copy, "127.0.0.1:1".into()))]));
+        let began = clock.now();
+        node.router.do_send(LinkNews { peer: copy, event: LinkEvent::Up { incarnation: 77 } });
+        while import_bytes.get() < bytes {
+            let (since, import, n, complete) = (node.row(&key).since, 1, 0, false);
+            let item = AckItem::Ack { slot, since, import, n, complete };
+            node.router.do_send(Acked { peer: copy, items: vec![item] });
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert!(clock.now() < began + 20_000, "{} of {bytes} bytes", import_bytes.get());
+        }
+        // 1 KiB each, of which the first 128 KiB go at once and the last on credit.
+        let took = clock.now() - began;
+        assert!(took > 600, "{took} ms");
+    });
+}
