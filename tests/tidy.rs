@@ -33,7 +33,7 @@ const LINES_MAX: usize = 500;
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for directory in ["actors", "src", "tests", "benches", "examples"] {
+    for directory in ["actors", "chaos", "src", "tests", "benches", "examples"] {
         collect(&root.join(directory), &mut files);
     }
     assert!(files.len() > 40, "the sources were not found");
@@ -90,6 +90,20 @@ fn rules_know_no_actors_sockets_clocks_or_chance() {
         }
         let word = banned.iter().find(|word| line.contains(**word))?;
         Some(format!("a pure module mentions {word}"))
+    }));
+}
+
+#[test]
+fn rules_use_nothing_but_rules() {
+    // Plain values of the others.
+    let plain = ["control::Control", "spec::CacheSpec", "stats::NodeStats"];
+    assert_none(violations(|file, _, line| {
+        let code = line.split("//").next().unwrap();
+        let used = code.split("crate::").skip(1).find(|used| {
+            let module = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            !PURE.contains(&module) && !plain.iter().any(|plain| used.starts_with(plain))
+        })?;
+        is_pure(file).then(|| format!("a pure module uses {used}"))
     }));
 }
 
