@@ -1,11 +1,12 @@
-//! What a shard does that nobody asked for, a bounded slice at a time, so that messages get their
-//! turn: expired entries, entries of slots that were wiped or are held no more, and the counters of
+//! What a shard does that nobody asked for, some at a time, so that messages and whoever shares the
+//! thread get their turn: expired entries, entries of slots that were wiped or are held no more, and the counters of
 //! slots whose role changed.
 
-use actix::{ActorContext, AsyncContext, Context, Handler, Message};
+use actix::fut::{ActorFutureExt, WrapFuture};
+use actix::{ActorContext, AsyncContext, Context};
 
 use super::slots::role_of;
-use super::{CacheShard, SLICE, Shard, count_removal, mark_of};
+use super::{CacheShard, Shard, TURN, count_removal, mark_of};
 use crate::holding::Holding;
 use crate::op::{CacheId, Ms};
 use crate::router::messages::Recent;
@@ -14,11 +15,6 @@ use crate::slot::Slot;
 
 /// How long an instance goes on after its gate was closed.
 const LINGER_MS: Ms = 1_000;
-
-/// The rest of the work that did not fit one slice.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct LookAfterMore;
 
 impl Shard {
     /// The periodic part: also asks again for what is lost.
@@ -41,21 +37,26 @@ impl Shard {
         }
         let now = self.shared.clock.now();
         self.caches.iter_mut().for_each(|cache| cache.lru.tick(now));
-        self.reclaim(ctx);
+        if !self.is_reclaiming {
+            self.reclaim(ctx);
+        }
     }
 
+    /// Some of it, and the rest after others had their turn.
     fn reclaim(&mut self, ctx: &mut Context<Self>) {
         let now = self.shared.clock.now();
-        let mut more = !self.tidy_slots(SLICE);
+        let mut more = !self.tidy_slots(TURN);
         let slots = &self.slots;
         for CacheShard { lru, stats } in &mut self.caches {
-            let done = lru.expire(now, SLICE, &mut |removal| count_removal(stats, slots, removal));
+            let done = lru.expire(now, TURN, &mut |removal| count_removal(stats, slots, removal));
             more |= !done;
-            more |= !lru.drop_wiped(SLICE, &mut |removal| count_removal(stats, slots, removal));
+            more |= !lru.drop_wiped(TURN, &mut |removal| count_removal(stats, slots, removal));
         }
         self.publish();
+        self.is_reclaiming = more;
         if more {
-            ctx.notify(LookAfterMore);
+            let turn = tokio::task::yield_now().into_actor(self);
+            ctx.spawn(turn.map(|(), shard, ctx| shard.reclaim(ctx)));
         }
     }
 
@@ -113,12 +114,5 @@ impl Shard {
             stats.entries.shift(now, entries);
             stats.bytes.shift(now, bytes);
         }
-    }
-}
-
-impl Handler<LookAfterMore> for Shard {
-    type Result = ();
-    fn handle(&mut self, _message: LookAfterMore, ctx: &mut Context<Self>) {
-        self.reclaim(ctx);
     }
 }

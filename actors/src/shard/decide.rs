@@ -2,7 +2,7 @@
 
 use super::rows::Turn;
 use super::slots::Slots;
-use super::{CacheShard, SLICE, Shard, count_removal};
+use super::{CacheShard, Shard, TURN, count_removal};
 use crate::apply::Target;
 use crate::holding::{Holding, Wait, may_decide};
 use crate::map::Row;
@@ -126,7 +126,7 @@ impl Shard {
         let CacheShard { lru, stats } = cache;
         // What an earlier request of the same message left.
         while lru.has_debt() {
-            lru.pay_debt(SLICE, now, &mut |removal| count_removal(stats, slots, removal));
+            lru.pay_debt(TURN, now, &mut |removal| count_removal(stats, slots, removal));
         }
         let before = (lru.len(), lru.bytes());
         let mut gone = (0, 0);

@@ -64,8 +64,8 @@ use slots::Slots;
 /// slots, slots it has lost.
 const CHORES_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Entries handled by one slice of background work: about 50 us.
-const SLICE: usize = 256;
+/// Entries of background work between two turns of the others on the thread: some 200 us.
+const TURN: usize = 1_024;
 
 /// The actor of one shard.
 #[derive(Debug)]
@@ -89,6 +89,8 @@ pub struct Shard {
     chores: VecDeque<Slot>,
     /// Slots that were parked, those included that are not any more until there is need to know.
     parked: Vec<Slot>,
+    /// Is there more of that, for which others were given a turn?
+    is_reclaiming: bool,
     /// When its gate was seen closed.
     closed_at: Option<Ms>,
 }
@@ -148,6 +150,7 @@ impl Shard {
             lost: BTreeSet::new(),
             chores: VecDeque::new(),
             parked: Vec::new(),
+            is_reclaiming: false,
             closed_at: None,
             shared,
             index,

@@ -47,7 +47,7 @@ fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_m
         let (evicted, turns) = (stats().evictions.total(), turns.get());
         assert!(stats().bytes.total() <= 4 << 20, "the next message finds the limit kept");
         assert!(evicted > 5_000, "{evicted} had to go");
-        assert!(turns >= evicted / SLICE as u64 - 1, "{turns} turns beside {evicted} evictions");
+        assert!(turns >= evicted / TURN as u64 - 1, "{turns} turns beside {evicted} evictions");
         neighbour.abort();
     });
 }
@@ -84,7 +84,7 @@ fn what_lived_on_a_primary_alone_is_gone_at_once_however_much_it_is_and_dropped_
         assert!(matches!(decided, Decided::Applied(Ok(_), 7)));
         let CacheShard { lru, stats } = &mut shard.caches[alone];
         let slots = &shard.slots;
-        while !lru.drop_wiped(SLICE, &mut |removal| count_removal(stats, slots, removal)) {}
+        while !lru.drop_wiped(TURN, &mut |removal| count_removal(stats, slots, removal)) {}
         assert_eq!((lru.len(), stats.entries.total(), stats.lost.primary), (1, 1, 1_000));
         assert_eq!(stats.bytes.total(), lru.bytes());
     });
@@ -124,4 +124,13 @@ fn a_copy_is_filled_at_the_pace_that_is_set() {
         let took = clock.now() - began;
         assert!(took > 600, "{took} ms");
     });
+}
+
+#[test]
+fn threads_without_shards_have_no_part_of_the_rate() {
+    for (workers, shards, threads) in [(1, 1, 1), (4, 1, 1), (4, 4, 4), (2, 5, 2)] {
+        let spec = NodeSpec { workers, shards, ..spec() };
+        let shared = crate::node::share(&spec, Vec::new()).unwrap();
+        assert_eq!(shared.shard_threads(), threads, "{workers} workers, {shards} shards");
+    }
 }
