@@ -277,6 +277,11 @@ impl Shared {
         usize::from(slot) % self.shards
     }
 
+    /// Worker threads that have a shard: shard `s` lives on worker `s mod workers`.
+    pub fn shard_threads(&self) -> usize {
+        self.workers.min(self.shards)
+    }
+
     /// Does a cache live on all copies of a slot? One of a single copy lives on primaries alone.
     pub fn is_replicated(&self, cache: CacheId) -> bool {
         self.caches.get(usize::from(cache.0)).is_some_and(|spec| {

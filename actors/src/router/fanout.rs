@@ -83,7 +83,7 @@ impl Fans {
         Fans {
             waiting: Waiting::new(shared.clone()),
             late: Vec::new(),
-            turns: Turns::new(shared.import_rate / shared.workers as u64),
+            turns: Turns::new(shared.import_rate / shared.shard_threads() as u64),
             shared,
             gates,
             supervisor,

@@ -126,7 +126,7 @@ impl Fans {
                 self.turns.needed.max(rate_to_leave(entries, bytes, within_ms))
             }
         };
-        shared.import_rate.max(self.turns.needed) / shared.workers as u64
+        shared.import_rate.max(self.turns.needed) / shared.shard_threads() as u64
     }
 
     /// Has chunks read while there is room for them.

@@ -143,11 +143,13 @@ impl Router {
         let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
         let map = self.shared.map.load();
         let (row, me) = (map.row(request.slot), self.shared.me);
+        // Of what it knows to be its own others have taken over.
+        let has_left = self.shared.left.load(Relaxed);
         let reads_any = matches!(request.op, Op::Get { any: true })
             && self.shared.is_replicated(request.cache)
             && row.in_sync().contains(&me);
         match row.primary {
-            primary if primary == me || reads_any && has_lease => {
+            primary if !has_left && (primary == me || reads_any && has_lease) => {
                 let shard = Target::Shard(self.shared.shard_of(request.slot));
                 // A shard that has ended is made again; what comes meanwhile waits for it.
                 let may_decide = has_lease && self.shared.is_open(request.slot);
