@@ -224,10 +224,11 @@ impl Applying {
         match members.get_mut(at) {
             // Starts are never used again, whoever had the index before.
             Some(old) if !old.is_present() => {
-                if old.id != member.id {
-                    self.map.split_from.retain(|&other| other != node);
-                }
+                let is_another = old.id != member.id;
                 *old = Member { known: old.known, ..member };
+                if is_another {
+                    self.map.replaced(node);
+                }
             }
             None if at == end => members.push(member),
             _ => {}

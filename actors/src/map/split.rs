@@ -1,10 +1,10 @@
 //! A map that a minority founded from what it held, and when it is no longer one: it yields to a map
 //! of a majority for as long as there may be one.
 //!
-//! What counts are the nodes that were members when it split off: the other side is made of them and of
-//! nobody else. Once most of them are members again, or are known to have ended, no majority of them
-//! is anywhere else. Nodes that were gone before would keep a map split for ever, and nodes that join it
-//! later prove nothing of the other side: neither are counted.
+//! Two things have to hold. Most of the nodes that were members when it split off are members again, or
+//! are known to have ended: nodes that join it later prove nothing of the other side. And those that are
+//! listed and are neither are no majority of all: nodes that were gone when it split off may have come
+//! back on the other side, and stay there when others leave it.
 
 use super::{ClusterMap, NodeIx};
 
@@ -21,11 +21,18 @@ impl ClusterMap {
     /// Is it split, and so that nobody can have a majority beside it? Members are here; of others
     /// `is_over` says whether they are known to have ended.
     pub fn is_healed(&self, is_over: impl Fn(NodeIx) -> bool) -> bool {
-        let listed = || (0..self.members.len() as u16).map(NodeIx).collect();
+        let listed: Vec<NodeIx> = (0..self.members.len() as u16).map(NodeIx).collect();
         // Version 1 of the protocol does not say who they were: it counts all that are listed.
-        let all = if self.split_from.is_empty() { listed() } else { self.split_from.clone() };
-        let counts = |&&node: &&NodeIx| self.member(node).is_present() || is_over(node);
-        self.split && 2 * all.iter().filter(counts).count() > all.len()
+        let from = if self.split_from.is_empty() { &listed } else { &self.split_from };
+        let is_known = |&&node: &&NodeIx| self.member(node).is_present() || is_over(node);
+        let known = |nodes: &[NodeIx]| nodes.iter().filter(is_known).count();
+        self.split && 2 * known(from) > from.len() && 2 * known(&listed) >= listed.len()
+    }
+
+    /// A node takes the place of one that was gone: that one is not here because this one is.
+    pub(super) fn replaced(&mut self, node: NodeIx) {
+        let was_here = self.split_from.iter_mut().filter(|other| **other == node);
+        was_here.for_each(|other| *other = NodeIx(u16::MAX));
     }
 
     /// It is like any other map from now on.
@@ -70,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_heals_when_most_of_its_members_are_back_whoever_else_is_listed() {
+    fn nodes_that_had_gone_before_are_missed_until_they_are_known_to_have_ended() {
         let mut map = founded(3, 2);
         for node in 3..8 {
             list(&mut map, node, usize::from(node));
@@ -82,8 +89,11 @@ mod tests {
         let mut map = alone(&map, 0);
         assert!(map.split);
         admit(&mut map, 1, 90);
-        assert!(!map.split, "two of three are here; those that had gone before are not missed");
-        assert_eq!(map.split_from, []);
+        assert!(map.split, "two of three are here, and five more may have come back elsewhere");
+        assert!(!map.is_healed(|node| node.0 == 7), "one of them");
+        assert!(map.is_healed(|node| node.0 >= 6), "four of eight are no majority");
+        let map = map.apply(map.epoch + 1, &[Change::Heal]).0;
+        assert_eq!((map.split, &map.split_from[..]), (false, &[][..]));
     }
 
     #[test]
@@ -129,8 +139,11 @@ mod tests {
         let mut map = alone(&map, 0);
         list(&mut map, 3, 999);
         admit(&mut map, 3, 2);
-        assert!(map.split, "one of three");
+        let ended = |node: NodeIx| (4..MEMBERS_MAX as u16).contains(&node.0);
+        assert!(!map.is_healed(ended), "one of four");
         admit(&mut map, 1, 90);
-        assert!(!map.split, "two of three");
+        assert!(!map.is_healed(ended), "two of four");
+        admit(&mut map, 2, 91);
+        assert!(map.is_healed(ended), "three of four");
     }
 }
