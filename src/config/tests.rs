@@ -86,6 +86,10 @@ fn every_mistake_is_told_with_file_line_key_and_what_was_expected() {
             "c.toml:6: cluster.min_copies: '2' copies, expected 1 to replication_factor (1)",
         ),
         (
+            "[node]\nimport_rate = \"64KiB\"",
+            "c.toml:6: node.import_rate: '64KiB' is too little, expected at least 1MiB",
+        ),
+        (
             "[cluster]\nacks = \"some\"",
             "c.toml:6: cluster.acks: \"some\" is not known, expected all or async",
         ),

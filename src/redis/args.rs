@@ -73,7 +73,8 @@ impl<'a> Args<'a> {
         self.ranges.len() > at && self[at].eq_ignore_ascii_case(word.as_bytes())
     }
 
-    /// One of them as people read it: of a long one the beginning, as in the errors of Redis.
+    /// One of them as people read it: of a long one the beginning, as in Redis's
+    /// errors about unknown commands.
     pub fn text(self, at: usize) -> Cow<'a, str> {
         let whole = self.get(at);
         String::from_utf8_lossy(&whole[..whole.len().min(TEXT_MAX)])

@@ -59,6 +59,8 @@ pub struct Gateway {
     pub started: Instant,
     /// Where each node of the file serves cluster-aware clients, by id.
     topology: ArcSwapOption<Topology>,
+    /// The fewest copies in sync, for a cluster id and epoch.
+    fewest: ArcSwapOption<((u64, u64), usize)>,
 }
 
 impl Gateway {
@@ -86,6 +88,7 @@ impl Gateway {
             counts: Counts::default(),
             started: Instant::now(),
             topology: ArcSwapOption::empty(),
+            fewest: ArcSwapOption::empty(),
             client,
         }
     }
@@ -139,10 +142,18 @@ impl Gateway {
 
     /// How many copies besides the primary each slot has that this port shows: the fewest.
     pub fn fewest_copies(&self, cache: CacheId) -> usize {
+        if !self.is_copied(cache) {
+            return 0;
+        }
         let map = self.client.map();
+        let of = (map.cluster_id, map.epoch);
+        if let Some(known) = self.fewest.load().as_ref().filter(|known| known.0 == of) {
+            return known.1;
+        }
         let shown = map.rows.iter().filter(|row| self.serves(row.primary));
-        let fewest = shown.map(|row| row.in_sync().len()).min();
-        fewest.filter(|_| self.is_copied(cache)).unwrap_or(0)
+        let fewest = shown.map(|row| row.in_sync().len()).min().unwrap_or(0);
+        self.fewest.store(Some(Arc::new((of, fewest))));
+        fewest
     }
 
     /// A cache lives on all copies of its slots or on none.

@@ -68,6 +68,7 @@ fn whoever_joins_and_leaves_politely_alarms_nobody_and_whoever_dies_does() {
     nodes[2] = logged(&mut node(&file, "n3"), &log(2));
     wait_until("it is back", || is_whole(&url(0), 3));
     assert_eq!(warnings("n3"), Vec::<String>::new(), "one that was drained and came back");
+    assert_eq!(warnings("n4"), Vec::<String>::new(), "nor later");
 
     nodes[2].signal("-KILL");
     wait_until("it is out", || is_whole_without(&url(0), "n3"));

@@ -136,8 +136,9 @@ fn replication_beyond_what_a_connection_holds_waits_and_arrives_in_order() {
                         assert_eq!(n, counts.get());
                         counts.set(n + 1);
                     }
+                    // Who says nothing for long is given up, and beats wait behind all that.
+                    writer.send(&Message::BeatAnswer { seq: 0, epoch: 1 }).unwrap();
                 }
-                drop(writer);
             });
         };
         let _listening = listen(listener, other.params(), serve, |error| panic!("{error}"));

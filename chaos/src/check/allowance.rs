@@ -89,6 +89,9 @@ impl Allowance {
     ///
     /// A violation that no single write stands for, of a register or a counter, counts as a write
     /// that was under way while the key was in use.
+    ///
+    /// It excuses a little too much: a write that was asked just before a slot's last copy was known
+    /// to be gone may have been acknowledged by the slot's new primary, and its loss is excused too.
     pub fn explains(&self, violation: &Violation) -> bool {
         use Fault::{GaveUp, Lost, NotLinearizable, Resurrected, Stale, TwoServers};
         let slot = slot_of(&violation.key);
