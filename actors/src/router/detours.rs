@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Router, Target};
+use super::Router;
+use super::routing::Target;
 use crate::map::NodeIx;
 use crate::shard::messages::Item;
 use crate::slot::Slot;

@@ -23,6 +23,7 @@ mod links;
 pub mod messages;
 mod recent;
 mod replicate;
+mod routing;
 mod saying;
 mod ticket;
 mod waiting;
@@ -37,7 +38,7 @@ use actix::prelude::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use slab::Slab;
 
 use crate::map::NodeIx;
-use crate::op::{FailureKind, Op, Request};
+use crate::op::{FailureKind, Op};
 use crate::peer::inbound::{CloseInbound, Inbound};
 use crate::peer::link::Forward;
 use crate::shard::messages::{Batch, Item, PartAnswer, ReplyTo};
@@ -85,14 +86,6 @@ struct Parked {
     item: Item,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Target {
-    Shard(usize),
-    Peer(NodeIx),
-    /// Nobody whom this node may ask can decide it now.
-    Nobody,
-}
-
 impl Router {
     /// A Router of a node with `workers` worker threads.
     pub fn new(shared: Arc<Shared>, gates: Rc<CopyGates>, supervisor: Addr<Supervisor>) -> Self {
@@ -135,51 +128,6 @@ impl Router {
         if self.ticket(id).is_some_and(|ticket| ticket.is_done()) {
             let (_, ticket) = self.tickets.remove((id & u64::from(u32::MAX)) as usize);
             ticket.deliver();
-        }
-    }
-
-    /// Where a request goes now; a batch that a peer forwarded is not forwarded again.
-    fn target(&self, request: &Request, may_forward: bool) -> Target {
-        let has_lease = self.shared.lease.is_valid(self.shared.clock.now());
-        let map = self.shared.map.load();
-        let (row, me) = (map.row(request.slot), self.shared.me);
-        // Of what it knows to be its own others have taken over.
-        let has_left = self.shared.left.load(Relaxed);
-        let reads_any = matches!(request.op, Op::Get { any: true })
-            && self.shared.is_replicated(request.cache)
-            && row.in_sync().contains(&me);
-        match row.primary {
-            primary if !has_left && (primary == me || reads_any && has_lease) => {
-                let shard = Target::Shard(self.shared.shard_of(request.slot));
-                // A shard that has ended is made again; what comes meanwhile waits for it.
-                let may_decide = has_lease && self.shared.is_open(request.slot);
-                if may_decide { shard } else { Target::Nobody }
-            }
-            primary if may_forward => self.way(request.slot, primary),
-            _ => Target::Nobody,
-        }
-    }
-
-    /// Sends requests to their owners, one message each; those without one wait, or go back to
-    /// the peer that forwarded them.
-    fn route(&mut self, id: u64, items: Vec<Item>, ctx: &mut Context<Self>) {
-        let Some(ticket) = self.ticket(id) else { return };
-        let may_forward = matches!(ticket.origin, Origin::Caller(_));
-        let mut groups: Vec<(Target, Vec<Item>)> = Vec::new();
-        for item in items {
-            let target = self.target(&item.request, may_forward);
-            match groups.iter_mut().find(|(t, _)| *t == target) {
-                Some((_, group)) => group.push(item),
-                None => groups.push((target, vec![item])),
-            }
-        }
-        for (target, group) in groups {
-            match target {
-                Target::Shard(shard) => self.send_to_shard(id, shard, group, ctx),
-                Target::Peer(peer) => self.send_to_peer(id, peer, group),
-                Target::Nobody if may_forward => self.park(id, group),
-                Target::Nobody => self.hand_back(id, group),
-            }
         }
     }
 
@@ -249,24 +197,6 @@ impl Router {
             if let Some(ticket) = self.ticket(id) {
                 ticket.answer(item.index, failure);
             }
-        }
-    }
-
-    /// Tries what is parked once more; requests of one ticket stay together and in their order.
-    fn unpark(&mut self, ctx: &mut Context<Self>) {
-        let mut parked = std::mem::take(&mut self.parked);
-        parked.retain(|parked| self.ticket(parked.ticket).is_some());
-        let goes = |parked: &Parked| self.target(&parked.item.request, true) != Target::Nobody;
-        let (go, stay): (Vec<_>, Vec<_>) = parked.into_iter().partition(goes);
-        self.parked = stay;
-        let mut parked = go.into_iter().peekable();
-        while let Some(Parked { ticket, item }) = parked.next() {
-            let mut items = vec![item];
-            while let Some(same) = parked.next_if(|next| next.ticket == ticket) {
-                items.push(same.item);
-            }
-            self.route(ticket, items, ctx);
-            self.settle(ticket);
         }
     }
 
