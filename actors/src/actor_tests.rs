@@ -10,6 +10,7 @@ use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::prelude::{Handler, MailboxError, Message};
 
 use super::*;
+use crate::shard::bench::neighbour;
 
 /// Notes what it is told, and does as it is told.
 #[derive(Default)]
@@ -105,12 +106,7 @@ fn an_actor_that_waits_takes_no_message_and_its_thread_goes_on() {
         let told = start(told);
         let turns = Rc::new(Cell::new(0));
         let counting = turns.clone();
-        let neighbour = actix_rt::spawn(async move {
-            loop {
-                counting.set(counting.get() + 1);
-                tokio::task::yield_now().await;
-            }
-        });
+        let neighbour = neighbour(move || counting.set(counting.get() + 1));
         told.do_send(Note(1));
         told.do_send(Pause(100));
         assert_eq!(told.send(Note(2)).await, Ok(2));

@@ -50,6 +50,20 @@ pub fn node(file: &Path, id: &str) -> Command {
     command
 }
 
+/// Writes a cluster file of three nodes, each with the next two ports.
+pub fn write_three(file: &Path, name: &str, ports: &[u16]) {
+    let mut toml = format!("[cluster]\nname = \"{name}\"\n[node]\nworkers = 1\nshards = 1\n");
+    for (i, ports) in ports.chunks(2).take(3).enumerate() {
+        toml += &format!(
+            "[[nodes]]\nid = \"n{}\"\nhttp = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n",
+            i + 1,
+            ports[0],
+            ports[1]
+        );
+    }
+    std::fs::write(file, &toml).unwrap();
+}
+
 /// How many nodes are up, and whether every slot has its copies.
 pub fn is_whole(url: &str, nodes: usize) -> bool {
     let status = lariat(&["status", "--json", "--node", url]);
@@ -66,16 +80,7 @@ fn a_process_that_no_file_lists_joins_dies_comes_back_and_leaves() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cluster.toml");
     let ports: [u16; 10] = free_ports();
-    let mut toml = String::from("[cluster]\nname = \"joined\"\n[node]\nworkers = 1\nshards = 1\n");
-    for (i, ports) in ports.chunks(2).take(3).enumerate() {
-        toml += &format!(
-            "[[nodes]]\nid = \"n{}\"\nhttp = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n",
-            i + 1,
-            ports[0],
-            ports[1]
-        );
-    }
-    std::fs::write(&file, &toml).unwrap();
+    write_three(&file, "joined", &ports);
     let url = |node: usize| format!("http://127.0.0.1:{}", ports[2 * node]);
     let _listed: Vec<Process> =
         ["n1", "n2", "n3"].map(|id| Process::start(&mut node(&file, id))).into();

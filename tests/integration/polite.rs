@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cli::{free_ports, lariat};
-use crate::cli_join::{Process, is_whole, is_whole_without, node, wait_until};
+use crate::cli_join::{Process, is_whole, is_whole_without, node, wait_until, write_three};
 
 /// Starts a node that logs to a file.
 fn logged(command: &mut Command, log: &Path) -> Process {
@@ -23,16 +23,7 @@ fn whoever_joins_and_leaves_politely_alarms_nobody_and_whoever_dies_does() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cluster.toml");
     let ports: [u16; 8] = free_ports();
-    let mut toml = String::from("[cluster]\nname = \"polite\"\n[node]\nworkers = 1\nshards = 1\n");
-    for (i, ports) in ports.chunks(2).take(3).enumerate() {
-        toml += &format!(
-            "[[nodes]]\nid = \"n{}\"\nhttp = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n",
-            i + 1,
-            ports[0],
-            ports[1]
-        );
-    }
-    std::fs::write(&file, &toml).unwrap();
+    write_three(&file, "polite", &ports);
     let url = |at: usize| format!("http://127.0.0.1:{}", ports[2 * at]);
     let log = |at: usize| -> PathBuf { directory.path().join(format!("n{}.log", at + 1)) };
     let mut nodes: Vec<Process> =

@@ -40,6 +40,16 @@ pub fn run(test: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(test);
 }
 
+/// Another task of the thread, which does this at each of its turns until it is aborted.
+pub fn neighbour(mut turn: impl FnMut() + 'static) -> tokio::task::JoinHandle<()> {
+    actix_rt::spawn(async move {
+        loop {
+            turn();
+            tokio::task::yield_now().await;
+        }
+    })
+}
+
 pub fn spec() -> NodeSpec {
     let member = |id: &str| Details {
         id: id.into(),

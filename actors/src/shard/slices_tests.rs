@@ -31,12 +31,7 @@ fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_m
 
         let turns = Rc::new(Cell::new(0));
         let counting = turns.clone();
-        let neighbour = actix_rt::spawn(async move {
-            loop {
-                counting.set(counting.get() + 1);
-                tokio::task::yield_now().await;
-            }
-        });
+        let neighbour = neighbour(move || counting.set(counting.get() + 1));
         let mut large = put_in(ALONE, &keys[0]);
         let Op::Put(put) = &mut large.op else { unreachable!() };
         put.value = Bytes::from(vec![0; 3_600_000]);
@@ -133,4 +128,27 @@ fn threads_without_shards_have_no_part_of_the_rate() {
         let shared = crate::node::share(&spec, Vec::new()).unwrap();
         assert_eq!(shared.shard_threads(), threads, "{workers} workers, {shards} shards");
     }
+}
+
+#[test]
+fn the_rest_of_the_thread_has_turns_while_what_was_wiped_is_dropped() {
+    run(async {
+        let node = Node::start();
+        let key = node.key();
+        for i in 0..10 * TURN {
+            assert!(node.ask(put(&format!("{{{key}}}{i}"))).await.is_ok());
+        }
+        let entries = || node.shared.stats().caches[0].1.entries.total();
+        assert_eq!(entries(), 10 * TURN as u64);
+        let (shared, seen) =
+            (node.shared.clone(), Rc::new(std::cell::RefCell::new(BTreeSet::new())));
+        let noting = seen.clone();
+        let neighbour = neighbour(move || {
+            noting.borrow_mut().insert(shared.stats().caches[0].1.entries.total());
+        });
+        node.change_row(6, &key, |row| *row = Row::new(OTHER, 6, false));
+        node.wait_until("all are gone", || entries() == 0).await;
+        assert!(seen.borrow().len() > 5, "between all and none: {:?}", seen.borrow());
+        neighbour.abort();
+    });
 }
