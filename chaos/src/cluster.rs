@@ -230,19 +230,19 @@ impl Cluster {
         None
     }
 
-    /// `GET /v1/cluster` at the first node that answers.
+    /// `GET /v1/cluster` at the first node that answers, which asks no other.
     pub async fn view(&self, except: &[usize]) -> Value {
         for node in (0..self.processes.len()).filter(|node| !except.contains(node)) {
-            if let Ok(view) = self.client.json(node, "/v1/cluster").await {
+            if let Ok(view) = self.client.json(node, "/v1/cluster?node=self").await {
                 return view;
             }
         }
         Value::Null
     }
 
-    /// What the first other node that answers tells of this one; null if it does not list it.
-    pub async fn told(&self, node: usize) -> Value {
-        let view = self.view(&[node]).await;
+    /// What the first of the other nodes that answers tells of this one; null if it does not list it.
+    pub async fn told(&self, node: usize, except: &[usize]) -> Value {
+        let view = self.view(except).await;
         let mut nodes = view["nodes"].as_array().into_iter().flatten();
         nodes.find(|told| told["id"] == *name(node)).cloned().unwrap_or_default()
     }
@@ -310,6 +310,11 @@ impl Cluster {
             .collect();
         ensure!(!values.is_empty(), "{} has no metric {metric}", name(node));
         Ok(values.iter().sum())
+    }
+
+    /// Slots that a node has in a role, as it tells itself.
+    pub async fn slots(&self, node: usize, role: &str) -> Result<f64> {
+        self.metric(node, &format!("lariat_slots{{role=\"{role}\"}}")).await
     }
 }
 

@@ -211,14 +211,8 @@ async fn hit(cluster: &mut Cluster, harm: Harm, victims: &[usize], round: usize)
     let at = Instant::now();
     if let Some(pause) = harm.pause() {
         let process = cluster.processes[victims[0]].as_ref().context("the victim runs")?;
-        process.signal(Signal::STOP)?;
+        process.freeze(pause).await.with_context(|| name(victims[0]))?;
         probes.harmed(at);
-        // Its threads stop when the machine next runs them.
-        let stat = format!("/proc/{}/stat", process.id());
-        while !std::fs::read_to_string(&stat)?.contains(") T ") {
-            ensure!(at.elapsed() < pause, "{} was not stopped by SIGSTOP", name(victims[0]));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
         strike::after(&mut strike, cluster).await;
         tokio::time::sleep(pause.saturating_sub(at.elapsed())).await;
         process.signal(Signal::CONT)?;

@@ -8,6 +8,7 @@
 //! judges it, `plant` alters it to see that `check` notices, `report` counts, `evidence` is what a
 //! failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
 
+pub mod aim;
 pub mod check;
 pub mod client;
 pub mod cluster;

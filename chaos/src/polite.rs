@@ -12,6 +12,7 @@ use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
+use crate::aim::{Moving, kill_while};
 use crate::check::allowance::Strike;
 use crate::check::{Fault, Violation};
 use crate::client::{Client, PATIENCE};
@@ -25,18 +26,14 @@ use crate::strike;
 const SLOTS: u16 = 16_384;
 /// Of so many times an even share of them the ring lets a node be the primary.
 const SHARE_MAX: f64 = 1.05;
-/// How often a node that joins is killed, to hit it once while it is being filled.
-const KILLS_MAX: usize = 5;
+/// Nodes that join or come back, to kill one while it is being filled.
+const TRIES_MAX: usize = 5;
 /// More than `drain_timeout`.
 const LEAVES_WITHIN: Duration = Duration::from_secs(40);
-/// Slots of which a node is the primary, as it tells itself.
-const PRIMARY: &str = "lariat_slots{role=\"primary\"}";
-/// Slots of which a node's copy is being filled, as it tells itself.
-const IMPORTING: &str = "lariat_slots{role=\"importing\"}";
 /// Written keys of each node.
 const KEYS: usize = 3;
 /// How often a move is looked at, to hit it while it runs.
-const LOOK: Duration = Duration::from_millis(2);
+pub const LOOK: Duration = Duration::from_millis(2);
 
 /// Does it once to a whole cluster, and waits until the cluster is whole again. What it gives as a
 /// time without writes is the longest between two writes of one key from beginning to end.
@@ -66,25 +63,20 @@ pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Har
         }
         Harm::DrainBack => stay(cluster, victim).await?,
         Harm::KillGiving => {
-            leave_until_slots_go(cluster, victim).await?;
-            strikes.push(kill(cluster, victim).await?);
+            strikes = kill_while_it_gives(cluster, victim, victim).await?;
             cluster.start_node(victim)?;
         }
         Harm::KillCoordinating => {
             let coordinator = cluster.coordinator().await.context("nobody coordinates")?;
             let nodes = cluster.processes.len();
             let leaver = if victim == coordinator { (victim + 1) % nodes } else { victim };
-            leave_until_slots_go(cluster, leaver).await?;
-            strikes.push(kill(cluster, coordinator).await?);
+            strikes = kill_while_it_gives(cluster, coordinator, leaver).await?;
             has_left(cluster, leaver).await?;
             cluster.start_node(coordinator)?;
             cluster.start_node(leaver)?;
         }
         Harm::KillImporting => {
-            strikes.push(kill(cluster, victim).await?);
-            cluster.start_node(victim)?;
-            until(cluster, victim, IMPORTING, |slots| slots > 0.0).await?;
-            strikes.push(kill(cluster, victim).await?);
+            strikes = kill_importing(cluster, victim).await?;
             cluster.start_node(victim)?;
         }
         Harm::Join => join_and_leave(cluster).await?,
@@ -167,7 +159,7 @@ fn share_min(nodes: usize) -> f64 {
 async fn join_and_leave(cluster: &mut Cluster) -> Result<()> {
     let joined = join(cluster).await?;
     let share = share_min(cluster.running().count());
-    until(cluster, joined, PRIMARY, |slots| slots >= share).await?;
+    until(cluster, joined, |slots| slots >= share).await?;
     cluster.wait_until_whole().await?;
     let slots = cluster.primaries().await[joined];
     println!("  {} has joined: {slots} slots", name(joined));
@@ -177,24 +169,53 @@ async fn join_and_leave(cluster: &mut Cluster) -> Result<()> {
     Ok(())
 }
 
-/// What is seen of it may be over when it dies, as slots are filled by the hundred; what the others
-/// have in their map until they notice is what it died with.
 async fn kill_joining(cluster: &mut Cluster) -> Result<Vec<Strike>> {
     let mut strikes = Vec::new();
-    for _ in 0..KILLS_MAX {
+    for _ in 0..TRIES_MAX {
         let joined = join(cluster).await?;
-        until(cluster, joined, IMPORTING, |slots| slots > 0.0).await?;
-        strikes.push(kill(cluster, joined).await?);
+        let filling = Moving::Filling(share_min(cluster.running().count()));
+        let (done, is_killed) = kill_while(cluster, joined, joined, filling).await?;
+        strikes.extend(done);
+        if !is_killed {
+            cluster.wait_until_whole().await?;
+            end(cluster, joined).await?;
+        }
         cluster.stays_away(joined);
-        let map = cluster.told(joined).await;
-        let (filled, own) = (&map["slots_importing"], &map["slots_primary"]);
-        println!("  {} died with {filled} slots being filled, {own} its own", name(joined));
-        if filled.as_u64() > Some(0) {
+        if is_killed {
             return Ok(strikes);
         }
         cluster.wait_until_whole().await?;
     }
-    bail!("killed {KILLS_MAX} nodes that joined, none of them while a slot was being filled")
+    bail!("{TRIES_MAX} nodes joined, none of them was killed while a slot was being filled")
+}
+
+async fn kill_importing(cluster: &mut Cluster, victim: usize) -> Result<Vec<Strike>> {
+    let mut strikes = Vec::new();
+    for _ in 0..TRIES_MAX {
+        strikes.push(kill(cluster, victim).await?);
+        cluster.start_node(victim)?;
+        let filling = Moving::Filling(share_min(cluster.running().count()));
+        let (done, is_killed) = kill_while(cluster, victim, victim, filling).await?;
+        strikes.extend(done);
+        if is_killed {
+            return Ok(strikes);
+        }
+        cluster.wait_until_whole().await?;
+    }
+    bail!("{} came back {TRIES_MAX} times and was never killed while it was filled", name(victim))
+}
+
+async fn kill_while_it_gives(
+    cluster: &mut Cluster,
+    victim: usize,
+    leaver: usize,
+) -> Result<Vec<Strike>> {
+    let slots = cluster.slots(leaver, "primary").await?;
+    drain(cluster, leaver, Method::POST).await?;
+    let giving = Moving::Giving(slots);
+    let (strikes, is_killed) = kill_while(cluster, victim, leaver, giving).await?;
+    ensure!(is_killed, "{} had given all its slots away", name(leaver));
+    Ok(strikes)
 }
 
 async fn has_left(cluster: &mut Cluster, node: usize) -> Result<()> {
@@ -213,22 +234,15 @@ async fn drain(cluster: &Cluster, node: usize, method: Method) -> Result<()> {
     Ok(())
 }
 
-async fn leave_until_slots_go(cluster: &Cluster, node: usize) -> Result<()> {
-    let slots = cluster.metric(node, PRIMARY).await?;
-    drain(cluster, node, Method::POST).await?;
-    until(cluster, node, PRIMARY, |now| now < slots).await?;
-    let left = cluster.metric(node, PRIMARY).await?;
-    println!("  {} leaves: {left} of {slots} slots", name(node));
-    Ok(())
-}
-
 /// It begins to leave, and is told to stay before it has.
 async fn stay(cluster: &Cluster, node: usize) -> Result<()> {
-    leave_until_slots_go(cluster, node).await?;
+    let slots = cluster.slots(node, "primary").await?;
+    drain(cluster, node, Method::POST).await?;
+    until(cluster, node, |now| now < slots).await?;
     drain(cluster, node, Method::DELETE).await?;
     let begun = Instant::now();
     loop {
-        if cluster.told(node).await["state"] == "up" {
+        if cluster.told(node, &[node]).await["state"] == "up" {
             return Ok(());
         }
         ensure!(begun.elapsed() < LEAVES_WITHIN, "{} was told to stay and is not up", name(node));
@@ -236,16 +250,11 @@ async fn stay(cluster: &Cluster, node: usize) -> Result<()> {
     }
 }
 
-async fn until(
-    cluster: &Cluster,
-    node: usize,
-    metric: &str,
-    is: impl Fn(f64) -> bool,
-) -> Result<()> {
+/// Waits for slots of which it is the primary.
+async fn until(cluster: &Cluster, node: usize, is: impl Fn(f64) -> bool) -> Result<()> {
     let begun = Instant::now();
-    // A node that has just been started does not answer yet.
-    while !cluster.metric(node, metric).await.is_ok_and(&is) {
-        ensure!(begun.elapsed() < LEAVES_WITHIN, "{metric} of {} did not change", name(node));
+    while !cluster.slots(node, "primary").await.is_ok_and(&is) {
+        ensure!(begun.elapsed() < LEAVES_WITHIN, "{}'s own slots did not change", name(node));
         tokio::time::sleep(LOOK).await;
     }
     Ok(())

@@ -45,6 +45,20 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("cannot signal process {}", self.id()))
     }
 
+    /// Sends SIGSTOP and waits until it stands still, for `patience` at most: its threads stop when
+    /// the machine next runs them.
+    pub async fn freeze(&self, patience: Duration) -> Result<()> {
+        let begun = Instant::now();
+        self.signal(Signal::STOP)?;
+        let stat = format!("/proc/{}/stat", self.id());
+        while !std::fs::read_to_string(&stat)?.contains(") T ") {
+            let waited = begun.elapsed();
+            ensure!(waited < patience, "process {} was not stopped by SIGSTOP", self.id());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
     /// Kills with SIGKILL and waits until the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         ensure!(self.is_running(), "process {} was gone before it was killed", self.id());

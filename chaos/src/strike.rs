@@ -18,7 +18,21 @@ pub const MARGIN: Duration = Duration::from_millis(50);
 /// # Errors
 /// None of them tells its map.
 pub async fn before(cluster: &Cluster, victims: &[usize], has_ended: bool) -> Result<Strike> {
-    let mut strike = Strike {
+    let mut strike = new(cluster, victims, has_ended);
+    look(&mut strike, cluster, victims).await;
+    ensure!(!strike.rows.is_empty(), "no victim tells where slots are: {victims:?}");
+    strike.from_us = cluster.client.now_us();
+    Ok(strike)
+}
+
+/// For a victim that is stopped, then looked at, and then killed or let go on: it tells nothing
+/// itself, and the others take none of its slots before its lease is over.
+pub fn now(cluster: &Cluster, victim: usize) -> Strike {
+    Strike { from_us: cluster.client.now_us(), ..new(cluster, &[victim], true) }
+}
+
+fn new(cluster: &Cluster, victims: &[usize], has_ended: bool) -> Strike {
+    Strike {
         victims: victims.to_vec(),
         has_ended,
         nodes: cluster.running().count(),
@@ -26,11 +40,7 @@ pub async fn before(cluster: &Cluster, victims: &[usize], has_ended: bool) -> Re
         from_us: 0,
         until_us: 0,
         is_founded_anew: false,
-    };
-    look(&mut strike, cluster, victims).await;
-    ensure!(!strike.rows.is_empty(), "no victim tells where slots are: {victims:?}");
-    strike.from_us = cluster.client.now_us();
-    Ok(strike)
+    }
 }
 
 /// The harm is done, or goes on no longer: looks once more, at the others.

@@ -43,6 +43,7 @@ pub async fn handle(
             body["missing"] = json!(missing);
             Ok(response::json(&body))
         }
+        Route::Cluster => Ok(response::json(&cluster(context, is_own(raw)?).await)),
         Route::Locate(segment) => {
             let query = Query::parse(raw, &["key_base64"])?;
             Ok(response::json(&locate(context, &any_key(segment, &query)?)))
@@ -61,7 +62,6 @@ async fn plain(
     route: Route<'_>,
 ) -> Result<HttpResponse, Problem> {
     match route {
-        Route::Cluster => Ok(response::json(&cluster(context).await)),
         Route::Node(id) => {
             let map = context.client.map();
             let node = find(&map, id)?;
@@ -196,9 +196,17 @@ fn forget(context: &Context, id: &str) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::new(StatusCode::ACCEPTED))
 }
 
-async fn cluster(context: &Context) -> Value {
+async fn cluster(context: &Context, own: bool) -> Value {
     let map = context.client.map();
-    let stats = context.client.cluster_stats().await;
+    let stats = if own {
+        let mut all = vec![None; map.members.len()];
+        if let Some(mine) = all.get_mut(usize::from(context.client.me().0)) {
+            *mine = Some(context.client.stats());
+        }
+        all
+    } else {
+        context.client.cluster_stats().await
+    };
     let nodes: Vec<Value> = (0..map.members.len() as u16)
         .map(|node| member(context, &map, NodeIx(node), &stats))
         .collect();

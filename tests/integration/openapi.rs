@@ -458,6 +458,7 @@ fn bodies_of_every_shape_fit_their_schemas() {
     for (path, target) in [
         ("/v1/cluster/locate/{key}", "/v1/cluster/locate/%7B%FF%7D"),
         ("/v1/cluster/nodes/{id}", "/v1/cluster/nodes/node-2"),
+        ("/v1/cluster", "/v1/cluster?node=self"),
         ("/v1/caches", "/v1/caches?node=self"),
         ("/v1/caches/{cache}", "/v1/caches/default?node=self"),
     ] {

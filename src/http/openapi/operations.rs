@@ -333,7 +333,7 @@ pub const OPERATIONS: &[Operation] = &[
         id: "get_cluster",
         tag: "cluster",
         summary: "The nodes as this one sees them",
-        parameters: &[],
+        parameters: &[NODE_SELF],
         body: None,
         replies: &[ok(Body::Json("Cluster"))],
         errors: GUARDED,
@@ -446,7 +446,7 @@ const HTML: Reply = ok(Body::Text("text/html"));
 const NODE_SELF: Parameter = query(
     "node",
     r#"{"const":"self"}"#,
-    "This node's own counters instead of the sums over all nodes",
+    "This node's own counters instead of those of all nodes: asks nobody",
 );
 const READY: Reply = reply(200, "It is", Some(Body::Json("Health")));
 const NOT_READY: Reply = reply(503, "It is not, and why", Some(Body::Json("Health")));

@@ -43,6 +43,11 @@ fn every_node_tells_the_same_of_the_cluster() {
             let alone = get(three.http(node), &format!("/v1/cluster/nodes/{id}")).is(200).json();
             assert_eq!(alone["id"], member["id"]);
         }
+        let own = get(three.http(node), "/v1/cluster?node=self").is(200).json();
+        let told = own["nodes"].as_array().unwrap().iter().map(|n| !n["entries"].is_null());
+        let told: Vec<bool> = told.collect();
+        assert_eq!(told, [0, 1, 2].map(|other| other == node));
+        get(three.http(node), "/v1/cluster?node=other").problem(400, "bad_request", None);
         let nowhere = get(three.http(node), "/v1/cluster/nodes/nobody");
         nowhere.problem(404, "node_not_found", None);
     }
