@@ -303,13 +303,14 @@ impl Coordinator {
             |node: NodeIx| members.get(usize::from(node.0)).is_some_and(|seen| seen.is_gone);
         let mut has_room = false;
         self.asks.retain(|&(slot, stamp, ask)| {
-            let row = map.row(slot);
+            // A peer may name a slot that there is not.
+            let Some(row) = map.rows.get(usize::from(slot)) else { return false };
             // A primary that is cut off finds all its copies silent, and they will be needed.
             let blames = matches!(ask, Ask::Out(_)) && is_gone(row.primary);
             // Whoever is given a slot has to be there.
             let blames = blames || matches!(ask, Ask::Give(to) if is_gone(to));
             has_room |= row.stamp != stamp && matches!(ask, Ask::InSync(_));
-            row.stamp == stamp && !blames
+            !blames && map.is_open(slot, stamp, ask)
         });
         self.has_room |= has_room;
         changes.extend(self.asks.iter().map(|&(slot, stamp, ask)| Change::Row {

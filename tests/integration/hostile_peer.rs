@@ -10,7 +10,7 @@ use lariat::actors::codec;
 use lariat::actors::control::{Control, Enrol, Enrolled, Standing};
 use lariat::actors::handshake::{Dialler, Identity, Purpose};
 use lariat::actors::joining::Refused;
-use lariat::actors::map::{Details, NodeIx};
+use lariat::actors::map::{Ask, Details, NodeIx};
 use lariat::actors::op::{Applied, Failure, Reply};
 use lariat::actors::version::Versions;
 use lariat::actors::wire::{self, Message};
@@ -70,11 +70,16 @@ fn framed(content: &[u8]) -> Vec<u8> {
 
 /// What node-2 would say of itself.
 fn identity(cluster: &Cluster) -> Identity {
+    identity_of(cluster, 1)
+}
+
+fn identity_of(cluster: &Cluster, node: usize) -> Identity {
     let map = cluster.client(0).map();
+    let member = &map.members[node];
     Identity {
         cluster: "test".into(),
-        id: "node-2".into(),
-        incarnation: map.member(map.find("node-2").unwrap()).incarnation,
+        id: member.id.clone(),
+        incarnation: member.incarnation,
         digest: map.digest(),
         versions: Versions::CURRENT,
     }
@@ -82,9 +87,19 @@ fn identity(cluster: &Cluster) -> Identity {
 
 /// Shakes hands with node-1; returns the connection and the two frames that were sent.
 fn shake(cluster: &Cluster, nonce: u8) -> (Stranger, [Vec<u8>; 2]) {
-    let mut stranger = Stranger::connect(cluster, 0);
-    let (dialler, hello) =
-        Dialler::start(&identity(cluster), "node-1", Purpose::Data, SECRET, [nonce; 32]);
+    shake_as(&identity(cluster), cluster, 0, Purpose::Data, nonce)
+}
+
+fn shake_as(
+    me: &Identity,
+    cluster: &Cluster,
+    node: usize,
+    purpose: Purpose,
+    nonce: u8,
+) -> (Stranger, [Vec<u8>; 2]) {
+    let mut stranger = Stranger::connect(cluster, node);
+    let to = cluster.client(node).map().members[node].id.clone();
+    let (dialler, hello) = Dialler::start(me, &to, purpose, SECRET, [nonce; 32]);
     stranger.send(&framed(&hello));
     let (_, _, proof) = dialler.challenged(&stranger.frame()).unwrap();
     stranger.send(&framed(&proof));
@@ -203,6 +218,34 @@ fn nonsense_from_somebody_who_knows_the_secret_ends_the_connection() {
             stranger.closed(what);
         }
         cluster.wait_equal_copies().await;
+        no_panics(&cluster);
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn what_a_member_asks_of_the_coordinator_in_vain_does_no_harm() {
+    panics::watch();
+    run(async {
+        let cluster = Cluster::start(Shape::default()).await;
+        cluster.wait_whole().await;
+        let map = cluster.client(0).map();
+        let (row, last) = (*map.row(0), u16::MAX);
+        let vain = [
+            (last, row.stamp, Ask::Keep),
+            (0, row.stamp, Ask::Import(row.in_sync()[0])),
+            (0, row.stamp, Ask::Give(NodeIx(last))),
+            (0, row.stamp, Ask::Out(NodeIx(last))),
+        ];
+        // Whoever coordinates takes it in, and answers a heartbeat after it.
+        let coordinator = usize::from(cluster.client(0).coordinator().unwrap().0);
+        let me = identity_of(&cluster, (coordinator + 1) % 3);
+        let (mut stranger, _) = shake_as(&me, &cluster, coordinator, Purpose::Control, 1);
+        stranger.send(&encoded(Control::AskRows { asks: vain.to_vec() }));
+        stranger.send(&encoded(Control::Beat { seq: 1, has_lease: true }));
+        stranger.frame();
+        serves(&cluster, 0).await;
+        assert_eq!(cluster.client(0).map().epoch, map.epoch, "nothing was agreed");
         no_panics(&cluster);
         cluster.stop().await;
     });

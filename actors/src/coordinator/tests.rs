@@ -162,6 +162,36 @@ fn requests_for_rows_come_again_until_the_row_has_changed() {
 }
 
 #[test]
+fn what_would_change_nothing_is_not_asked_for_again_and_again() {
+    let (mut coordinator, map) = start();
+    let row = *map.row(3);
+    let stranger = map.present().find(|node| !row.names(*node)).unwrap();
+    let nowhere = NodeIx(u16::MAX);
+    for ask in [
+        Ask::Import(row.importing()[0]),
+        Ask::Import(nowhere),
+        Ask::InSync(stranger),
+        Ask::InSync(nowhere),
+        Ask::Out(row.primary),
+        Ask::Out(nowhere),
+        Ask::Give(row.importing()[0]),
+        Ask::Give(nowhere),
+        Ask::Lost(stranger),
+    ] {
+        assert_eq!(
+            map.apply(2, &[Change::Row { slot: 3, stamp: row.stamp, ask }]).0.rows,
+            map.rows
+        );
+        coordinator.ask(3, row.stamp, ask);
+    }
+    // A slot that there is not.
+    coordinator.ask(Slot::MAX, row.stamp, Ask::Keep);
+    assert_eq!(coordinator.propose(1_100, 0, 0, &map), []);
+    coordinator.ask(3, row.stamp, Ask::Lost(row.primary));
+    assert_eq!(coordinator.propose(1_101, 0, 0, &map).len(), 1);
+}
+
+#[test]
 fn nothing_is_given_to_a_member_that_is_being_taken_out() {
     let (mut coordinator, mut map) = start();
     let slot = map.rows.iter().position(|row| row.primary == NodeIx(0)).unwrap() as Slot;

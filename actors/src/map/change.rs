@@ -130,6 +130,20 @@ pub struct Summary {
 }
 
 impl ClusterMap {
+    /// Would this change a row that still has this stamp? What does not never will.
+    pub fn is_open(&self, slot: Slot, stamp: u64, ask: Ask) -> bool {
+        let Some(row) = self.rows.get(usize::from(slot)).filter(|row| row.stamp == stamp) else {
+            return false;
+        };
+        let present =
+            |node: NodeIx| self.members.get(usize::from(node.0)).is_some_and(Member::is_present);
+        match ask {
+            Ask::Import(node) if !present(node) => false,
+            Ask::Lost(node) if node == row.primary => true,
+            ask => alter(&mut { *row }, ask, self.epoch),
+        }
+    }
+
     /// Starts of members that these changes take out after they have given everything away.
     pub fn that_leave(&self, changes: &[Change]) -> Vec<(NodeIx, u64)> {
         let leaves = |change: &Change| match *change {
@@ -289,34 +303,17 @@ impl Applying {
     }
 
     fn row(&mut self, slot: Slot, stamp: u64, ask: Ask) {
-        let Some(row) = self.map.rows.get_mut(usize::from(slot)) else { return };
-        if row.stamp != stamp {
+        if !self.map.is_open(slot, stamp, ask) {
             return;
         }
-        let epoch = self.map.epoch;
-        let members = &self.map.members;
-        let is_member =
-            |node: NodeIx| members.get(usize::from(node.0)).is_some_and(Member::is_present);
-        let changed = match ask {
-            Ask::Import(node) => is_member(node) && row.import(node),
-            Ask::InSync(node) => {
-                let completed = row.complete(node);
-                self.summary.completed += u32::from(completed);
-                completed
-            }
-            Ask::Out(node) => {
-                let left = row.remove(node);
-                self.summary.left += u32::from(left);
-                left
-            }
-            Ask::Give(node) => row.in_sync().contains(&node) && give(row, node, epoch),
-            Ask::Keep => true,
-            Ask::Lost(node) if row.primary == node => return self.succeed(slot),
-            Ask::Lost(node) => row.remove(node),
-        };
-        if changed {
-            row.stamp = epoch;
+        let (epoch, row) = (self.map.epoch, &mut self.map.rows[usize::from(slot)]);
+        if ask == Ask::Lost(row.primary) {
+            return self.succeed(slot);
         }
+        alter(row, ask, epoch);
+        row.stamp = epoch;
+        self.summary.completed += u32::from(matches!(ask, Ask::InSync(_)));
+        self.summary.left += u32::from(matches!(ask, Ask::Out(_)));
     }
 
     /// A start of `node` is gone with all it held.
@@ -360,6 +357,18 @@ impl Applying {
     fn ring(&mut self) -> &[Vec<NodeIx>] {
         let map = &self.map;
         self.ring.get_or_insert_with(|| map.place())
+    }
+}
+
+/// What a row's primary or a copy asks of it, but for the loss of the primary. Does it change the
+/// row?
+fn alter(row: &mut Row, ask: Ask, epoch: u64) -> bool {
+    match ask {
+        Ask::Import(node) => row.import(node),
+        Ask::InSync(node) => row.complete(node),
+        Ask::Out(node) | Ask::Lost(node) => row.remove(node),
+        Ask::Give(node) => row.in_sync().contains(&node) && give(row, node, epoch),
+        Ask::Keep => true,
     }
 }
 
