@@ -58,7 +58,7 @@ pub(crate) fn accept(
         match purpose {
             Purpose::Data if mine == shared.incarnation() => {
                 let inbound = Inbound::serve(shared.clone(), peer, router.clone(), connection);
-                router.do_send(Opened(inbound));
+                router.do_send(Opened { inbound, incarnation: mine });
             }
             Purpose::Control => match connection.detach() {
                 Ok(connection) => {

@@ -6,6 +6,7 @@ use actix::{Addr, AsyncContext, Context, Handler};
 use super::Router;
 use super::messages::{Dial, Opened};
 use crate::map::NodeIx;
+use crate::peer::inbound::CloseInbound;
 use crate::peer::link::{LinkConfig, PeerLink};
 
 impl Router {
@@ -38,6 +39,12 @@ impl Handler<Opened> for Router {
     type Result = ();
     fn handle(&mut self, opened: Opened, _ctx: &mut Context<Self>) {
         self.inbounds.retain(Addr::connected);
-        self.inbounds.push(opened.0);
+        let Opened { inbound, incarnation } = opened;
+        // Those before it were closed when the node became another start.
+        if incarnation == self.shared.incarnation() {
+            self.inbounds.push(inbound);
+        } else {
+            inbound.do_send(CloseInbound);
+        }
     }
 }

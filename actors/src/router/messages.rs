@@ -239,7 +239,12 @@ pub struct Reset;
 /// A peer connected to this thread.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Opened(pub Addr<Inbound>);
+pub struct Opened {
+    /// Serves it.
+    pub inbound: Addr<Inbound>,
+    /// The start of this node that it is connected to.
+    pub incarnation: u64,
+}
 
 /// A chunk of a slot for an import, in the order of the slot's writes.
 #[derive(Debug, Message)]

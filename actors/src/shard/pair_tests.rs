@@ -64,7 +64,7 @@ fn listen(node: &Node, peer: NodeIx) -> (String, Listening) {
     let on_connection = move |accepted: peer::Accepted| {
         let connection = accepted.connection;
         let inbound = Inbound::serve(shared.clone(), peer, router.clone(), connection);
-        router.do_send(Opened(inbound));
+        router.do_send(Opened { inbound, incarnation: shared.incarnation() });
     };
     (address, peer::listen(listener, node.params(), on_connection, |error| panic!("{error}")))
 }
