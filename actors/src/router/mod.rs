@@ -291,6 +291,7 @@ impl Router {
             }
         }
         again.extend(ticket.kept(part, refused));
+        ticket.done_with(part);
         self.turn_elsewhere(asked, &again);
         // Whoever is behind learns the newer map first; that, or the next tick, tries again.
         self.park(id, again);

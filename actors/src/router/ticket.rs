@@ -121,6 +121,16 @@ impl Ticket {
         kept.iter().flat_map(|kept| &kept.items).filter(is_wanted).cloned().collect()
     }
 
+    /// Keeps nothing of a part that has all its answers: a request that nobody decides is sent
+    /// again and again.
+    pub fn done_with(&mut self, part: u32) {
+        let Some(at) = self.sent.iter().position(|kept| kept.part == part) else { return };
+        let kept = &self.sent[at];
+        if !kept.items.iter().any(|item| self.waits_for(item.index, part)) {
+            self.sent.swap_remove(at);
+        }
+    }
+
     /// The peer that a part went to.
     pub fn asked(&self, part: u32) -> Option<NodeIx> {
         self.sent.iter().find(|kept| kept.part == part).map(|kept| kept.peer)
@@ -237,6 +247,21 @@ mod tests {
     fn ticket(count: u32) -> Ticket {
         let origin = Origin::Caller(CallReply::Many(oneshot::channel().0));
         Ticket::new(origin, 0, 0, (0..count).map(|_| true))
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_part_without_open_requests() {
+        let mut ticket = ticket(2);
+        for _ in 0..100 {
+            let part = ticket.send([0, 1].into_iter());
+            ticket.keep(part, NodeIx(1), items(2));
+            ticket.unsend(0);
+            ticket.done_with(part);
+            assert_eq!(ticket.kept(part, vec![1]).len(), 1, "one is still open");
+            ticket.unsend(1);
+            ticket.done_with(part);
+            assert!(ticket.sent.is_empty());
+        }
     }
 
     #[test]
