@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use crate::client::{CallOptions, Client, crashed, gone, is_over};
-use crate::lru::Writing;
 use crate::op::{Answer, FailureKind, Op, Request};
 use crate::router::messages::{Call, CallReply};
+use crate::shard::Writing;
 use crate::shard::direct::{Decisions, Direct, needs_nobody_else};
 use crate::shared::Shared;
 use crate::stalls::Wait;

@@ -13,12 +13,12 @@ use tokio::sync::oneshot;
 pub use crate::admission::{Inflight, Permit};
 pub use crate::answers::Answers;
 
-use crate::lru::Writing;
 use crate::map::{Change, ClusterMap, Left, NodeIx};
 use crate::node::Workers;
 use crate::op::{Answer, CacheId, Failure, FailureKind, Ms, Request};
 use crate::router::Router;
 use crate::router::messages::{Call, CallReply, GatherStats};
+use crate::shard::Writing;
 use crate::shard::direct::needs_nobody_else;
 use crate::shard::messages::{
     Digests, EntryLook, HeldAs, Inspect, Panic, Single, SlotDigest, Stall,
@@ -222,7 +222,7 @@ impl Client {
     }
 
     /// The Router of the worker thread that asks. Others take turns, with a wait for its thread,
-    /// and leave out threads that hang.
+    /// and leave out threads that hang or have ended.
     pub(crate) fn router(&self, from: Option<usize>) -> Option<(&Addr<Router>, Option<Wait>)> {
         let routers = &self.shared.registry.get()?.routers;
         if let Some(worker) = from {
@@ -231,7 +231,8 @@ impl Client {
         let turn = self.turn.fetch_add(1, Relaxed) as usize % routers.len();
         (turn..routers.len()).chain(0..turn).find_map(|worker| {
             let wait = Wait::begin(&self.shared, worker, None);
-            (!self.shared.stalls.hangs(worker)).then(|| (&routers[worker], wait))
+            let serves = !self.shared.stalls.hangs(worker) && routers[worker].connected();
+            serves.then(|| (&routers[worker], wait))
         })
     }
 

@@ -32,7 +32,7 @@ use crate::router::gates::CopyGates;
 use crate::router::messages::Dial;
 use crate::shard::{Shard, ShardConfig, ShardCounters};
 use crate::shared::{Counters, NO_COORDINATOR, PublishedLease, Registry, ShardHandle, Shared};
-use crate::slot::SLOTS;
+use crate::slot::{Deal, SLOTS};
 use crate::spec::{CacheSpec, NodeSpec, max_frame};
 use crate::stalls::Stalls;
 use crate::supervisor::{FIRST_INSTANCE, Supervisor};
@@ -294,6 +294,7 @@ pub(crate) fn share(spec: &NodeSpec, added: Vec<Member>) -> Result<Shared, Start
         caches: spec.caches.clone(),
         cache_hashes,
         shards: spec.shards,
+        deal: Deal::new(spec.shards),
         workers: spec.workers,
         started_at: clock.now(),
         clock,

@@ -21,7 +21,7 @@ use crate::router::messages::MapChanged;
 use crate::router::{self, Router};
 use crate::shard::messages::RowsChanged;
 use crate::shard::{self, Shard, ShardCounters};
-use crate::slot::Slot;
+use crate::slot::{Deal, Slot};
 use crate::spec::{CacheSpec, ClusterSpec, max_frame};
 use crate::stalls::Stalls;
 use crate::stats::{CacheStats, NodeStats};
@@ -56,6 +56,8 @@ pub struct Shared {
     pub cache_hashes: Vec<u32>,
     /// Number of shards.
     pub shards: usize,
+    /// How slots are dealt out to them.
+    pub deal: Deal,
     /// Number of worker threads.
     pub workers: usize,
     /// The node's clock.
@@ -274,7 +276,7 @@ impl Shared {
 
     /// The shard that owns a slot on this node.
     pub fn shard_of(&self, slot: Slot) -> usize {
-        usize::from(slot) % self.shards
+        self.deal.shard(slot)
     }
 
     /// Worker threads that have a shard: shard `s` lives on worker `s mod workers`.

@@ -7,6 +7,33 @@ pub const SLOTS: u16 = 16_384;
 /// One part of the key space, below [`SLOTS`].
 pub type Slot = u16;
 
+/// How the slots of a node are dealt out to its shards, in turn. Division by the number of shards is
+/// multiplying with its rounded up reciprocal: exact, because slots and shards are both at most
+/// 2^14, and several times faster than dividing.
+#[derive(Clone, Copy, Debug)]
+pub struct Deal {
+    shards: u64,
+    reciprocal: u64,
+}
+
+impl Deal {
+    /// To so many shards, at least one.
+    pub fn new(shards: usize) -> Self {
+        let shards = shards as u64;
+        Deal { shards, reciprocal: (1u64 << 32).div_ceil(shards) }
+    }
+
+    /// Which of its shard's slots one is.
+    pub fn place(self, slot: Slot) -> usize {
+        ((u64::from(slot) * self.reciprocal) >> 32) as usize
+    }
+
+    /// The shard that a slot goes to.
+    pub fn shard(self, slot: Slot) -> usize {
+        (u64::from(slot) - self.place(slot) as u64 * self.shards) as usize
+    }
+}
+
 /// The slot of a key: CRC16 of its [`tag_of`], modulo [`SLOTS`].
 pub fn slot_of(key: &[u8]) -> Slot {
     crc16(tag_of(key)) % SLOTS
@@ -66,6 +93,17 @@ const fn tables() -> [[u16; 256]; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_quotients_and_shards_remainders() {
+        for shards in (1..200).chain([1_000, 4_096, 16_383, 16_384]) {
+            let deal = Deal::new(shards);
+            for slot in 0..SLOTS {
+                let expected = (usize::from(slot) / shards, usize::from(slot) % shards);
+                assert_eq!((deal.place(slot), deal.shard(slot)), expected, "{slot} / {shards}");
+            }
+        }
+    }
 
     #[test]
     fn crc16_is_the_xmodem_variant() {

@@ -38,3 +38,49 @@ impl Client {
         router.map(|router| router.do_send(OnWorker(Box::new(work)))).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use crate::client::CallOptions;
+    use crate::node::{Hosting, start};
+    use crate::op::{CacheId, Op, Reply, Request};
+    use crate::slot::slot_of;
+    use crate::spec::NodeSpec;
+
+    #[test]
+    fn callers_on_no_worker_leave_out_one_that_has_ended() {
+        let spec = NodeSpec { workers: 2, shards: 1, ..NodeSpec::local() };
+        let node = start(spec, Hosting::Own).unwrap();
+        let client = node.client();
+        let key = &b"k"[..];
+        let request = || Request {
+            cache: CacheId(0),
+            slot: slot_of(key),
+            key: key.into(),
+            op: Op::Get { any: false },
+            acks: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            // The shard is on the other.
+            assert!(client.on_worker(1, || {
+                actix_rt::Arbiter::current().stop();
+            }));
+            let ended = async {
+                while client.routers()[1].connected() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+            for _ in 0..20 {
+                let answers = client.call(vec![request()], CallOptions::default()).await;
+                assert!(matches!(answers[..], [Ok(Reply::Entry(None))]), "{answers:?}");
+            }
+        });
+        node.stop(false);
+    }
+}

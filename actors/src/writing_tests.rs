@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 use super::tests::{ON_WORKER, put, request, with_node_of};
 use super::{Answers, Part};
 use crate::client::{CallOptions, Client};
-use crate::lru::{SHARED_BYTES, Writing};
+use crate::lru::SHARED_BYTES;
 use crate::op::{Answer, FailureKind, Op, Reply, Request};
+use crate::shard::Writing;
 use crate::shard::direct::Decisions;
 
 /// Writes the length of a value, or that there is none.

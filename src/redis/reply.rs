@@ -1,7 +1,7 @@
 //! Writing replies, in the version of the protocol that the client asked for.
 
 use bytes::Bytes;
-use lariat_actors::lru::Writing;
+use lariat_actors::shard::Writing;
 
 use super::counts::ERRORS;
 

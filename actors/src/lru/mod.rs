@@ -28,17 +28,16 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 
-pub use copies::{Copies, Writing};
+pub use copies::Copies;
 pub use node::SHARED_BYTES;
 pub use view::View;
 pub use warm::WARMED;
 
 use crate::op::{Ms, ScanPosition, Version};
-use crate::slot::{SLOTS, Slot};
+use crate::slot::{Deal, SLOTS, Slot};
 use generations::{GENERATIONS_MAX, Generations};
 use node::{NIL, Node};
 use slab::Slab;
-use slots::Every;
 use wheel::{Advance, Wheel};
 use wiped::Wiped;
 
@@ -105,7 +104,7 @@ pub struct Lru {
     capacity: u64,
     max_bytes: u64,
     /// Turns a slot into its place in `tables`.
-    every: Every,
+    deal: Deal,
     seed: u64,
     hasher: SeedableRandomState,
     slab: Slab,
@@ -131,7 +130,7 @@ impl Lru {
         Lru {
             capacity: config.capacity.min(ENTRIES_MAX),
             max_bytes: config.max_bytes,
-            every: Every::new(config.shards),
+            deal: Deal::new(config.shards),
             seed: config.seed,
             hasher: SeedableRandomState::with_seed(config.seed, SharedSeed::global_random()),
             slab: Slab::new(),
@@ -363,12 +362,12 @@ impl Lru {
     }
 
     fn table(&self, slot: Slot) -> &HashTable<u32> {
-        &self.tables[self.every.place(slot)]
+        &self.tables[self.deal.place(slot)]
     }
 
     /// Identity of a slot's layout: never 0, and different for other LRUs.
     fn layout(&self, slot: Slot) -> u64 {
-        (self.seed ^ u64::from(self.layouts[self.every.place(slot)])).max(1)
+        (self.seed ^ u64::from(self.layouts[self.deal.place(slot)])).max(1)
     }
 
     fn find(&self, slot: Slot, key: &[u8]) -> Option<u32> {
@@ -395,7 +394,7 @@ impl Lru {
     fn index(&mut self, slot: Slot, index: u32) {
         let (slab, hasher) = (&self.slab, &self.hasher);
         let hash = |&index: &u32| hasher.hash_one(slab[index].key());
-        let place = self.every.place(slot);
+        let place = self.deal.place(slot);
         let table = &mut self.tables[place];
         if table.len() == table.capacity() {
             // The table is about to grow or to be rehashed in place.
@@ -408,7 +407,7 @@ impl Lru {
     fn unindex(&mut self, index: u32) -> bool {
         let (slab, hasher) = (&self.slab, &self.hasher);
         let hash = |&index: &u32| hasher.hash_one(slab[index].key());
-        let place = self.every.place(slab[index].slot());
+        let place = self.deal.place(slab[index].slot());
         let table = &mut self.tables[place];
         let found = table.find_entry(hash(&index), |&other| other == index);
         let is_there = found.is_ok();

@@ -4,23 +4,6 @@ use super::Lru;
 use crate::op::Ms;
 use crate::slot::Slot;
 
-/// Division of a slot by the number of shards, by multiplying with its rounded up reciprocal: exact,
-/// because slots and shards are both at most 2^14, and several times faster than dividing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Every {
-    reciprocal: u64,
-}
-
-impl Every {
-    pub fn new(shards: usize) -> Self {
-        Every { reciprocal: (1u64 << 32).div_ceil(shards as u64) }
-    }
-
-    pub fn place(self, slot: Slot) -> usize {
-        ((u64::from(slot) * self.reciprocal) >> 32) as usize
-    }
-}
-
 impl Lru {
     /// Entries of one slot.
     pub fn slot_len(&self, slot: Slot) -> usize {
@@ -35,7 +18,7 @@ impl Lru {
     /// Removes every entry of a slot; returns how many and what they were charged.
     pub fn clear_slot(&mut self, slot: Slot) -> (usize, u64) {
         let before = self.bytes;
-        let place = self.every.place(slot);
+        let place = self.deal.place(slot);
         self.layouts[place] = self.layouts[place].wrapping_add(1);
         let nodes = std::mem::take(&mut self.tables[place]);
         for &index in &nodes {

@@ -47,7 +47,7 @@ impl Lru {
         if self.slot_len(slot) == 0 {
             return;
         }
-        let place = self.every.place(slot);
+        let place = self.deal.place(slot);
         self.layouts[place] = self.layouts[place].wrapping_add(1);
         let nodes = std::mem::take(&mut self.tables[place]);
         self.wiped.slots.push_back((mark, nodes.into_iter()));

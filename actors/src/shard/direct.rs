@@ -4,9 +4,9 @@
 use actix::{Context, Handler, Message};
 use tokio::sync::oneshot;
 
-use super::{Decided, Shard};
+use super::{Decided, Shard, Writing};
 use crate::admission::Pass;
-use crate::lru::{WARMED, Writing};
+use crate::lru::WARMED;
 use crate::map::{ClusterMap, Row};
 use crate::op::{Answer, FailureKind, Request};
 use crate::router::messages::{Fanout, FanoutOrigin};
@@ -23,7 +23,7 @@ pub struct Direct {
     pub requests: Vec<Request>,
     /// Gets beyond this many bytes of replies are left out.
     pub max_reply_bytes: u64,
-    /// Where the replies to the first requests are to be written; then all requests are gets.
+    /// Where the replies to the first requests are to be written.
     pub writing: Option<Writing>,
     /// Where the answers go.
     pub reply: oneshot::Sender<Decisions>,
@@ -58,7 +58,7 @@ fn has_copies(shared: &Shared, row: &Row, request: &Request) -> bool {
 impl Shard {
     /// Brings what the next requests look for near, so that their waits for memory overlap. Those
     /// of one connection are mostly for one cache.
-    fn warm(&self, next: &[Request]) {
+    pub(super) fn warm(&self, next: &[Request]) {
         let next = &next[..next.len().min(WARMED)];
         let (Some(first), true) = (next.first(), next.len() >= WARMED_MIN) else { return };
         let Some(cache) = self.caches.get(usize::from(first.cache.0)) else { return };
@@ -75,13 +75,18 @@ impl Handler<Direct> for Shard {
     fn handle(&mut self, direct: Direct, ctx: &mut Context<Self>) {
         let turn = self.enter();
         let mut requests = direct.requests;
-        let (mut answers, mut applied) = (Vec::with_capacity(requests.len()), Vec::new());
-        let mut reply_bytes = 0;
-        let mut written = None;
-        self.copies.begin(requests.len(), direct.writing);
-        for (place, request) in requests.iter().enumerate() {
+        let mut written = direct.writing;
+        if let Some(writing) = &mut written {
+            self.write_replies(&turn, &requests, direct.max_reply_bytes, writing);
+        }
+        let (count, mut reply_bytes) =
+            written.as_ref().map_or((0, 0), |written| (written.count, written.out.len() as u64));
+        let open = requests.len() - count;
+        let (mut answers, mut applied) = (Vec::with_capacity(open), Vec::new());
+        self.copies.begin(open);
+        for (place, request) in requests[count..].iter().enumerate() {
             if place.is_multiple_of(WARMED) {
-                self.warm(&requests[place..]);
+                self.warm(&requests[count + place..]);
             }
             if reply_bytes > direct.max_reply_bytes && !request.op.is_write() {
                 answers.push(Err(FailureKind::ReplyTooLarge.not_applied()));
@@ -94,7 +99,7 @@ impl Handler<Direct> for Shard {
                 Decided::Answer(answer) => answer,
                 Decided::Applied(answer, since) => {
                     if applied.is_empty() {
-                        applied.reserve(requests.len() - place);
+                        applied.reserve(open - place);
                     }
                     applied.push((answers.len(), request.slot, since));
                     answer
@@ -109,17 +114,10 @@ impl Handler<Direct> for Shard {
                     Err(FailureKind::OutcomeUnknown.maybe())
                 }
             };
-            if let Some(bytes) = self.copies.wrote(&answer) {
-                reply_bytes = bytes;
-                continue;
-            }
-            written = written.or_else(|| self.copies.written());
             reply_bytes += super::reply_bytes(&answer);
             answers.push(answer);
         }
         self.copies.end();
-        written = written.or_else(|| self.copies.written());
-        let count = written.as_ref().map_or(0, |written| written.count);
         drop(turn);
         let after = self.look();
         for (at, slot, since) in applied {

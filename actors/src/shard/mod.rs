@@ -33,6 +33,7 @@ mod slices_tests;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 
 pub use counters::ShardCounters;
+pub use writing::Writing;
 
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Copies, Lru, LruConfig, Removal};

@@ -1,7 +1,7 @@
 //! What a shard knows of each of its slots.
 
 use crate::holding::Holding;
-use crate::slot::{SLOTS, Slot};
+use crate::slot::{Deal, SLOTS, Slot};
 use crate::stats::Role;
 
 /// One slot in its shard.
@@ -23,6 +23,7 @@ pub struct SlotState {
 pub struct Slots {
     index: usize,
     shards: usize,
+    deal: Deal,
     states: Vec<SlotState>,
 }
 
@@ -31,7 +32,7 @@ impl Slots {
     pub fn new(index: usize, shards: usize) -> Self {
         let count = (index..usize::from(SLOTS)).step_by(shards).count();
         let nothing = SlotState { holding: Holding::None, n: 0, handed: 0, counted: Role::Replica };
-        Slots { index, shards, states: vec![nothing; count] }
+        Slots { index, shards, deal: Deal::new(shards), states: vec![nothing; count] }
     }
 
     /// The slots, in order.
@@ -41,12 +42,12 @@ impl Slots {
 
     /// A slot of this shard.
     pub fn get(&self, slot: Slot) -> &SlotState {
-        &self.states[usize::from(slot) / self.shards]
+        &self.states[self.deal.place(slot)]
     }
 
     /// A slot of this shard, for changing it.
     pub fn get_mut(&mut self, slot: Slot) -> &mut SlotState {
-        &mut self.states[usize::from(slot) / self.shards]
+        &mut self.states[self.deal.place(slot)]
     }
 
     /// The role that counters of this slot go under.
