@@ -5,6 +5,7 @@
 //! of one read, which count as bytes under way, and is disconnected when it takes them too slowly
 //! ([`super::send`]).
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use super::finish::{failure_text, finish, refuse_values, value_bytes};
 use super::gateway::{Gateway, REPLIES_MAX};
 use super::input::{Commands, Input, READ_BYTES, SMALL_READ_BYTES};
 use super::parser::{Limits, ProtocolError};
+use super::pause::Pause;
 use super::plan::{Batch, Planner};
 use super::reply::{Protocol, Replies};
 use super::send::{Unsent, send};
@@ -31,9 +33,6 @@ use super::walk::Slow;
 
 /// The least bytes a second that a client has to send of what counts as under way, as over HTTP.
 const COMES_PER_SECOND: u64 = 64 * 1024;
-
-/// How long a client that sends much at a time may pause before its buffers are given back.
-const KEPT_FOR: Duration = Duration::from_millis(100);
 
 /// Commands for which a connection keeps room while it waits.
 const KEPT_COMMANDS: usize = 64;
@@ -59,6 +58,7 @@ pub struct Connection {
     worker: usize,
     session: Session,
     input: Input,
+    pause: Pause,
     /// Since when what comes in has counted as under way, and how much has come since.
     counted: Option<(Instant, u64)>,
     /// Counts what is asked and answered until the replies are sent.
@@ -115,6 +115,7 @@ impl Connection {
             worker,
             session,
             input: Input::default(),
+            pause: Pause::new(),
             counted: None,
             under_way: None,
             commands: Commands::default(),
@@ -188,24 +189,7 @@ impl Connection {
 
     async fn read(&mut self, mut ended: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
         if self.input.is_idle() {
-            let more = tokio::select! {
-                biased;
-                ready = self.stream.readable() => Some(ready?),
-                () = &mut ended => return Err(End::Asked),
-                () = tokio::time::sleep(KEPT_FOR) => None,
-            };
-            if more.is_none() {
-                // It may be a while until it sends more: large buffers are not kept for that.
-                self.input.forget();
-                self.out.clear(SMALL_READ_BYTES);
-                self.commands.forget(KEPT_COMMANDS);
-                self.batch.forget(KEPT_COMMANDS);
-                tokio::select! {
-                    biased;
-                    ready = self.stream.readable() => ready?,
-                    () = &mut ended => return Err(End::Asked),
-                }
-            }
+            self.wait(ended.as_mut()).await?;
         }
         let limits = self.limits();
         let space = self.input.space(&limits, self.gateway.client.inflight());
@@ -226,8 +210,28 @@ impl Connection {
             *come += read as u64;
         }
         self.input.note(read, most);
+        self.pause.end();
         self.gateway.counts.bytes_in.add(read as u64);
         Ok(())
+    }
+
+    /// Waits until the client sends more.
+    async fn wait(&mut self, mut ended: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
+        loop {
+            let (stream, pause) = (&self.stream, &mut self.pause);
+            tokio::select! {
+                biased;
+                ready = poll_fn(|cx| stream.poll_read_ready(cx)) => return Ok(ready?),
+                () = &mut ended => return Err(End::Asked),
+                () = poll_fn(|cx| pause.poll_long(cx)) => {
+                    // It may be a while until it sends more: large buffers are not kept for that.
+                    self.input.forget();
+                    self.out.clear(SMALL_READ_BYTES);
+                    self.commands.forget(KEPT_COMMANDS);
+                    self.batch.forget(KEPT_COMMANDS);
+                }
+            }
+        }
     }
 
     fn limits(&self) -> Limits {

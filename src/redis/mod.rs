@@ -25,6 +25,7 @@ mod keyspace;
 mod large;
 mod number;
 mod parser;
+mod pause;
 mod plan;
 mod reply;
 mod send;
