@@ -131,7 +131,9 @@ impl Input {
                     commands.push(&mut self.parser, begin);
                     begin += length;
                     // Only of the first command there may have been more than `bytes`.
-                    commands.apart.extend(self.large.drain(..).map(Large::into_argument));
+                    if !self.large.is_empty() {
+                        commands.apart.extend(self.large.drain(..).map(Large::into_argument));
+                    }
                 }
                 Ok(None) => break,
                 Err(wrong) => {

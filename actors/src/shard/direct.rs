@@ -58,12 +58,15 @@ fn has_copies(shared: &Shared, row: &Row, request: &Request) -> bool {
 impl Shard {
     /// Brings what the next requests look for near, so that their waits for memory overlap. Those
     /// of one connection are mostly for one cache.
-    pub(super) fn warm(&self, next: &[Request]) {
+    pub(super) fn warm(&self, map: &ClusterMap, next: &[Request]) {
         let next = &next[..next.len().min(WARMED)];
         let (Some(first), true) = (next.first(), next.len() >= WARMED_MIN) else { return };
         let Some(cache) = self.caches.get(usize::from(first.cache.0)) else { return };
         for request in next {
-            std::hint::black_box(self.slots.get(request.slot).holding);
+            std::hint::black_box((
+                self.slots.get(request.slot).holding,
+                map.row(request.slot).since,
+            ));
         }
         let same = next.iter().filter(|request| request.cache == first.cache);
         cache.lru.warm(same.map(|request| (request.slot, &request.key[..])));
@@ -86,7 +89,7 @@ impl Handler<Direct> for Shard {
         self.copies.begin(open);
         for (place, request) in requests[count..].iter().enumerate() {
             if place.is_multiple_of(WARMED) {
-                self.warm(&requests[count + place..]);
+                self.warm(&turn.map, &requests[count + place..]);
             }
             if reply_bytes > direct.max_reply_bytes && !request.op.is_write() {
                 answers.push(Err(FailureKind::ReplyTooLarge.not_applied()));

@@ -39,7 +39,7 @@ impl Shard {
     ) {
         for (place, request) in requests.iter().enumerate() {
             if place.is_multiple_of(WARMED) {
-                self.warm(&requests[place..]);
+                self.warm(&turn.map, &requests[place..]);
             }
             let is_full = writing.out.len() as u64 > max_reply_bytes;
             if is_full || self.write_reply(turn, request, writing).is_none() {
