@@ -80,7 +80,9 @@ impl Answers {
             routed: None,
             writing,
         };
-        if answers.is_direct(&requests) {
+        if requests.iter().any(|request| client.misfit(request).is_some()) {
+            answers.ask_for_those_that_fit(requests);
+        } else if answers.is_direct(&requests) {
             answers.ask_shards(requests);
         } else {
             answers.ask_router(None, requests);
@@ -93,6 +95,22 @@ impl Answers {
     /// answer.
     pub fn into_written(self) -> Option<Writing> {
         self.writing
+    }
+
+    /// What is for no cache or slot that there is has its answer; the Router is asked for the others.
+    fn ask_for_those_that_fit(&mut self, requests: Vec<Request>) {
+        let (mut places, mut fit) = (Vec::new(), Vec::new());
+        for (place, request) in requests.into_iter().enumerate() {
+            let failure = self.client.misfit(&request);
+            if failure.is_none() {
+                places.push(place);
+                fit.push(request);
+            }
+            self.known.push(failure.map(Err));
+        }
+        if !fit.is_empty() {
+            self.ask_router(Some(places), fit);
+        }
     }
 
     /// A caller on a worker thread has no need of its Router for what needs nobody else.
@@ -295,6 +313,9 @@ impl Future for Answers {
 }
 
 #[cfg(test)]
+#[path = "misfit_tests.rs"]
+mod misfit_tests;
+#[cfg(test)]
 #[path = "writing_tests.rs"]
 mod writing_tests;
 
@@ -315,12 +336,12 @@ mod tests {
         Request { cache: CacheId(0), slot, key, op, acks: None }
     }
 
-    fn incr(key: &str) -> Request {
+    pub(super) fn incr(key: &str) -> Request {
         let (ttl, when) = (Ttl::Never, Precondition::none());
         request(key, Op::Incr { by: 1, initial: 0, ttl, when })
     }
 
-    fn number(answer: &Answer) -> i64 {
+    pub(super) fn number(answer: &Answer) -> i64 {
         match answer {
             Ok(Reply::Number { value, .. }) => *value,
             other => panic!("no number: {other:?}"),
@@ -328,7 +349,7 @@ mod tests {
     }
 
     /// Runs a test with a node of two shards.
-    fn with_node(test: impl AsyncFnOnce(Client)) {
+    pub(super) fn with_node(test: impl AsyncFnOnce(Client)) {
         with_node_of(2, test);
     }
 

@@ -280,7 +280,7 @@ impl Target<'_> {
 
     /// The deadline that a TTL means; `kept` is the entry's own, if there is an entry.
     pub(crate) fn deadline(&self, ttl: Ttl, kept: Option<Option<Ms>>) -> Option<Ms> {
-        let default = self.spec.default_ttl_ms.map(|ms| self.now + ms);
+        let default = self.spec.default_ttl_ms.map(|ms| self.now.saturating_add(ms));
         match ttl {
             Ttl::Default => default,
             Ttl::Never => None,

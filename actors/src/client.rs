@@ -24,7 +24,7 @@ use crate::shard::messages::{
     Digests, EntryLook, HeldAs, Inspect, Panic, Single, SlotDigest, Stall,
 };
 use crate::shared::{ShardHandle, Shared};
-use crate::slot::{Slot, slot_of};
+use crate::slot::{SLOTS, Slot, slot_of};
 use crate::spec::{CacheSpec, ClusterSpec};
 use crate::stalls::Wait;
 use crate::stats::NodeStats;
@@ -159,18 +159,19 @@ impl Client {
     /// without other copies) goes straight to that shard.
     pub fn call_one(&self, request: Request, options: CallOptions) -> OneAnswer {
         let write = request.op.is_write();
-        let shared = self.shared.clone();
-        let Some(shard) = self.shared.shard_handle(request.slot) else {
-            let state = One::Now(Some(Err(FailureKind::NotReady.not_applied())));
-            return OneAnswer { state, write, shared };
-        };
-        let bytes = match self.take_bytes(std::slice::from_ref(&request), options) {
-            Ok(bytes) => bytes,
-            Err(failure) => {
-                let state = One::Now(Some(Err(failure)));
-                return OneAnswer { state, write, shared };
-            }
-        };
+        let state = self.ask_one(request, options);
+        let state = state.unwrap_or_else(|failure| One::Now(Some(Err(failure))));
+        OneAnswer { state, write, shared: self.shared.clone() }
+    }
+
+    /// Fails with what is known before anybody is asked.
+    fn ask_one(&self, request: Request, options: CallOptions) -> Result<One, Failure> {
+        let not_ready = FailureKind::NotReady.not_applied();
+        if let Some(failure) = self.misfit(&request) {
+            return Err(failure);
+        }
+        let shard = self.shared.shard_handle(request.slot).ok_or(not_ready)?;
+        let bytes = self.take_bytes(std::slice::from_ref(&request), options)?;
         let (sender, reply) = oneshot::channel();
         let deadline = self.deadline(options);
         let worker = self.shared.shard_of(request.slot) % self.shared.workers;
@@ -180,20 +181,27 @@ impl Client {
         {
             let Some(mut pass) = shard.gate.admit(1) else {
                 self.shared.counters.overloaded.add(1);
-                let state = One::Now(Some(Err(FailureKind::Overloaded.not_applied())));
-                return OneAnswer { state, write, shared };
+                return Err(FailureKind::Overloaded.not_applied());
             };
             pass.bytes = bytes;
             shard.addr.do_send(Single { request, deadline, reply: sender, pass });
-        } else if let Some((router, for_router)) = self.router(options.worker) {
+        } else {
+            let (router, for_router) = self.router(options.worker).ok_or(not_ready)?;
             wait = for_router;
             let (requests, reply) = (vec![request], CallReply::One(sender));
             router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply, bytes });
-        } else {
-            let state = One::Now(Some(Err(FailureKind::NotReady.not_applied())));
-            return OneAnswer { state, write, shared };
         }
-        OneAnswer { state: One::Later(reply, wait), write, shared }
+        Ok(One::Later(reply, wait))
+    }
+
+    /// What is said of a request for a cache or a slot that does not exist. No actor is asked for
+    /// one: whoever decides a request may take both for granted.
+    #[inline]
+    pub(crate) fn misfit(&self, request: &Request) -> Option<Failure> {
+        if usize::from(request.cache.0) >= self.shared.caches.len() {
+            return Some(FailureKind::CacheNotFound.not_applied());
+        }
+        (request.slot >= SLOTS).then(|| FailureKind::NotReady.not_applied())
     }
 
     /// Takes what requests bring along from the budget of bytes, unless their caller has.
@@ -218,7 +226,7 @@ impl Client {
 
     pub(crate) fn deadline(&self, options: CallOptions) -> Ms {
         let timeout = options.timeout_ms.unwrap_or(self.shared.cluster.request_timeout_ms);
-        self.shared.clock.now() + timeout
+        self.shared.clock.now().saturating_add(timeout)
     }
 
     /// The Router of the worker thread that asks. Others take turns, with a wait for its thread,
@@ -395,7 +403,7 @@ impl Client {
     }
 
     /// What this node holds of these slots, over all caches: for comparing copies while nothing is
-    /// evicted. Slots are in no particular order.
+    /// evicted. Slots are in no particular order; one that does not exist is left out.
     pub async fn digests(&self, slots: &[Slot]) -> Vec<SlotDigest> {
         let mut all = Vec::with_capacity(slots.len());
         let Some(registry) = self.shared.registry.get() else { return all };
@@ -407,7 +415,8 @@ impl Client {
         all
     }
 
-    /// What this node holds of a slot; `None` while its shard is not there.
+    /// What this node holds of a slot; `None` while its shard is not there, and if there is no such
+    /// slot.
     pub async fn debug_digest(&self, slot: Slot) -> Option<SlotDigest> {
         let (reply, answer) = oneshot::channel();
         self.shared.shard_handle(slot)?.addr.do_send(Digests { slots: vec![slot], reply });

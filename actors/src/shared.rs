@@ -298,7 +298,8 @@ impl Shared {
 
     /// The acknowledgement policy of a cache.
     pub fn acks_of(&self, cache: CacheId) -> Acks {
-        self.caches[usize::from(cache.0)].acks.unwrap_or(self.cluster.acks)
+        let spec = self.caches.get(usize::from(cache.0));
+        spec.and_then(|spec| spec.acks).unwrap_or(self.cluster.acks)
     }
 
     /// The failure of a write of which this node cannot tell what became of it; counted.

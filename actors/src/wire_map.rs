@@ -87,7 +87,7 @@ pub fn effect_from_wire(shared: &Shared, effect: WireEffect, now: Ms) -> Option<
         WireEffect::Deadline { cache, key, ttl_ms, version } => Effect::Deadline {
             cache: shared.cache_of_hash(cache)?,
             key,
-            deadline: ttl_ms.map(|ms| now + ms),
+            deadline: ttl_ms.map(|ms| now.saturating_add(ms)),
             version,
         },
         WireEffect::Clear { cache } => Effect::Clear { cache: shared.cache_of_hash(cache)? },
@@ -100,7 +100,7 @@ pub fn effect_from_wire(shared: &Shared, effect: WireEffect, now: Ms) -> Option<
                     key: entry.key,
                     value: entry.value,
                     content_type: entry.content_type,
-                    deadline: entry.ttl_ms.map(|ms| now + ms),
+                    deadline: entry.ttl_ms.map(|ms| now.saturating_add(ms)),
                     version: entry.version,
                 })
                 .collect(),
@@ -113,7 +113,7 @@ pub fn effect_from_wire(shared: &Shared, effect: WireEffect, now: Ms) -> Option<
 pub fn entry_from_wire(shared: &Shared, entry: WireEntry, now: Ms) -> Option<Effect> {
     let WireEntry { cache, key, value, content_type, ttl_ms, version } = entry;
     let cache = shared.cache_of_hash(cache)?;
-    let deadline = ttl_ms.map(|ms| now + ms);
+    let deadline = ttl_ms.map(|ms| now.saturating_add(ms));
     Some(Effect::Put { cache, key, value, content_type, deadline, version })
 }
 
@@ -141,5 +141,37 @@ pub fn chunk_to_wire(shared: &Shared, chunk: &Chunk, now: Ms) -> ReplicationItem
         after: chunk.after,
         entries,
         last: chunk.next.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::op::Version;
+    use crate::shard::bench::spec;
+
+    #[test]
+    fn a_time_to_live_beyond_every_clock_is_a_deadline_that_never_comes() {
+        let shared = crate::node::share(&spec(), Vec::new()).unwrap();
+        let (cache, key, version) = (shared.cache_hashes[0], Bytes::from_static(b"k"), Version(1));
+        let (value, content_type, ttl_ms) = (key.clone(), None, Some(Ms::MAX));
+        let entry = WireEntry { cache, key: key.clone(), value, content_type, ttl_ms, version };
+        let (removed, stored) = (Vec::new(), vec![entry.clone()]);
+        for effect in [
+            WireEffect::Put(entry),
+            WireEffect::Deadline { cache, key, ttl_ms, version },
+            WireEffect::Several { cache, removed, stored, version },
+        ] {
+            let deadline = match effect_from_wire(&shared, effect, 5).unwrap() {
+                Effect::Put { deadline, .. } | Effect::Deadline { deadline, .. } => deadline,
+                Effect::Several { stored, .. } => stored[0].deadline,
+                other => panic!("no deadline: {other:?}"),
+            };
+            assert_eq!(deadline, Some(Ms::MAX));
+        }
     }
 }

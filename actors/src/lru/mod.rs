@@ -86,9 +86,10 @@ pub enum Cause {
     Wiped(u8),
 }
 
-/// The entry alone is charged more than `max_bytes`; nothing was changed.
+/// The entry alone is charged more than `max_bytes`, or its key or type is longer than any may be;
+/// nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the entry alone is larger than the budget of its shard")]
+#[error("the entry alone is larger than the budget of its shard, or its key or type than any")]
 pub struct TooLarge;
 
 /// What a put did.
@@ -196,7 +197,7 @@ impl Lru {
     /// A value of [`SHARED_BYTES`] or more is kept as it is and must own exactly its allocation.
     ///
     /// # Errors
-    /// [`TooLarge`] when the entry alone exceeds `max_bytes`; nothing is changed.
+    /// [`TooLarge`], and nothing is changed.
     #[allow(clippy::too_many_arguments)]
     pub fn put(
         &mut self,
@@ -227,7 +228,7 @@ impl Lru {
         removed: &mut impl FnMut(Removal),
     ) -> Result<PutOutcome, TooLarge> {
         let charge = node::charge(key, value.len(), content_type);
-        if charge > self.max_bytes {
+        if charge > self.max_bytes || !node::has_room_for(key, content_type) {
             return Err(TooLarge);
         }
         let found = self.live(slot, key, now, removed);

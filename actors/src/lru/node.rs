@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::op::{Ms, Version};
+use crate::op::{MAX_CONTENT_TYPE_BYTES, Ms, Version};
 use crate::slot::Slot;
 
 /// Values of this many bytes or more are kept as they were given and shared with readers; smaller
@@ -212,6 +212,12 @@ impl Node {
     }
 }
 
+/// Can a node say how long they are?
+pub(super) fn has_room_for(key: &[u8], content_type: Option<&[u8]>) -> bool {
+    let type_len = content_type.map_or(0, <[u8]>::len);
+    key.len() <= usize::from(u16::MAX) && type_len <= MAX_CONTENT_TYPE_BYTES
+}
+
 /// What an entry with these parts is charged, [`super::ENTRY_OVERHEAD`] included.
 pub(super) fn charge(key: &[u8], value_len: usize, content_type: Option<&[u8]>) -> u64 {
     if value_len >= SHARED_BYTES {
@@ -269,14 +275,15 @@ mod tests {
 
     #[test]
     fn parts_of_every_length_come_back() {
-        let long_type = vec![b't'; 255];
-        for key_len in [0, 1, 16, 510, 511, 512, 8192] {
+        let long_type = vec![b't'; MAX_CONTENT_TYPE_BYTES];
+        for key_len in [0, 1, 16, 510, 511, 512, 8192, 65_535] {
             for value_len in [0, 1, 64, SHARED_BYTES - 1, SHARED_BYTES, 100_000] {
                 for content_type in [None, Some(&b""[..]), Some(b"text/plain"), Some(&long_type)] {
                     let key: Vec<u8> = (0..key_len).map(|i| i as u8).collect();
                     let value = Bytes::from(vec![7; value_len]);
                     let mut node = Node::free(NIL);
                     node.set_deadline(Some(123_456));
+                    assert!(has_room_for(&key, content_type));
                     node.fill(9_999, &key, &value, content_type);
                     assert_eq!(node.key(), key);
                     assert_eq!(node.value(), value);

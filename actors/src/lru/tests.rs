@@ -286,6 +286,28 @@ fn an_entry_larger_than_the_budget_changes_nothing() {
 }
 
 #[test]
+fn a_key_or_a_type_as_long_as_any_may_be_is_kept_and_one_byte_more_changes_nothing() {
+    let mut lru = lru(10, 1 << 20);
+    let value = Bytes::from_static(b"value");
+    let mut store = |key: usize, kind: usize| {
+        let (key, kind) = (vec![b'k'; key], vec![b't'; kind]);
+        let slot = slot_of(&key);
+        let stored =
+            lru.put(slot, &key, &value, Some(&kind), None, Version(1), 1, &mut |_| {}).is_ok();
+        let found = lru
+            .peek(slot, &key, 1)
+            .map(|view| (view.value_slice().to_vec(), view.content_type().map(<[u8]>::len)));
+        lru.check_invariants();
+        (stored, found)
+    };
+    let kept = |kind| Some((b"value".to_vec(), Some(kind)));
+    assert_eq!(store(5, 255), (true, kept(255)));
+    assert_eq!(store(5, 256), (false, kept(255)), "the one before is there still");
+    assert_eq!(store(65_535, 255), (true, kept(255)));
+    assert_eq!(store(65_536, 0), (false, None));
+}
+
+#[test]
 fn digests_of_equal_slots_are_equal_and_differ_by_any_part() {
     let fill = |value: &[u8], version| {
         let mut lru = lru(10, 1 << 20);

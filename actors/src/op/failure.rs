@@ -49,7 +49,8 @@ pub enum FailureKind {
     /// The key is longer than the cache allows. Not applied.
     #[error("the key is longer than the cache allows")]
     KeyTooLarge,
-    /// The value is larger than the cache allows. Not applied.
+    /// The value is larger than the cache allows, or its content type longer than
+    /// [`super::MAX_CONTENT_TYPE_BYTES`]. Not applied.
     #[error("the value is larger than the cache allows")]
     ValueTooLarge,
     /// The replies of a batch exceed its limit; this get was left out.

@@ -83,7 +83,7 @@ impl Asking {
         Ok(Asked {
             ticket,
             part,
-            deadline: now + timeout_ms,
+            deadline: now.saturating_add(timeout_ms),
             max_reply_bytes,
             indexes: items.iter().map(|item| item.index).collect(),
             before: 0,
@@ -299,6 +299,12 @@ mod tests {
         let (last, requests) = asking.send(asked);
         assert_eq!(requests.len(), 1);
         assert!(asking.answered(last).is_none(), "nothing is left");
+    }
+
+    #[test]
+    fn a_part_may_wait_for_ever() {
+        let forward = Forward { timeout_ms: Ms::MAX, ..part(&[1]) };
+        assert_eq!(Asking::default().admit(forward, 5).unwrap().deadline, Ms::MAX);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use actix::{Context, Handler};
 use super::messages::{Digests, EntryLook, HeldAs, Inspect, Panic, SlotDigest, Stall};
 use super::{CacheShard, Shard};
 use crate::holding::Holding;
-use crate::slot::Slot;
+use crate::slot::{SLOTS, Slot};
 
 impl Shard {
     fn held_as(&self, slot: Slot) -> HeldAs {
@@ -26,7 +26,8 @@ impl Handler<Digests> for Shard {
     type Result = ();
     fn handle(&mut self, message: Digests, _ctx: &mut Context<Self>) {
         let now = self.shared.clock.now();
-        let mine = message.slots.into_iter().filter(|&s| self.shared.shard_of(s) == self.index);
+        let is_mine = |&slot: &Slot| slot < SLOTS && self.shared.shard_of(slot) == self.index;
+        let mine = message.slots.into_iter().filter(is_mine);
         let digests = mine
             .map(|slot| {
                 let (mut digest, mut entries) = (0, 0);

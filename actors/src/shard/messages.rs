@@ -234,7 +234,7 @@ pub struct Inspect {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Digests {
-    /// The slots; those of other shards are skipped.
+    /// The slots; those of other shards are skipped, and those that do not exist.
     pub slots: Vec<Slot>,
     /// Receives one of each.
     pub reply: oneshot::Sender<Vec<SlotDigest>>,
