@@ -2,16 +2,18 @@
 //!
 //! Typed values are JSON (`application/json`), so that HTTP and Redis clients read them and fields
 //! may be added; `put_bytes` and `get_bytes` are for raw values. A write serialises at once and
-//! owns its bytes. Futures wait on a channel and need no runtime; the node's threads keep the
-//! deadlines. Dropping a future cancels a read; a write that was polled once may or may not happen.
+//! owns its bytes. Futures send when they are first polled, wait on a channel and need no runtime; the
+//! node's threads keep the deadlines. Dropping a future cancels a read; a write that was polled once
+//! may or may not happen.
 
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod pending;
+
+use std::future::IntoFuture;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lariat_actors::client::{Answers, CallOptions, Client, OneAnswer};
+use lariat_actors::client::{CallOptions, Client};
 use lariat_actors::op::{
     Acks, Answer, CacheId, FailureKind, Op, Precondition, Put, Reply, Request, Ttl, Version,
 };
@@ -20,7 +22,10 @@ use lariat_actors::stats::CacheStats;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use pending::{Batch, Call, Writing};
+
 use crate::error::Error;
+use pending::{Lazy, Read};
 
 const JSON: &str = "application/json";
 
@@ -30,7 +35,7 @@ const CLEAR_BATCH: u16 = 1_024;
 /// A named cache of a running node: [`Clone`], [`Send`] and [`Sync`], on any runtime or none.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    client: Client,
+    client: Arc<Client>,
     id: CacheId,
 }
 
@@ -60,14 +65,9 @@ pub struct Written {
 #[derive(Debug)]
 #[must_use = "a write does nothing until it is awaited"]
 pub struct Write {
-    client: Client,
+    client: Arc<Client>,
     request: Result<Request, Error>,
 }
-
-/// A write under way.
-#[must_use = "futures do nothing unless polled"]
-#[derive(Debug)]
-pub struct Writing(Result<OneAnswer, Option<Error>>);
 
 impl Write {
     fn put(&mut self) -> Option<&mut Put> {
@@ -137,78 +137,13 @@ impl IntoFuture for Write {
     type IntoFuture = Writing;
 
     fn into_future(self) -> Writing {
-        Writing(match self.request {
-            Ok(request) => Ok(self.client.call_one(request, CallOptions::default())),
-            Err(error) => Err(Some(error)),
-        })
-    }
-}
-
-impl Future for Writing {
-    type Output = Result<Written, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Ok(answer) => Pin::new(answer).poll(cx).map(|answer| match answer? {
-                Reply::Written(written) => {
-                    Ok(Written { created: written.created, etag: written.version })
-                }
-                other => Err(unexpected(other)),
-            }),
-            Err(error) => Poll::Ready(Err(error.take().unwrap_or(Error::Stopped))),
-        }
-    }
-}
-
-type Read<T> = fn(Reply, &Bytes) -> Result<T, Error>;
-
-/// An operation under way. It was sent when it was made; dropping it cancels a read, and leaves
-/// open whether a write happens.
-#[must_use = "futures do nothing unless polled"]
-#[derive(Debug)]
-pub struct Call<T> {
-    answer: OneAnswer,
-    key: Bytes,
-    read: Read<T>,
-}
-
-impl<T> Future for Call<T> {
-    type Output = Result<T, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.answer).poll(cx).map(|answer| (self.read)(answer?, &self.key))
-    }
-}
-
-/// Many operations under way; see [`Call`].
-#[must_use = "futures do nothing unless polled"]
-pub struct Batch<T> {
-    answers: Answers,
-    read: Option<ReadAll<T>>,
-}
-
-type ReadAll<T> = Box<dyn FnOnce(Vec<Answer>) -> T + Send>;
-
-impl<T> std::fmt::Debug for Batch<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batch").finish_non_exhaustive()
-    }
-}
-
-impl<T> Future for Batch<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.answers).poll(cx).map(|answers| {
-            let read = self.read.take().expect("a future is not polled after it was ready");
-            read(answers)
-        })
+        Writing::new(self.request.map(|request| Lazy::New(self.client, request)))
     }
 }
 
 impl Cache {
     pub(crate) fn new(client: Client, id: CacheId) -> Self {
-        Cache { client, id }
+        Cache { client: Arc::new(client), id }
     }
 
     /// Stores a value as JSON. It is serialised now; `.await` sends it.
@@ -276,14 +211,13 @@ impl Cache {
         let get = |key: &[u8]| self.request(key, Op::Get { any: false });
         let requests: Vec<Request> = keys.into_iter().map(|key| get(key.as_ref())).collect();
         let keys: Vec<Bytes> = requests.iter().map(|request| request.key.clone()).collect();
-        let answers = self.client.call(requests, CallOptions::default());
         let read = move |answers: Vec<Answer>| {
             let read_one = |(answer, key): (Answer, &Bytes)| {
                 entry(answer?)?.map(|entry| decode(key, &entry)).transpose()
             };
             answers.into_iter().zip(&keys).map(read_one).collect()
         };
-        Batch { answers, read: Some(Box::new(read)) }
+        Batch::new(Lazy::New(self.client.clone(), requests), read)
     }
 
     /// Stores many values as JSON; one message to each node. Not atomic: each has its own result.
@@ -304,7 +238,6 @@ impl Cache {
                 Err(source) => failed.push(Some(Error::Encode { key: printable(key), source })),
             }
         }
-        let answers = self.client.call(requests, CallOptions::default());
         let read = move |answers: Vec<Answer>| {
             let mut answers = answers.into_iter();
             let mut next = || match answers.next() {
@@ -315,7 +248,7 @@ impl Cache {
             };
             failed.into_iter().map(|error| error.map_or_else(&mut next, Err)).collect()
         };
-        Batch { answers, read: Some(Box::new(read)) }
+        Batch::new(Lazy::New(self.client.clone(), requests), read)
     }
 
     /// Removes an entry; returns whether there was one.
@@ -439,7 +372,7 @@ impl Cache {
     fn start<T>(&self, key: &[u8], op: Op, read: Read<T>) -> Call<T> {
         let request = self.request(key, op);
         let key = request.key.clone();
-        Call { answer: self.client.call_one(request, CallOptions::default()), key, read }
+        Call::new(Lazy::New(self.client.clone(), request), key, read)
     }
 }
 

@@ -17,8 +17,8 @@ use crate::shared::Shared;
 use crate::stalls::Wait;
 
 /// Answers under way; resolves to one answer per request, in order. Needs no runtime: it waits
-/// on a channel. Dropping it does not cancel writes.
-#[must_use = "futures do nothing unless polled"]
+/// on a channel. The requests were sent when it was made; dropping it does not cancel writes.
+#[must_use = "the answer is lost unless polled; what is asked was sent when this was made"]
 #[derive(Debug)]
 pub struct Answers {
     client: Client,

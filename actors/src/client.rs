@@ -79,7 +79,7 @@ pub struct CallOptions {
 }
 
 /// One answer under way; see [`Answers`].
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "the answer is lost unless polled; what is asked was sent when this was made"]
 #[derive(Debug)]
 pub struct OneAnswer {
     state: One,

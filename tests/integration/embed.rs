@@ -55,6 +55,32 @@ fn typed_values_come_back_and_foreign_ones_stay() {
 }
 
 #[test]
+fn what_is_dropped_before_it_was_polled_was_never_sent() {
+    run(async {
+        let node = Node::local().await.unwrap();
+        let cache = node.cache("default").unwrap();
+        let written = cache.put("k", &1).await.unwrap();
+        let ttl = Duration::from_secs(60);
+        drop(cache.put_many([("k", &2), ("new", &2)]));
+        drop(cache.put("k", &3).into_future());
+        drop(cache.put_bytes("new", "3").into_future());
+        drop(cache.incr("k", 1));
+        drop(cache.append("k", "0"));
+        drop(cache.touch("k", ttl));
+        drop(cache.expire("k", ttl));
+        drop(cache.persist("k"));
+        drop(cache.delete_if_match("k", written.etag));
+        drop(cache.delete("k"));
+        let entry = cache.entry("k").await.unwrap().unwrap();
+        assert_eq!((entry.etag, entry.ttl), (written.etag, None));
+        // It goes the way that put_many goes.
+        assert_eq!(cache.get_many::<i32>(["k", "new"]).await.unwrap(), [Some(1), None]);
+        let stats = cache.stats();
+        assert_eq!((stats.puts, stats.updates, stats.deletes), (1, 0, 0));
+    });
+}
+
+#[test]
 fn a_node_that_has_stopped_refuses_connections_though_its_handle_is_kept() {
     run(async {
         for drains in [true, false] {
