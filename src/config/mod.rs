@@ -7,6 +7,7 @@ mod joining;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

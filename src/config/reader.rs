@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use toml_edit::{Document, Item};
+use toml_edit::Document;
 
+use super::tree::{leaves, line_at, note_lines, similar};
 use crate::settings::check::does_not_fit;
 use crate::settings::{Mistake, Mistakes, Origin};
 
@@ -24,6 +25,8 @@ pub(super) struct Reader {
     lines: HashMap<String, usize>,
     /// Keys set by something else than the file, and what that is: `environment NAME`, `--id`.
     overridden: HashMap<String, String>,
+    /// What the environment has for a key, letter by letter.
+    written: HashMap<String, String>,
     known: BTreeSet<String>,
     origins: Vec<Origin>,
     mistakes: Vec<Mistake>,
@@ -45,6 +48,7 @@ impl Reader {
             tree: Value::Null,
             lines: HashMap::new(),
             overridden: HashMap::new(),
+            written: HashMap::new(),
             known: BTreeSet::new(),
             origins: Vec::new(),
             mistakes: Vec::new(),
@@ -88,6 +92,7 @@ impl Reader {
                     return Err(reader.fatal(None, format!("{variable}: no such setting")));
                 }
             };
+            reader.written.insert(key.clone(), value.clone());
             reader.overridden.insert(key, variable);
         }
         reader.tree = layers
@@ -189,7 +194,14 @@ impl Reader {
 
     /// Names of the tables below a key, in the file's order.
     pub fn tables(&mut self, key: &str) -> Vec<String> {
-        let Some(Value::Object(tables)) = self.value(key) else { return Vec::new() };
+        let tables = match self.value(key) {
+            None => return Vec::new(),
+            Some(Value::Object(tables)) => tables,
+            Some(other) => {
+                self.mistake(key, no_table(&other));
+                return Vec::new();
+            }
+        };
         let mut names: Vec<String> = tables.into_iter().map(|(name, _)| name).collect();
         names.sort_by_key(|name| (self.line(&format!("{key}.{name}")), name.clone()));
         names
@@ -250,13 +262,16 @@ impl Reader {
             return String::new();
         }
         let default = default.unwrap_or_default().to_string();
+        // What looks like a number there is a text all the same.
+        let written = self.written.get(key).cloned();
         self.read(
             key,
             default,
             |text| text,
-            |value| match value {
-                Value::String(text) => check(text).map(|()| text.clone()),
-                other => Err(format!("{other} is no text, expected it in quotes")),
+            |value| match (written, value) {
+                (Some(text), _) => check(&text).map(|()| text),
+                (None, Value::String(text)) => check(text).map(|()| text.clone()),
+                (None, other) => Err(format!("{other} is no text, expected it in quotes")),
             },
         )
     }
@@ -382,28 +397,12 @@ impl Reader {
 
     /// Notes keys that nobody asked for, and gives all mistakes.
     pub fn finish(mut self) -> Result<(), Mistakes> {
-        let mut found = Vec::new();
-        leaves(&self.tree, String::new(), &mut found);
-        for key in found {
-            let parent_known = |known: &String| key.starts_with(&format!("{known}."));
-            if self.known.contains(&key)
-                || self.known.iter().any(|k| k.ends_with(".dial") && parent_known(k))
-            {
-                continue;
+        let (tree, mut found) = (std::mem::take(&mut self.tree), Vec::new());
+        leaves(&tree, String::new(), &mut found);
+        for (key, value) in found {
+            if let Some(message) = self.unasked(&key, value) {
+                self.mistake(&key, message);
             }
-            let (parent, name) = key.rsplit_once('.').unwrap_or(("", &key));
-            let siblings = self.known.iter().filter_map(|known| {
-                let (p, n) = known.rsplit_once('.').unwrap_or(("", known));
-                (p == parent).then_some(n)
-            });
-            let mut close: Vec<(usize, &str)> =
-                siblings.map(|n| (distance(n, name), n)).filter(|(d, _)| *d <= 3).collect();
-            close.sort_unstable();
-            let message = match close.first() {
-                Some((_, like)) => format!("unknown key, did you mean '{like}'?"),
-                None => "unknown key".into(),
-            };
-            self.mistake(&key, message);
         }
         if self.mistakes.is_empty() {
             return Ok(());
@@ -411,6 +410,34 @@ impl Reader {
         self.mistakes.sort_by_key(|mistake| mistake.line);
         Err(Mistakes(self.mistakes))
     }
+
+    /// What is wrong with a key that nobody asked for; `None` if somebody did, for it or for what may
+    /// stand below it.
+    fn unasked(&self, key: &str, value: &Value) -> Option<String> {
+        let is_below = |key: &str, table: &str| {
+            key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
+        };
+        let names_nodes = |known: &String| known.ends_with(".dial") && is_below(key, known);
+        if self.known.contains(key) || self.known.iter().any(names_nodes) {
+            return None;
+        }
+        if self.known.iter().any(|known| is_below(known, key)) {
+            return (!value.is_object()).then(|| no_table(value));
+        }
+        let (parent, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let siblings = self.known.iter().filter_map(|known| {
+            let (p, n) = known.rsplit_once('.').unwrap_or(("", known));
+            (p == parent).then_some(n)
+        });
+        Some(match similar(name, siblings) {
+            Some(like) => format!("unknown key, did you mean '{like}'?"),
+            None => "unknown key".into(),
+        })
+    }
+}
+
+fn no_table(value: &Value) -> String {
+    format!("{value} is no table, expected keys with values")
 }
 
 fn whole(value: &Value, bounds: &RangeInclusive<usize>) -> Result<usize, String> {
@@ -432,60 +459,4 @@ fn scalar(text: &str) -> config::Value {
 fn is_world_readable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o004 != 0)
-}
-
-/// Notes the line of each key below an item.
-fn note_lines(lines: &mut HashMap<String, usize>, text: &str, key: &str, item: &Item) {
-    if let Some(span) = item.span()
-        && !key.is_empty()
-    {
-        lines.insert(key.to_string(), line_at(text, span.start));
-    }
-    let below =
-        |name: &str| if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
-    if let Some(table) = item.as_table_like() {
-        for (name, item) in table.iter() {
-            note_lines(lines, text, &below(name), item);
-        }
-    }
-    if let Some(tables) = item.as_array_of_tables() {
-        for (index, table) in tables.iter().enumerate() {
-            let item = Item::Table(table.clone());
-            note_lines(lines, text, &format!("{key}[{index}]"), &item);
-        }
-    }
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    text[..offset.min(text.len())].matches('\n').count() + 1
-}
-
-fn leaves(value: &Value, key: String, into: &mut Vec<String>) {
-    match value {
-        Value::Object(table) => {
-            for (name, value) in table {
-                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                leaves(value, key, into);
-            }
-        }
-        Value::Array(items) if items.iter().all(Value::is_object) => {
-            for (index, item) in items.iter().enumerate() {
-                leaves(item, format!("{key}[{index}]"), into);
-            }
-        }
-        _ => into.push(key),
-    }
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let next = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
 }

@@ -36,6 +36,10 @@ fn every_mistake_is_told_with_file_line_key_and_what_was_expected() {
         ),
         ("dial = { b = \"127.0.0.1:1\" }", "c.toml:5: nodes[0].dial.b: 'b' is not a listed node"),
         (
+            "dial = \"127.0.0.1:1\"",
+            "c.toml:5: nodes[0].dial: \"127.0.0.1:1\" is no table, expected keys with values",
+        ),
+        (
             "peer_bind = \"0.0.0.0:2\"",
             "c.toml:4: nodes[0].peer: '0.0.0.0:2' is not a loopback address",
         ),
@@ -130,10 +134,32 @@ fn every_mistake_is_told_with_file_line_key_and_what_was_expected() {
         ),
         ("[redis]\nstall_timeout = \"0ms\"", "c.toml:6: redis.stall_timeout: '0ms' is no duration"),
         ("[typo]\na = 1", "c.toml:6: typo.a: unknown key"),
+        ("[htttp]", "c.toml:5: htttp: unknown key"),
+        ("[http.headers]", "c.toml:5: http.headers: unknown key"),
+        ("[cluster]\nx = {}", "c.toml:6: cluster.x: unknown key"),
+        ("[cluster]\nx = []", "c.toml:6: cluster.x: unknown key"),
+        ("[[cluster]]", "c.toml:5: cluster[0]: unknown key"),
         ("[cluster", "c.toml:5: not valid toml"),
     ] {
         let error = load(&format!("{NODE}{toml}\n"), &[]).unwrap_err();
         assert!(error.contains(expected), "{toml}\nexpected {expected}\nfound    {error}");
+    }
+}
+
+#[test]
+fn a_value_where_a_table_is_expected_is_a_mistake_and_an_empty_table_is_none() {
+    for (toml, expected) in [
+        ("caches = 1", "c.toml:1: caches: 1 is no table, expected keys with values"),
+        ("caches = []", "c.toml:1: caches: [] is no table"),
+        ("caches = { a = 1 }", "c.toml:1: caches.a: 1 is no table"),
+        ("cluster = \"demo\"", "c.toml:1: cluster: \"demo\" is no table"),
+        ("http = []", "c.toml:1: http: [] is no table"),
+    ] {
+        let error = load(&format!("{toml}\n{NODE}"), &[]).unwrap_err();
+        assert!(error.contains(expected), "{toml}\nexpected {expected}\nfound    {error}");
+    }
+    for toml in ["dial = {}", "[http]", "[caches]", "[caches.a]", "[redis]\n[debug]\n[node]"] {
+        load(&format!("{NODE}{toml}\n"), &[]).unwrap();
     }
 }
 
@@ -165,6 +191,12 @@ fn the_environment_sets_scalars_and_is_refused_by_name_otherwise() {
         error.starts_with("environment LARIAT__CLUSTER__LEASE: 'soon' is no duration"),
         "{error}"
     );
+    for text in ["2024", "007", "true"] {
+        let config = load(NODE, &[("LARIAT__CLUSTER__NAME", text)]).unwrap();
+        assert_eq!(config.cluster.name, text);
+    }
+    let error = load(NODE, &[("LARIAT__CACHES", "1")]).unwrap_err();
+    assert!(error.starts_with("environment LARIAT__CACHES: 1 is no table"), "{error}");
     let no_nodes = "[[nodes]] is not set by the environment";
     for (name, why) in [
         ("LARIAT__NODES__0__HTTP", no_nodes),
