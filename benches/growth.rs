@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lariat::actors::lru::{Lru, LruConfig};
+use lariat::actors::lru::{Lru, LruConfig, SharedSeed};
 use lariat::actors::op::Version;
 use lariat::actors::slot::slot_of;
 use rustix::time::{ClockId, clock_gettime};
@@ -33,7 +33,9 @@ fn cpu() -> Duration {
 fn main() {
     // As the `lariat` binary does.
     rustix::thread::disable_transparent_huge_pages(true).unwrap();
-    let config = LruConfig { capacity: 20_000_000, max_bytes: 1 << 40, shards: 1, seed: 3 };
+    let (capacity, max_bytes, shards, seed) = (20_000_000, 1 << 40, 1, 3);
+    let shared_seed = SharedSeed::global_random();
+    let config = LruConfig { capacity, max_bytes, shards, seed, shared_seed };
     let value = Bytes::from(vec![b'v'; VALUE]);
     let mut lru = Lru::new(config);
     let before = resident();

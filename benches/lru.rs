@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bytes::Bytes;
-use lariat::actors::lru::{Lru, LruConfig};
+use lariat::actors::lru::{Lru, LruConfig, SharedSeed};
 use lariat::actors::op::Version;
 use lariat::actors::slot::{SLOTS, Slot, slot_of};
 
@@ -149,7 +149,8 @@ impl Cache for Moka {
 fn caches(capacity: usize) -> Vec<(&'static str, Box<dyn Cache>)> {
     let ours = |shards| {
         let capacity = capacity as u64;
-        Ours(Lru::new(LruConfig { capacity, max_bytes: 1 << 40, shards, seed: 3 }))
+        let (max_bytes, shared_seed) = (1 << 40, SharedSeed::global_random());
+        Ours(Lru::new(LruConfig { capacity, max_bytes, shards, seed: 3, shared_seed }))
     };
     let size = std::num::NonZeroUsize::new(capacity).unwrap();
     let length = schnellru::ByLength::new(capacity as u32);

@@ -82,8 +82,16 @@ fn assert_none(found: Vec<String>) {
 
 #[test]
 fn rules_know_no_actors_sockets_clocks_or_chance() {
-    let banned =
-        ["actix", "tokio", "std::net", "Instant::now", "SystemTime", "rand::", "std::thread"];
+    let banned = [
+        "actix",
+        "tokio",
+        "std::net",
+        "Instant::now",
+        "SystemTime",
+        "rand::",
+        "global_random",
+        "std::thread",
+    ];
     assert_none(violations(|file, _, line| {
         if !is_pure(file) || line.trim_start().starts_with("//") {
             return None;

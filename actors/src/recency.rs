@@ -69,7 +69,7 @@ impl Recency {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::lru::{Lru, LruConfig};
+    use crate::lru::{Lru, LruConfig, SharedSeed};
     use crate::op::Version;
     use crate::slot::slot_of;
 
@@ -98,7 +98,9 @@ mod tests {
     /// law; then 5,000 more, answered by the primary and, as if it had died, by the copy. Returns the
     /// misses of each.
     fn primary_and_copy(tells: bool) -> (usize, usize) {
-        let config = LruConfig { capacity: 800, max_bytes: 1 << 30, shards: 1, seed: 42 };
+        let (capacity, max_bytes, shards, seed) = (800, 1 << 30, 1, 42);
+        let shared_seed = SharedSeed::global_fixed();
+        let config = LruConfig { capacity, max_bytes, shards, seed, shared_seed };
         let (mut primary, mut copy) = (Lru::new(config), Lru::new(config));
         let mut recency = Recency::default();
         let (mut random, mut missed) = (1u64, [0, 0]);

@@ -4,7 +4,7 @@
 use super::*;
 use crate::apply::apply_effect;
 use crate::clock::HybridClock;
-use crate::lru::{Copies, Lru, LruConfig};
+use crate::lru::{Copies, Lru, LruConfig, SharedSeed};
 use crate::op::{CacheId, Op};
 use crate::spec::CacheSpec;
 
@@ -19,7 +19,9 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let lru = || Lru::new(LruConfig { capacity: 100, max_bytes: 1 << 20, shards: 1, seed: 1 });
+        let (capacity, max_bytes, shards, seed) = (100, 1 << 20, 1, 1);
+        let shared_seed = SharedSeed::global_fixed();
+        let lru = || Lru::new(LruConfig { capacity, max_bytes, shards, seed, shared_seed });
         let spec = CacheSpec { max_value: 64, max_key: 16, ..CacheSpec::new("default") };
         Pair { primary: lru(), copy: lru(), spec, versions: HybridClock::default(), now: 1_000 }
     }

@@ -47,13 +47,11 @@ impl Copies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lru::{Lru, LruConfig, SHARED_BYTES};
+    use crate::lru::Lru;
+    use crate::lru::SHARED_BYTES;
+    use crate::lru::tests::lru;
     use crate::op::Version;
     use crate::slot::slot_of;
-
-    fn lru() -> Lru {
-        Lru::new(LruConfig { capacity: 10, max_bytes: 1 << 20, shards: 1, seed: 42 })
-    }
 
     fn put(lru: &mut Lru, value: &[u8]) {
         let value = Bytes::copy_from_slice(value);
@@ -63,7 +61,7 @@ mod tests {
 
     #[test]
     fn copies_of_a_batch_are_the_values_also_when_their_buffer_is_used_again() {
-        let mut lru = lru();
+        let mut lru = lru(10, 1 << 20);
         let mut copies = Copies::default();
         let mut kept = Vec::new();
         for round in 0..50 {
@@ -83,7 +81,7 @@ mod tests {
 
     #[test]
     fn few_values_are_copied_each_by_itself() {
-        let mut lru = lru();
+        let mut lru = lru(10, 1 << 20);
         put(&mut lru, b"value");
         let view = lru.peek(slot_of(b"k"), b"k", 0).expect("it was put");
         let mut copies = Copies::default();

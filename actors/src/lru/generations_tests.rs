@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::{Cause, LruConfig};
+use super::super::{Cause, LruConfig, SharedSeed};
 use super::*;
 use crate::slot::slot_of;
 
@@ -64,7 +64,8 @@ impl Lru {
 }
 
 fn lru(capacity: u64) -> Lru {
-    Lru::new(LruConfig { capacity, max_bytes: 1 << 30, shards: 1, seed: 42 })
+    let shared_seed = SharedSeed::global_fixed();
+    Lru::new(LruConfig { capacity, max_bytes: 1 << 30, shards: 1, seed: 42, shared_seed })
 }
 
 fn key(i: u64) -> Vec<u8> {

@@ -6,7 +6,7 @@
 //! own, so that growth rehashes hundreds of entries at a time instead of millions, and a slot can
 //! be listed, counted and dropped by itself.
 //!
-//! Pure: time and the seed of the hash are arguments. Every entry that goes without having been
+//! Pure: time and the seeds of the hash are arguments. Every entry that goes without having been
 //! asked to go is reported to the caller as a [`Removal`].
 
 mod copies;
@@ -24,11 +24,11 @@ mod wiped;
 use std::hash::BuildHasher;
 
 use bytes::Bytes;
-use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 
 pub use copies::Copies;
+pub use foldhash::SharedSeed;
 pub use node::SHARED_BYTES;
 pub use view::View;
 pub use warm::WARMED;
@@ -62,6 +62,8 @@ pub struct LruConfig {
     pub shards: usize,
     /// Keys the hash tables.
     pub seed: u64,
+    /// Keys those of all LRUs of a process.
+    pub shared_seed: &'static SharedSeed,
 }
 
 /// An entry that went without having been asked to.
@@ -133,7 +135,7 @@ impl Lru {
             max_bytes: config.max_bytes,
             deal: Deal::new(config.shards),
             seed: config.seed,
-            hasher: SeedableRandomState::with_seed(config.seed, SharedSeed::global_random()),
+            hasher: SeedableRandomState::with_seed(config.seed, config.shared_seed),
             slab: Slab::new(),
             tables: (0..slots).map(|_| HashTable::new()).collect(),
             layouts: vec![0; slots],

@@ -88,7 +88,8 @@ impl Model {
 }
 
 pub(super) fn lru(capacity: u64, max_bytes: u64) -> Lru {
-    Lru::new(LruConfig { capacity, max_bytes, shards: 1, seed: 42 })
+    let shared_seed = SharedSeed::global_fixed();
+    Lru::new(LruConfig { capacity, max_bytes, shards: 1, seed: 42, shared_seed })
 }
 
 pub(super) fn put(

@@ -52,14 +52,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::lru::LruConfig;
+    use crate::lru::tests::lru;
     use crate::op::Version;
     use crate::slot::slot_of;
 
     #[test]
     fn keys_that_are_there_or_not_and_any_number_of_them_can_be_warmed() {
-        let mut lru =
-            Lru::new(LruConfig { capacity: 500, max_bytes: 1 << 20, shards: 1, seed: 42 });
+        let mut lru = lru(500, 1 << 20);
         let keys: Vec<String> = (0..1_000).map(|i| format!("k{i}")).collect();
         let asked = |count: usize| {
             keys.iter().rev().take(count).map(|key| (slot_of(key.as_bytes()), key.as_bytes()))

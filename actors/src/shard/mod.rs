@@ -47,7 +47,7 @@ pub use counters::ShardCounters;
 pub use writing::Writing;
 
 use crate::clock::HybridClock;
-use crate::lru::{Cause, Copies, Lru, LruConfig, Removal};
+use crate::lru::{Cause, Copies, Lru, LruConfig, Removal, SharedSeed};
 use crate::op::{Answer, FailureKind, Ms};
 use crate::recency::Recency;
 use crate::router::Router;
@@ -140,6 +140,7 @@ impl Shard {
                     max_bytes: spec.max_bytes / shards as u64,
                     shards,
                     seed,
+                    shared_seed: SharedSeed::global_random(),
                 }),
                 stats: CacheStats::default(),
             })

@@ -12,7 +12,7 @@ use super::messages::{HeldAs, Panic, Reset};
 use super::*;
 use crate::holding::Holding;
 use crate::map::{Change, Row};
-use crate::op::{Acks, Applied, Op, Reply, Request};
+use crate::op::{Acks, Applied, FailureKind, Op, Reply, Request};
 use crate::router::messages::{FanoutWrite, MapChanged};
 use crate::slot::slot_of;
 use crate::wire::{AckItem, AgedEntry, ReplicationItem, WireEffect, WireEntry};
@@ -297,7 +297,9 @@ fn an_import_pushes_out_what_is_colder_and_nothing_else() {
         let slot = slot_of(node.key_where(|row| row.primary == OTHER).as_bytes());
         let mut shard = node.instance();
         let (capacity, max_bytes, shards, seed) = (100, 1 << 20, 1, 42);
-        shard.caches[0].lru = Lru::new(LruConfig { capacity, max_bytes, shards, seed });
+        let shared_seed = SharedSeed::global_fixed();
+        let config = LruConfig { capacity, max_bytes, shards, seed, shared_seed };
+        shard.caches[0].lru = Lru::new(config);
         let cache = node.shared.cache_hashes[0];
         let entry = |name: &str, i: u32| WireEntry {
             cache,
