@@ -15,9 +15,8 @@ use crate::op::{
 use crate::replication::Effect;
 use crate::spec::CacheSpec;
 
-/// Buckets of a slot's table that one scan request visits at most, beyond those that hold the
-/// keys it returns.
-const SCAN_BUCKETS: usize = 4_096;
+/// Buckets of a slot's table that one scan request visits at most.
+pub const SCAN_BUCKETS: usize = 4_096;
 
 /// What an operation is applied to.
 #[derive(Debug)]

@@ -70,7 +70,8 @@ pub struct CallOptions {
     pub worker: Option<usize>,
     /// Milliseconds until the batch is answered with what is known; `None` takes `request_timeout`.
     pub timeout_ms: Option<Ms>,
-    /// Gets beyond this many bytes of replies are answered `ReplyTooLarge`; `None`: no limit.
+    /// Reads beyond this many bytes of replies are answered `ReplyTooLarge`; `None`: no limit. A scan
+    /// counts 256 bytes for each entry of its slot, up to 4,096 of them, beside the keys it gives.
     pub max_reply_bytes: Option<u64>,
     /// Has the caller taken what the requests bring along from [`Client::inflight`]? If not, it is
     /// taken for as long as they are under way, and they are answered `Overloaded` when there is

@@ -28,7 +28,8 @@ const WINDOW_MAX: Slot = 1_024;
 /// full by then has a cursor.
 const BATCHES_MAX: usize = 24;
 
-/// Bytes of keys after which a node leaves out the rest of its slots of a batch.
+/// Bytes of keys, and of entries that were looked at for nothing, after which a node leaves out the rest
+/// of its slots of a batch: some 4,000 entries of each shard. The page ends there, full or not.
 const BATCH_BYTES_MAX: u64 = 1 << 20;
 
 /// Where a listing goes on.
@@ -117,8 +118,8 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// Keys in the order of slots, and where to go on: after a full page, after
-    /// [`BATCHES_MAX`] batches, or at a slot that did not answer.
+    /// Keys in the order of slots, and where to go on: after a full page, after as much as one call may
+    /// look at, or at a slot that did not answer.
     async fn page(&self, mut cursor: Cursor) -> Result<(Vec<Bytes>, Option<Cursor>), Problem> {
         let mut found = Vec::new();
         let mut window = WINDOW_FIRST;
@@ -126,20 +127,28 @@ impl Listing<'_> {
             let last = cursor.slot.saturating_add(window).min(SLOTS);
             let answers = self.ask(cursor, last, self.limit - found.len()).await;
             let before = cursor;
-            cursor = match take(&mut found, self.limit, cursor, answers) {
+            match take(&mut found, self.limit, cursor, answers) {
                 Taken::All if last == SLOTS => return Ok((found, None)),
-                Taken::All => Cursor { slot: last, at: ScanPosition::START },
-                Taken::UpTo(cursor) => cursor,
-                Taken::Failed(cursor, problem) => {
-                    // What was found is worth more than the failure; the next page tells it.
-                    let got_on = !found.is_empty() || cursor != before;
-                    return if got_on { Ok((found, Some(cursor))) } else { Err(problem) };
+                Taken::All => {
+                    cursor = Cursor { slot: last, at: ScanPosition::START };
+                    window = (window * 2).min(WINDOW_MAX);
                 }
-            };
+                // What was asked of the slots after it was for nothing.
+                Taken::UpTo(next) => {
+                    cursor = next;
+                    window = (next.slot - before.slot).max(1);
+                }
+                Taken::Enough(next) if next != before => return Ok((found, Some(next))),
+                Taken::Enough(_) => window = 1,
+                Taken::Failed(next, problem) => {
+                    // What was found is worth more than the failure; the next page tells it.
+                    let got_on = !found.is_empty() || next != before;
+                    return if got_on { Ok((found, Some(next))) } else { Err(problem) };
+                }
+            }
             if found.len() == self.limit {
                 break;
             }
-            window = (window * 2).min(WINDOW_MAX);
         }
         Ok((found, Some(cursor)))
     }
@@ -166,11 +175,14 @@ impl Listing<'_> {
 /// How far the answers of a batch could be used.
 enum Taken {
     All,
+    /// The page is full, or a slot has more.
     UpTo(Cursor),
+    /// From here on slots were left out.
+    Enough(Cursor),
     Failed(Cursor, Problem),
 }
 
-/// Takes keys in the order of slots until the page is full, a slot has more, or a slot failed.
+/// Takes keys in the order of slots until the page is full, or a slot has more, was left out or failed.
 fn take(found: &mut Vec<Bytes>, limit: usize, from: Cursor, answers: Vec<Answer>) -> Taken {
     for (index, answer) in answers.into_iter().enumerate() {
         let slot = from.slot + index as Slot;
@@ -193,7 +205,9 @@ fn take(found: &mut Vec<Bytes>, limit: usize, from: Cursor, answers: Vec<Answer>
                     Problem::of(FailureKind::NotReady.not_applied(), false),
                 );
             }
-            Err(failure) if failure.kind == FailureKind::ReplyTooLarge => return Taken::UpTo(here),
+            Err(failure) if failure.kind == FailureKind::ReplyTooLarge => {
+                return Taken::Enough(here);
+            }
             Err(failure) => return Taken::Failed(here, Problem::of(failure, false)),
         }
     }
@@ -278,7 +292,7 @@ mod tests {
         let left_out = Err(FailureKind::ReplyTooLarge.not_applied());
         let taken = take(&mut found, 10, from, vec![keys(&["a"], None), left_out]);
         let start = ScanPosition::START;
-        assert!(matches!(taken, Taken::UpTo(Cursor { slot: 6, at }) if at == start));
+        assert!(matches!(taken, Taken::Enough(Cursor { slot: 6, at }) if at == start));
         let failed = Err(FailureKind::NotReady.not_applied());
         let taken = take(&mut found, 10, from, vec![failed]);
         assert!(matches!(taken, Taken::Failed(cursor, _) if cursor == from));

@@ -1,5 +1,7 @@
 //! Commands that ask many slots, or ask again: they run alone, between batches.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use lariat_actors::client::{CallOptions, Client};
 use lariat_actors::map::{ClusterMap, NodeIx};
@@ -22,6 +24,10 @@ const WINDOW_MAX: usize = 1_024;
 
 /// Batches of one SCAN: enough for every slot of a cache that is all but empty.
 const BATCHES_MAX: usize = 24;
+
+/// Bytes of keys, and of entries that were looked at for nothing, after which a node leaves out the rest
+/// of its slots of a batch: some 4,000 entries of each shard. SCAN ends there, whatever it has found.
+const BATCH_BYTES_MAX: u64 = 1 << 20;
 
 /// Keys that a slot gives at a time.
 const KEYS_PER_STEP: u32 = 1_000;
@@ -187,7 +193,9 @@ impl Walk<'_> {
     }
 
     async fn ask(&self, requests: Vec<Request>) -> Vec<Answer> {
-        self.client.call(requests, Gateway::options(self.worker)).await
+        let max_reply_bytes = Some(BATCH_BYTES_MAX);
+        let options = CallOptions { max_reply_bytes, ..Gateway::options(self.worker) };
+        self.client.call(requests, options).await
     }
 
     async fn ask_one(&self, slot: Slot, key: Bytes, op: Op) -> Answer {
@@ -268,35 +276,38 @@ impl Walk<'_> {
     ) -> Result<(), Failure> {
         let prefix = prefix(pattern);
         let mut sieve = Sieve::new(pattern);
-        for window in slots.chunks(WINDOW_MAX) {
-            let mut open: Vec<(Slot, ScanPosition)> =
-                window.iter().map(|&slot| (slot, ScanPosition::START)).collect();
-            while !open.is_empty() {
-                let requests = open
-                    .iter()
-                    .map(|&(slot, from)| self.scan_request(slot, from, &prefix, KEYS_PER_STEP));
-                let answers = self.ask(requests.collect()).await;
-                let mut more = Vec::new();
-                for ((slot, from), answer) in open.into_iter().zip(answers) {
-                    match answer {
-                        Ok(Reply::Keys { keys, next }) => {
-                            more.extend(next.map(|next| (slot, next)));
-                            for key in keys {
-                                if sieve.fits(&key).await && !visit(key) {
-                                    return Ok(());
-                                }
+        let mut open: VecDeque<(Slot, ScanPosition)> =
+            slots.iter().map(|&slot| (slot, ScanPosition::START)).collect();
+        let mut window = WINDOW_MAX;
+        while !open.is_empty() {
+            let asked: Vec<(Slot, ScanPosition)> = open.drain(..window.min(open.len())).collect();
+            let requests = asked
+                .iter()
+                .map(|&(slot, from)| self.scan_request(slot, from, &prefix, KEYS_PER_STEP));
+            let answers = self.ask(requests.collect()).await;
+            let (mut more, mut answered) = (Vec::new(), 0);
+            for ((slot, from), answer) in asked.into_iter().zip(answers) {
+                match answer {
+                    Ok(Reply::Keys { keys, next }) => {
+                        answered += 1;
+                        more.extend(next.map(|next| (slot, next)));
+                        for key in keys {
+                            if sieve.fits(&key).await && !visit(key) {
+                                return Ok(());
                             }
                         }
-                        // Its batch was full: it is asked again.
-                        Err(Failure { kind: FailureKind::ReplyTooLarge, .. }) => {
-                            more.push((slot, from));
-                        }
-                        Err(failure) => return Err(failure),
-                        Ok(_) => return Err(FailureKind::NotReady.not_applied()),
                     }
+                    // Its batch was full: it is asked again.
+                    Err(Failure { kind: FailureKind::ReplyTooLarge, .. }) => {
+                        more.push((slot, from));
+                    }
+                    Err(failure) => return Err(failure),
+                    Ok(_) => return Err(FailureKind::NotReady.not_applied()),
                 }
-                open = more;
             }
+            more.into_iter().rev().for_each(|slot| open.push_front(slot));
+            // About as many as are answered.
+            window = (answered * 2).clamp(1, WINDOW_MAX);
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ const WARMED_MIN: usize = 4;
 pub struct Direct {
     /// The requests, in order.
     pub requests: Vec<Request>,
-    /// Gets beyond this many bytes of replies are left out.
+    /// Reads beyond this many bytes of replies are left out; a scan counts for more than its reply.
     pub max_reply_bytes: u64,
     /// Where the replies to the first requests are to be written.
     pub writing: Option<Writing>,
@@ -117,7 +117,7 @@ impl Handler<Direct> for Shard {
                     Err(FailureKind::OutcomeUnknown.maybe())
                 }
             };
-            reply_bytes += super::reply_bytes(&answer);
+            reply_bytes += super::reply_bytes(&answer) + self.look_bytes(request);
             answers.push(answer);
         }
         self.copies.end();

@@ -35,7 +35,7 @@ pub struct Batch {
     pub items: Vec<Item>,
     /// Where the answers go.
     pub reply: ReplyTo,
-    /// Gets beyond this many bytes of replies are left out.
+    /// Reads beyond this many bytes of replies are left out; a scan counts for more than its reply.
     pub max_reply_bytes: u64,
     /// Its places in the queue.
     pub pass: Pass,

@@ -46,9 +46,10 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler};
 pub use counters::ShardCounters;
 pub use writing::Writing;
 
+use crate::apply::SCAN_BUCKETS;
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Copies, Lru, LruConfig, Removal, SharedSeed};
-use crate::op::{Answer, FailureKind, Ms};
+use crate::op::{Answer, FailureKind, Ms, Op, Request};
 use crate::recency::Recency;
 use crate::router::Router;
 use crate::router::gates::CopyGates;
@@ -68,6 +69,11 @@ const CHORES_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Entries of background work between two turns of the others on the thread: some 200 us.
 const TURN: usize = 1_024;
+
+/// What an entry of a slot that is scanned counts for, besides the bytes of the reply, towards the
+/// bytes after which a message leaves out other reads: a listing that allows 1 MiB has a shard look at
+/// [`SCAN_BUCKETS`] entries and at no more than one slot beyond.
+const LOOK_BYTES: u64 = 256;
 
 /// The actor of one shard.
 #[derive(Debug)]
@@ -165,6 +171,14 @@ impl Shard {
             caches,
             copies: Copies::default(),
         }
+    }
+
+    /// What a scan counts for whatever it finds; see [`LOOK_BYTES`].
+    fn look_bytes(&self, request: &Request) -> u64 {
+        let Op::Scan { .. } = request.op else { return 0 };
+        let cache = self.caches.get(usize::from(request.cache.0));
+        let entries = cache.map_or(0, |cache| cache.lru.slot_len(request.slot));
+        entries.min(SCAN_BUCKETS) as u64 * LOOK_BYTES
     }
 
     /// Publishes the counters: before an answer leaves, so that whoever got it finds it counted.
@@ -276,6 +290,7 @@ impl Handler<Batch> for Shard {
                 answers.push((item.index, PartAnswer::Done(Err(failure))));
                 continue;
             }
+            bytes += self.look_bytes(&item.request);
             let answer = match self.decide(&turn, &item.request) {
                 Decided::Answer(answer) => PartAnswer::Done(answer),
                 Decided::Applied(answer, since) => {

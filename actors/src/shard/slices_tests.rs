@@ -4,11 +4,14 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::bench::*;
+use super::direct::Direct;
 use super::*;
+use crate::admission::Gate;
 use crate::map::Row;
-use crate::op::{Op, Reply};
+use crate::op::{FailureKind, Op, Reply, ScanPosition};
 use crate::router::messages::{Acked, LinkEvent, LinkNews, SetLinks};
 use crate::slot::slot_of;
 use crate::spec::NodeSpec;
@@ -45,6 +48,23 @@ fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_m
         assert!(turns >= evicted / TURN as u64 - 1, "{turns} turns beside {evicted} evictions");
         neighbour.abort();
     });
+}
+
+/// What the shard says of a batch past its Router.
+async fn direct(node: &Node, requests: Vec<Request>, max_reply_bytes: u64) -> Vec<Answer> {
+    let (reply, decisions) = oneshot::channel();
+    let (writing, pass) = (None, Arc::new(Gate::default()).admit(1).unwrap());
+    node.shard.do_send(Direct { requests, max_reply_bytes, writing, reply, pass });
+    decisions.await.unwrap().answers
+}
+
+/// What the Router says of one.
+async fn routed(node: &Node, requests: Vec<Request>, max_reply_bytes: u64) -> Vec<Answer> {
+    let (reply, answers) = oneshot::channel();
+    let (deadline, bytes) = (node.shared.clock.now() + 20_000, None);
+    let reply = CallReply::Many(reply);
+    node.router.do_send(Call { requests, deadline, max_reply_bytes, reply, bytes });
+    answers.await.unwrap()
 }
 
 #[test]
@@ -118,6 +138,40 @@ fn a_copy_is_filled_at_the_pace_that_is_set() {
         // 1 KiB each, of which the first 128 KiB go at once and the last on credit.
         let took = clock.now() - began;
         assert!(took > 600, "{took} ms");
+    });
+}
+
+#[test]
+fn a_message_of_scans_ends_with_the_slot_after_which_enough_was_looked_at() {
+    run(async {
+        let node = Node::start();
+        let tags = (0..).map(|i| format!("{{tag-{i}}}")).filter(|tag| node.row(tag).primary == ME);
+        let tags: Vec<String> = tags.take(30).collect();
+        for tag in &tags {
+            for i in 0..400 {
+                assert!(node.ask(put_in(ALONE, &format!("{tag}{i}"))).await.is_ok());
+            }
+        }
+        let (from, prefix) = (ScanPosition::START, Bytes::from_static(b"nothing"));
+        let scan = |tag: &String| {
+            request(ALONE, tag, Op::Scan { from, prefix: prefix.clone(), limit: 1_000 })
+        };
+        let answered = async |max_reply_bytes: u64| {
+            let mut requests: Vec<Request> = tags.iter().map(scan).collect();
+            requests.push(put_in(ALONE, &tags[0]));
+            let direct = direct(&node, requests.clone(), max_reply_bytes).await;
+            let routed = routed(&node, requests, max_reply_bytes).await;
+            assert!(direct.last().unwrap().is_ok() && routed.last().unwrap().is_ok(), "a write");
+            let left_out = Err(FailureKind::ReplyTooLarge.not_applied());
+            let mut failed = direct.iter().chain(&routed).filter(|answer| answer.is_err());
+            assert!(failed.all(|answer| *answer == left_out));
+            let scanned = |answer: &&Answer| matches!(answer, Ok(Reply::Keys { .. }));
+            let count = |answers: &[Answer]| answers.iter().filter(scanned).count();
+            assert_eq!(count(&direct), count(&routed));
+            count(&direct)
+        };
+        assert_eq!(answered(u64::MAX).await, 30);
+        assert_eq!(answered(1 << 20).await, SCAN_BUCKETS.div_ceil(400));
     });
 }
 

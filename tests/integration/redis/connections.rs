@@ -241,37 +241,6 @@ fn a_node_that_stops_answers_what_it_has_and_closes() {
 }
 
 #[test]
-fn scan_lists_every_key_that_stays_while_others_come_and_go() {
-    run(async {
-        let (node, address) = start(|_| {}).await;
-        let mut client = Resp::connect(address);
-        let keys: Vec<String> = (0..2_000).map(|i| format!("{{tag{}}}{i}", i % 3)).collect();
-        for key in &keys {
-            assert_eq!(client.ask(&["SET", key, "v"]), b"+OK\r\n");
-        }
-        let (mut cursor, mut seen) = ("0".to_string(), std::collections::BTreeSet::new());
-        for round in 0.. {
-            assert!(round < 5_000, "the listing does not end");
-            let reply = client.ask(&["SCAN", &cursor, "COUNT", "50"]);
-            let reply = String::from_utf8(reply).unwrap();
-            let lines: Vec<&str> = reply.split("\r\n").collect();
-            cursor = lines[2].to_string();
-            seen.extend(lines[4..].iter().skip(1).step_by(2).map(|key| key.to_string()));
-            if cursor == "0" {
-                break;
-            }
-            if round < 20 {
-                for i in 0..20 {
-                    client.ask(&["SET", &format!("{{tag{}}}new{round}-{i}", i % 3), "v"]);
-                }
-            }
-        }
-        assert!(keys.iter().all(|key| seen.contains(key)));
-        node.shutdown().await;
-    });
-}
-
-#[test]
 fn slow_reads_are_in_the_slow_log() {
     run(async {
         let (node, address) = start(|config| config.redis.slowlog_threshold_ms = 0).await;

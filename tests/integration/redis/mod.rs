@@ -9,6 +9,7 @@ mod hostile;
 mod metrics;
 mod resp;
 mod rust_client;
+mod scan;
 mod tools;
 mod trouble;
 mod wait;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lariat::actors::slot::slot_of;
 use serde_json::{Value, json};
 
 use crate::http::{self, encode, get, put, send};
-use crate::nodes::{Cluster, Place, everywhere, shared};
+use crate::nodes::{Cluster, Place, block_on, everywhere, shared};
 
 fn batch(at: &Place, ops: Value) -> Vec<Value> {
     let answer = http::json(at.door, "POST", "/v1/caches/default/batch", &json!({ "ops": ops }));
@@ -215,6 +218,38 @@ fn listing_returns_every_key_once_while_nothing_changes() {
         let same = list(door, &format!("%7Bsame%7Dlist{index}%2F"), 9);
         assert_eq!(same.len(), 100, "many keys of one slot are listed over several pages");
     }
+}
+
+#[test]
+fn what_no_key_begins_with_is_looked_for_on_pages_of_bounded_work() {
+    let cluster = Cluster::start(1, |builder| builder);
+    let door = cluster.http(0);
+    // They lie in an eighth of the slots, as densely as those of a cache of 160,000.
+    let tags = (0..).map(|i| format!("{{t{i}}}")).filter(|tag| slot_of(tag.as_bytes()) < 2_048);
+    let keys: Vec<String> =
+        tags.take(200).flat_map(|tag| (0..100).map(move |i| format!("{tag}{i}"))).collect();
+    let cache = cluster.nodes[0].cache("default").unwrap();
+    for some in keys.chunks(1_000) {
+        let pairs = some.iter().map(|key| (key, &1));
+        assert!(block_on(cache.put_many(pairs)).into_iter().all(|result| result.is_ok()));
+    }
+    let (mut cursor, mut slots) = (String::new(), Vec::new());
+    loop {
+        let path = format!("/v1/caches/default/entries?prefix=nothing&limit=1000{cursor}");
+        let page = get(door, &path).is(200).json();
+        assert_eq!(page["keys"], json!([]));
+        let Some(next) = page["cursor"].as_str() else { break };
+        let bytes = URL_SAFE_NO_PAD.decode(next).unwrap();
+        slots.push(u16::from_le_bytes([bytes[1], bytes[2]]));
+        cursor = format!("&cursor={next}");
+    }
+    assert!(slots.is_sorted_by(|a, b| a < b), "each page goes on after the one before: {slots:?}");
+    // At the density of the first eighth a page of 7,000 entries ends within 720 slots.
+    assert!((2..20).contains(&slots.len()) && slots[0] < 1_100, "{slots:?}");
+    let listed = list(door, "", 1_000);
+    assert_eq!(listed.len(), keys.len());
+    assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), keys.into_iter().collect());
+    cluster.stop();
 }
 
 #[test]
