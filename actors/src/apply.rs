@@ -18,6 +18,10 @@ use crate::spec::CacheSpec;
 /// Buckets of a slot's table that one scan request visits at most.
 pub const SCAN_BUCKETS: usize = 4_096;
 
+/// The mark of entries that were cleared: they were counted when their slot was, and are not when they
+/// go.
+pub const CLEARED: u8 = u8::MAX;
+
 /// What an operation is applied to.
 #[derive(Debug)]
 pub struct Target<'a> {
@@ -80,7 +84,7 @@ impl Target<'_> {
                 Ok((Reply::Keys { keys, next }, None))
             }
             Op::Clear => {
-                let entries = self.lru.clear_slot(request.slot).0;
+                let entries = self.lru.wipe(request.slot, CLEARED);
                 let effect = Effect::Clear { cache: request.cache };
                 Ok((Reply::Cleared { entries: entries as u64 }, Some(effect)))
             }
@@ -366,7 +370,7 @@ pub fn apply_effect(
         Effect::Deadline { key, deadline, version, .. } => {
             lru.set_deadline(slot, key, *deadline, *version, now);
         }
-        Effect::Clear { .. } => drop(lru.clear_slot(slot)),
+        Effect::Clear { .. } => drop(lru.wipe(slot, CLEARED)),
         Effect::Several { removed: gone, stored, .. } => {
             for key in gone {
                 lru.remove(slot, key, now, removed);

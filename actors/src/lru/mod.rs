@@ -116,6 +116,8 @@ pub struct Lru {
     /// For each table a number that changes whenever nodes may change places in it; part of a
     /// [`ScanPosition`]. Kept apart so that a table takes half a cache line.
     layouts: Vec<u32>,
+    /// What the entries of each table are charged.
+    charged: Vec<u64>,
     wiped: Wiped,
     wheel: Wheel,
     /// The most and the least recently used node.
@@ -139,6 +141,7 @@ impl Lru {
             slab: Slab::new(),
             tables: (0..slots).map(|_| HashTable::new()).collect(),
             layouts: vec![0; slots],
+            charged: vec![0; slots],
             wiped: Wiped::default(),
             wheel: Wheel::new(),
             head: NIL,
@@ -237,7 +240,9 @@ impl Lru {
         let replaced = found.is_some();
         let index = match found {
             Some(index) => {
-                self.bytes -= self.slab[index].charge();
+                let before = self.slab[index].charge();
+                self.bytes -= before;
+                self.charged[self.deal.place(slot)] -= before;
                 self.wheel.remove(&mut self.slab, index);
                 self.unlink(index);
                 index
@@ -254,6 +259,7 @@ impl Lru {
             }
         };
         self.bytes += charge;
+        self.charged[self.deal.place(slot)] += charge;
         let node = &mut self.slab[index];
         node.fill(slot, key, value, content_type);
         node.version = version;
@@ -364,15 +370,6 @@ impl Lru {
         None
     }
 
-    fn table(&self, slot: Slot) -> &HashTable<u32> {
-        &self.tables[self.deal.place(slot)]
-    }
-
-    /// Identity of a slot's layout: never 0, and different for other LRUs.
-    fn layout(&self, slot: Slot) -> u64 {
-        (self.seed ^ u64::from(self.layouts[self.deal.place(slot)])).max(1)
-    }
-
     fn find(&self, slot: Slot, key: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
         self.table(slot).find(hash, |&index| self.slab[index].key() == key).copied()
@@ -392,37 +389,6 @@ impl Lru {
             return None;
         }
         Some(index)
-    }
-
-    fn index(&mut self, slot: Slot, index: u32) {
-        let (slab, hasher) = (&self.slab, &self.hasher);
-        let hash = |&index: &u32| hasher.hash_one(slab[index].key());
-        let place = self.deal.place(slot);
-        let table = &mut self.tables[place];
-        if table.len() == table.capacity() {
-            // The table is about to grow or to be rehashed in place.
-            self.layouts[place] = self.layouts[place].wrapping_add(1);
-        }
-        table.insert_unique(hash(&index), index, hash);
-    }
-
-    /// Takes a node out of its slot's table; returns whether it was there.
-    fn unindex(&mut self, index: u32) -> bool {
-        let (slab, hasher) = (&self.slab, &self.hasher);
-        let hash = |&index: &u32| hasher.hash_one(slab[index].key());
-        let place = self.deal.place(slab[index].slot());
-        let table = &mut self.tables[place];
-        let found = table.find_entry(hash(&index), |&other| other == index);
-        let is_there = found.is_ok();
-        if let Ok(entry) = found {
-            entry.remove();
-        }
-        if table.len() * 4 < table.capacity() {
-            self.layouts[place] = self.layouts[place].wrapping_add(1);
-            let keep = table.len() * 2;
-            table.shrink_to(keep, hash);
-        }
-        is_there
     }
 
     /// Evicts from the least recently used end while there is too much, at most `budget` entries.

@@ -1,4 +1,8 @@
-//! Where a slot stands in an LRU, and operations on the entries of one slot as a whole.
+//! The table of each slot: where it stands, what goes in and out, and what its entries are as a whole.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
 
 use super::Lru;
 use crate::op::Ms;
@@ -10,21 +14,9 @@ impl Lru {
         self.table(slot).len()
     }
 
-    /// What the entries of one slot are charged. Reads the whole slot.
+    /// What the entries of one slot are charged.
     pub fn slot_bytes(&self, slot: Slot) -> u64 {
-        self.table(slot).iter().map(|&index| self.slab[index].charge()).sum()
-    }
-
-    /// Removes every entry of a slot; returns how many and what they were charged.
-    pub fn clear_slot(&mut self, slot: Slot) -> (usize, u64) {
-        let before = self.bytes;
-        let place = self.deal.place(slot);
-        self.layouts[place] = self.layouts[place].wrapping_add(1);
-        let nodes = std::mem::take(&mut self.tables[place]);
-        for &index in &nodes {
-            self.release(index);
-        }
-        (nodes.len(), before - self.bytes)
+        self.charged[self.deal.place(slot)]
     }
 
     /// A digest of a slot's live entries: equal for copies with the same keys, values, types and
@@ -39,5 +31,47 @@ impl Lru {
             }
             digest ^ hash.digest()
         })
+    }
+
+    pub(super) fn table(&self, slot: Slot) -> &HashTable<u32> {
+        &self.tables[self.deal.place(slot)]
+    }
+
+    /// Identity of a slot's layout: never 0, and different for other LRUs.
+    pub(super) fn layout(&self, slot: Slot) -> u64 {
+        (self.seed ^ u64::from(self.layouts[self.deal.place(slot)])).max(1)
+    }
+
+    /// Puts a node into its slot's table.
+    pub(super) fn index(&mut self, slot: Slot, index: u32) {
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        let hash = |&index: &u32| hasher.hash_one(slab[index].key());
+        let place = self.deal.place(slot);
+        let table = &mut self.tables[place];
+        if table.len() == table.capacity() {
+            // The table is about to grow or to be rehashed in place.
+            self.layouts[place] = self.layouts[place].wrapping_add(1);
+        }
+        table.insert_unique(hash(&index), index, hash);
+    }
+
+    /// Takes a node out of its slot's table; returns whether it was there.
+    pub(super) fn unindex(&mut self, index: u32) -> bool {
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        let hash = |&index: &u32| hasher.hash_one(slab[index].key());
+        let place = self.deal.place(slab[index].slot());
+        let table = &mut self.tables[place];
+        let found = table.find_entry(hash(&index), |&other| other == index);
+        let is_there = found.is_ok();
+        if let Ok(entry) = found {
+            entry.remove();
+            self.charged[place] -= slab[index].charge();
+        }
+        if table.len() * 4 < table.capacity() {
+            self.layouts[place] = self.layouts[place].wrapping_add(1);
+            let keep = table.len() * 2;
+            table.shrink_to(keep, hash);
+        }
+        is_there
     }
 }

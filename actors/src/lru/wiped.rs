@@ -42,15 +42,17 @@ impl Wiped {
 
 impl Lru {
     /// Wipes a slot, whatever its size, at once: nothing that was in it is found any more. Its entries
-    /// go by [`Lru::drop_wiped`], each reported with this mark.
-    pub fn wipe(&mut self, slot: Slot, mark: u8) {
-        if self.slot_len(slot) == 0 {
-            return;
+    /// go by [`Lru::drop_wiped`], each reported with this mark. Returns how many they are.
+    pub fn wipe(&mut self, slot: Slot, mark: u8) -> usize {
+        let entries = self.slot_len(slot);
+        if entries > 0 {
+            let place = self.deal.place(slot);
+            self.layouts[place] = self.layouts[place].wrapping_add(1);
+            self.charged[place] = 0;
+            let nodes = std::mem::take(&mut self.tables[place]);
+            self.wiped.slots.push_back((mark, nodes.into_iter()));
         }
-        let place = self.deal.place(slot);
-        self.layouts[place] = self.layouts[place].wrapping_add(1);
-        let nodes = std::mem::take(&mut self.tables[place]);
-        self.wiped.slots.push_back((mark, nodes.into_iter()));
+        entries
     }
 
     /// Drops at most `budget` entries of wiped slots; returns whether none is left.

@@ -6,7 +6,7 @@ use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{ActorContext, AsyncContext, Context};
 
 use super::slots::role_of;
-use super::{CacheShard, Shard, TURN, count_removal, mark_of};
+use super::{CacheShard, Shard, TURN, count_removal, held, mark_of};
 use crate::holding::Holding;
 use crate::op::{CacheId, Ms};
 use crate::router::messages::Recent;
@@ -60,22 +60,14 @@ impl Shard {
         }
     }
 
-    /// Wipes slots that are held no more and counts others under their new role: about `budget`
-    /// entries, and one slot at least. Returns whether nothing is left to do.
+    /// Wipes slots that are held no more and counts others under their new role, at most `budget` of
+    /// them. Returns whether nothing is left to do.
     fn tidy_slots(&mut self, budget: usize) -> bool {
-        let mut seen = 0;
-        while seen < budget {
+        for _ in 0..budget {
             let Some(slot) = self.chores.pop_front() else { return true };
-            let len: usize = self.caches.iter().map(|cache| cache.lru.slot_len(slot)).sum();
             match self.slots.get(slot).holding {
-                Holding::None => {
-                    self.wipe(slot);
-                    seen += 1;
-                }
-                Holding::Primary { .. } | Holding::Copy(_) => {
-                    self.count_anew(slot);
-                    seen += len.max(1);
-                }
+                Holding::None => self.wipe(slot),
+                Holding::Primary { .. } | Holding::Copy(_) => self.count_anew(slot),
             }
         }
         self.chores.is_empty()
@@ -108,7 +100,7 @@ impl Shard {
         }
         state.counted = now;
         for CacheShard { lru, stats } in &mut self.caches {
-            let (entries, bytes) = (lru.slot_len(slot) as i64, lru.slot_bytes(slot) as i64);
+            let (entries, bytes) = held(lru, slot);
             stats.entries.shift(before, -entries);
             stats.bytes.shift(before, -bytes);
             stats.entries.shift(now, entries);

@@ -2,7 +2,7 @@
 
 use super::rows::Turn;
 use super::slots::Slots;
-use super::{CacheShard, Shard, TURN, count_removal};
+use super::{CacheShard, Shard, TURN, count_removal, held};
 use crate::apply::Target;
 use crate::holding::{Holding, Wait, may_decide};
 use crate::map::Row;
@@ -129,6 +129,7 @@ impl Shard {
             lru.pay_debt(TURN, now, &mut |removal| count_removal(stats, slots, removal));
         }
         let before = (lru.len(), lru.bytes());
+        let clearing = matches!(request.op, Op::Clear).then(|| held(lru, request.slot));
         let mut gone = (0, 0);
         let spec = &self.shared.caches[cache_index];
         let (copies, versions) = (&mut self.copies, &mut self.versions);
@@ -140,8 +141,12 @@ impl Shard {
         });
         // Entries that went for the sake of this request were counted under their own slot's role.
         let role = Slots::role(slots, request.slot);
-        let entries = lru.len() as i64 + gone.0 - before.0 as i64;
-        let bytes = lru.bytes() as i64 + gone.1 as i64 - before.1 as i64;
+        let mut entries = lru.len() as i64 + gone.0 - before.0 as i64;
+        let mut bytes = lru.bytes() as i64 + gone.1 as i64 - before.1 as i64;
+        if let (Some(cleared), Ok(_)) = (clearing, &outcome) {
+            entries -= cleared.0;
+            bytes -= cleared.1;
+        }
         stats.entries.shift(role, entries);
         stats.bytes.shift(role, bytes);
         if let Ok((reply, _)) = &outcome {

@@ -46,7 +46,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler};
 pub use counters::ShardCounters;
 pub use writing::Writing;
 
-use crate::apply::SCAN_BUCKETS;
+use crate::apply::{CLEARED, SCAN_BUCKETS};
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Copies, Lru, LruConfig, Removal, SharedSeed};
 use crate::op::{Answer, FailureKind, Ms, Op, Request};
@@ -200,8 +200,15 @@ fn mark_of(role: Role) -> u8 {
     }
 }
 
+/// Entries and bytes of a slot, as counters take them. A clear takes them out at once, though they are
+/// charged until their turn to go has come.
+fn held(lru: &Lru, slot: Slot) -> (i64, i64) {
+    (lru.slot_len(slot) as i64, lru.slot_bytes(slot) as i64)
+}
+
 fn count_removal(stats: &mut CacheStats, slots: &Slots, removal: Removal) {
     let role = match removal.cause {
+        Cause::Wiped(CLEARED) => return,
         Cause::Wiped(mark) => ROLES[usize::from(mark)],
         Cause::Evicted | Cause::Expired => slots.role(removal.slot),
     };

@@ -156,6 +156,7 @@ impl Shard {
             return;
         };
         let before = (lru.len(), lru.bytes());
+        let clearing = matches!(effect, Effect::Clear { .. }).then(|| super::held(lru, slot));
         let mut gone = (0, 0);
         apply_effect(lru, slot, effect, age, now, &mut |removal| {
             gone.0 += 1;
@@ -165,8 +166,10 @@ impl Shard {
         let role = slots.role(slot);
         stats.entries.shift(role, lru.len() as i64 + gone.0 - before.0 as i64);
         stats.bytes.shift(role, lru.bytes() as i64 + gone.1 - before.1 as i64);
-        if matches!(effect, Effect::Clear { .. }) {
-            stats.cleared.add(role, before.0 as u64 - lru.len() as u64);
+        if let Some((entries, bytes)) = clearing {
+            stats.entries.shift(role, -entries);
+            stats.bytes.shift(role, -bytes);
+            stats.cleared.add(role, entries as u64);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::op::{FailureKind, Op, Reply, ScanPosition};
 use crate::router::messages::{Acked, LinkEvent, LinkNews, SetLinks};
 use crate::slot::slot_of;
 use crate::spec::NodeSpec;
-use crate::wire::AckItem;
+use crate::wire::{AckItem, ReplicationItem, WireEffect, WireEntry};
 
 #[test]
 fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_message() {
@@ -102,6 +102,78 @@ fn what_lived_on_a_primary_alone_is_gone_at_once_however_much_it_is_and_dropped_
         while !lru.drop_wiped(TURN, &mut |removal| count_removal(stats, slots, removal)) {}
         assert_eq!((lru.len(), stats.entries.total(), stats.lost.primary), (1, 1, 1_000));
         assert_eq!(stats.bytes.total(), lru.bytes());
+    });
+}
+
+#[test]
+fn a_cleared_slot_is_counted_no_more_at_once_and_dropped_in_slices() {
+    run(async {
+        let node = Node::start();
+        let key = node.key();
+        let slot = slot_of(key.as_bytes());
+        let mut shard = node.instance();
+        let turn = shard.enter();
+        let names: Vec<String> = (0..1_000).map(|i| format!("{{{key}}}{i}")).collect();
+        for name in names.iter().chain([&key]) {
+            assert!(matches!(shard.decide(&turn, &put_in(ALONE, name)), Decided::Applied(..)));
+        }
+        let alone = usize::from(ALONE.0);
+        let before = shard.caches[alone].stats.clone();
+        let decided = shard.decide(&turn, &request(ALONE, &key, Op::Clear));
+        let all = Reply::Cleared { entries: 1_001 };
+        assert!(matches!(decided, Decided::Applied(Ok(reply), 5) if reply == all));
+        let CacheShard { lru, stats } = &shard.caches[alone];
+        assert_eq!((lru.slot_len(slot), lru.len()), (0, 1_001), "nothing was dropped meanwhile");
+        assert_eq!((stats.entries.total(), stats.bytes.total()), (0, 0));
+        assert_eq!((stats.cleared.primary, before.entries.primary), (1_001, 1_001));
+        let decided = shard.decide(&turn, &request(ALONE, &key, Op::Clear));
+        let nothing = Reply::Cleared { entries: 0 };
+        assert!(matches!(decided, Decided::Applied(Ok(reply), 5) if reply == nothing));
+        assert!(matches!(shard.decide(&turn, &put_in(ALONE, &names[0])), Decided::Applied(..)));
+        let CacheShard { lru, stats } = &mut shard.caches[alone];
+        let slots = &shard.slots;
+        let mut turns = 1;
+        while !lru.drop_wiped(100, &mut |removal| count_removal(stats, slots, removal)) {
+            turns += 1;
+            assert_eq!((stats.entries.total(), lru.len()), (1, 1_002 - (turns - 1) * 100));
+        }
+        assert_eq!((turns, lru.len(), stats.entries.total()), (11, 1, 1));
+        assert_eq!((stats.bytes.total(), stats.bytes.primary), (lru.bytes(), lru.bytes()));
+        assert_eq!((stats.lost.total(), stats.evictions.total()), (0, 0));
+    });
+}
+
+#[test]
+fn a_copy_is_cleared_in_the_same_way() {
+    run(async {
+        let node = Node::start();
+        let key = node.key_where(|row| row.primary == OTHER);
+        let slot = slot_of(key.as_bytes());
+        let mut shard = node.instance();
+        let mut follow = |item: ReplicationItem| {
+            let turn = shard.enter();
+            let answer = shard.follow(turn.map.row(slot), item, turn.now);
+            assert!(!matches!(answer, Some(AckItem::Nack { .. })), "{answer:?}");
+            let CacheShard { lru, stats } = &shard.caches[0];
+            assert_eq!(lru.slot_bytes(slot), stats.bytes.replica);
+            (lru.slot_len(slot), lru.len(), stats.entries.replica, stats.cleared.replica)
+        };
+        let (cache, since, import) = (node.shared.cache_hashes[0], node.row(&key).since, 1);
+        let entry = |i: u32| WireEntry {
+            cache,
+            key: Bytes::from(format!("{{{key}}}{i}")),
+            value: Bytes::from_static(b"value"),
+            content_type: None,
+            ttl_ms: None,
+            version: crate::op::Version(1),
+        };
+        follow(ReplicationItem::Begin { slot, since, stamp: 5, import, n0: 0 });
+        let (entries, after, last) = ((0..50).map(entry).collect(), 0, true);
+        let filled = ReplicationItem::Chunk { slot, since, import, after, entries, last };
+        assert_eq!(follow(filled), (50, 50, 50, 0));
+        let write = |n, effect| ReplicationItem::Write { slot, since, import, n, effect };
+        assert_eq!(follow(write(1, WireEffect::Clear { cache })), (0, 50, 0, 50));
+        assert_eq!(follow(write(2, WireEffect::Put(entry(7)))), (1, 51, 1, 50));
     });
 }
 

@@ -13,8 +13,8 @@ pub struct SlotState {
     pub n: u64,
     /// As a copy: the stamp of the row under which its primary gave it what lived there alone.
     pub handed: u64,
-    /// The role under which its entries are counted. It follows the holding a little later,
-    /// because counting them anew takes a visit to each.
+    /// The role under which its entries are counted. It follows the holding a little later, with what
+    /// else a map that changes many slots leaves to be done.
     pub counted: Role,
 }
 
