@@ -13,7 +13,9 @@ use super::messages::{HeldAs, Inspect, RowsChanged};
 use super::*;
 use crate::admission::Gate;
 use crate::map::{Change, ClusterMap, Details, NodeIx, Row};
-use crate::op::{Acks, Applied, CacheId, Failure, Ms, Op, Precondition, Put, Reply, Request, Ttl};
+use crate::op::{
+    Acks, Applied, CacheId, Failure, FailureKind, Ms, Op, Precondition, Put, Reply, Request, Ttl,
+};
 use crate::peer::link::{LinkConfig, PeerLink};
 use crate::peer::{Params, Whom};
 use crate::router::messages::{Acked, LinkEvent, LinkNews, MapChanged, SetLinks};

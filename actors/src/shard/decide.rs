@@ -2,7 +2,7 @@
 
 use super::rows::Turn;
 use super::slots::Slots;
-use super::{CacheShard, Shard, TURN, count_removal, held};
+use super::{CacheShard, Shard, count_removal, held};
 use crate::apply::Target;
 use crate::holding::{Holding, Wait, may_decide};
 use crate::map::Row;
@@ -124,10 +124,6 @@ impl Shard {
         };
         let (slots, now, wall) = (&self.slots, turn.now, turn.wall);
         let CacheShard { lru, stats } = cache;
-        // What an earlier request of the same message left.
-        while lru.has_debt() {
-            lru.pay_debt(TURN, now, &mut |removal| count_removal(stats, slots, removal));
-        }
         let before = (lru.len(), lru.bytes());
         let clearing = matches!(request.op, Op::Clear).then(|| held(lru, request.slot));
         let mut gone = (0, 0);

@@ -4,6 +4,7 @@
 use actix::{Context, Handler, Message};
 use tokio::sync::oneshot;
 
+use super::rows::Turn;
 use super::{Decided, Shard, Writing};
 use crate::admission::Pass;
 use crate::lru::WARMED;
@@ -11,6 +12,7 @@ use crate::map::{ClusterMap, Row};
 use crate::op::{Answer, FailureKind, Request};
 use crate::router::messages::{Fanout, FanoutOrigin};
 use crate::shared::Shared;
+use crate::slot::Slot;
 
 /// For fewer it is not worth it.
 const WARMED_MIN: usize = 4;
@@ -73,55 +75,99 @@ impl Shard {
     }
 }
 
+/// A direct batch of which some is decided, all of it by the same turn: nothing else happens to the
+/// shard before the last of it.
+struct Deciding {
+    turn: Turn,
+    requests: Vec<Request>,
+    /// The next of them.
+    place: usize,
+    answers: Vec<Answer>,
+    /// Answers that are true only if the node may still serve in the end.
+    applied: Vec<(usize, Slot, u64)>,
+    reply_bytes: u64,
+    max_reply_bytes: u64,
+    written: Option<Writing>,
+    reply: oneshot::Sender<Decisions>,
+    pass: Pass,
+}
+
 impl Handler<Direct> for Shard {
     type Result = ();
     fn handle(&mut self, direct: Direct, ctx: &mut Context<Self>) {
+        let Direct { requests, max_reply_bytes, writing: mut written, reply, pass } = direct;
         let turn = self.enter();
-        let mut requests = direct.requests;
-        let mut written = direct.writing;
         if let Some(writing) = &mut written {
-            self.write_replies(&turn, &requests, direct.max_reply_bytes, writing);
+            self.write_replies(&turn, &requests, max_reply_bytes, writing);
         }
-        let (count, mut reply_bytes) =
+        let (place, reply_bytes) =
             written.as_ref().map_or((0, 0), |written| (written.count, written.out.len() as u64));
-        let open = requests.len() - count;
-        let (mut answers, mut applied) = (Vec::with_capacity(open), Vec::new());
+        let open = requests.len() - place;
         self.copies.begin(open);
-        for (place, request) in requests[count..].iter().enumerate() {
-            if place.is_multiple_of(WARMED) {
-                self.warm(&turn.map, &requests[count + place..]);
+        let (answers, applied) = (Vec::with_capacity(open), Vec::new());
+        let direct = Deciding {
+            turn,
+            requests,
+            place,
+            answers,
+            applied,
+            reply_bytes,
+            max_reply_bytes,
+            written,
+            reply,
+            pass,
+        };
+        self.decide_direct(direct, ctx);
+    }
+}
+
+impl Shard {
+    fn decide_direct(&mut self, mut direct: Deciding, ctx: &mut Context<Self>) {
+        while let Some(request) = direct.requests.get(direct.place) {
+            if self.owes(request) {
+                self.pay_and(ctx, move |shard, ctx| {
+                    shard.look_on(&mut direct.turn);
+                    shard.decide_direct(direct, ctx);
+                });
+                return;
             }
-            if reply_bytes > direct.max_reply_bytes && !request.op.is_write() {
-                answers.push(Err(FailureKind::ReplyTooLarge.not_applied()));
+            let place = direct.place;
+            direct.place += 1;
+            if place.is_multiple_of(WARMED) {
+                self.warm(&direct.turn.map, &direct.requests[place..]);
+            }
+            if direct.reply_bytes > direct.max_reply_bytes && !request.op.is_write() {
+                direct.answers.push(Err(FailureKind::ReplyTooLarge.not_applied()));
                 continue;
             }
-            if has_copies(&self.shared, turn.map.row(request.slot), request) {
+            if has_copies(&self.shared, direct.turn.map.row(request.slot), request) {
                 break;
             }
-            let answer = match self.decide(&turn, request) {
+            let answer = match self.decide(&direct.turn, request) {
                 Decided::Answer(answer) => answer,
                 Decided::Applied(answer, since) => {
-                    if applied.is_empty() {
-                        applied.reserve(open - place);
+                    if direct.applied.is_empty() {
+                        direct.applied.reserve(direct.requests.len() - place);
                     }
-                    applied.push((answers.len(), request.slot, since));
+                    direct.applied.push((direct.answers.len(), request.slot, since));
                     answer
                 }
                 Decided::Wait => break,
                 // The same map said that there are no copies. If it happens all the same, they
                 // are told and nobody waits for them.
                 Decided::AfterCopies(answer, write) => {
-                    let (reply, deadline) = (oneshot::channel().0, turn.now);
+                    let (reply, deadline) = (oneshot::channel().0, direct.turn.now);
                     let origin = FanoutOrigin::Single(reply, answer, deadline);
                     self.router.do_send(Fanout { origin, writes: vec![write] });
                     Err(FailureKind::OutcomeUnknown.maybe())
                 }
             };
-            reply_bytes += super::reply_bytes(&answer) + self.look_bytes(request);
-            answers.push(answer);
+            direct.reply_bytes += super::reply_bytes(&answer) + self.look_bytes(request);
+            direct.answers.push(answer);
         }
         self.copies.end();
-        drop(turn);
+        let Deciding { mut requests, mut answers, applied, written, reply, pass, .. } = direct;
+        let count = written.as_ref().map_or(0, |written| written.count);
         let after = self.look();
         for (at, slot, since) in applied {
             if !self.still_holds(&after, slot, since) {
@@ -133,8 +179,8 @@ impl Handler<Direct> for Shard {
         self.settle(ctx);
         let rest = requests.split_off(count + answers.len());
         // Whoever has the answers may send as much again.
-        drop(direct.pass);
+        drop(pass);
         // A caller that hung up wants no answers.
-        let _ = direct.reply.send(Decisions { written, answers, rest });
+        let _ = reply.send(Decisions { written, answers, rest });
     }
 }

@@ -11,6 +11,7 @@
 //! An instance of a shard begins with nothing. Its gate is its own: once it is closed, because
 //! the instance ended or stalled, it decides nothing and acknowledges nothing any more.
 
+mod batch;
 #[cfg(test)]
 pub(crate) mod bench;
 mod chores;
@@ -49,7 +50,7 @@ pub use writing::Writing;
 use crate::apply::{CLEARED, SCAN_BUCKETS};
 use crate::clock::HybridClock;
 use crate::lru::{Cause, Copies, Lru, LruConfig, Removal, SharedSeed};
-use crate::op::{Answer, FailureKind, Ms, Op, Request};
+use crate::op::{Answer, Ms, Op, Request};
 use crate::recency::Recency;
 use crate::router::Router;
 use crate::router::gates::CopyGates;
@@ -59,7 +60,7 @@ use crate::slot::Slot;
 use crate::stats::{CacheStats, Role};
 use crate::supervisor::{ShardAlive, ShardEnded, Supervisor};
 use decide::Decided;
-use messages::{Batch, PartAnswer, Ping, Single};
+use messages::{Ping, Single};
 use rows::Adopted;
 use slots::Slots;
 
@@ -280,64 +281,6 @@ impl Handler<Single> for Shard {
                 reply: CallReply::One(single.reply),
                 bytes,
             }),
-        }
-    }
-}
-
-impl Handler<Batch> for Shard {
-    type Result = ();
-    fn handle(&mut self, batch: Batch, ctx: &mut Context<Self>) {
-        let turn = self.enter();
-        let mut answers = Vec::with_capacity(batch.items.len());
-        let (mut writes, mut applied) = (Vec::new(), Vec::new());
-        let mut bytes = 0;
-        for item in batch.items {
-            if bytes > batch.max_reply_bytes && !item.request.op.is_write() {
-                let failure = FailureKind::ReplyTooLarge.not_applied();
-                answers.push((item.index, PartAnswer::Done(Err(failure))));
-                continue;
-            }
-            bytes += self.look_bytes(&item.request);
-            let answer = match self.decide(&turn, &item.request) {
-                Decided::Answer(answer) => PartAnswer::Done(answer),
-                Decided::Applied(answer, since) => {
-                    applied.push((answers.len(), item.request.slot, since));
-                    PartAnswer::Done(answer)
-                }
-                Decided::AfterCopies(answer, mut write) => {
-                    write.answer = answers.len();
-                    writes.push(write);
-                    PartAnswer::Done(answer)
-                }
-                Decided::Wait => {
-                    let (epoch, request) = (turn.map.epoch, Some(item.request));
-                    PartAnswer::NotOwner { epoch, request }
-                }
-            };
-            if let PartAnswer::Done(answer) = &answer {
-                bytes += reply_bytes(answer);
-            }
-            answers.push((item.index, answer));
-        }
-        drop(turn);
-        self.publish();
-        self.settle(ctx);
-        if !(applied.is_empty() && writes.is_empty()) {
-            let after = self.look();
-            for (answer, slot, since) in applied {
-                if !self.still_holds(&after, slot, since) {
-                    answers[answer].1 = PartAnswer::Done(Err(self.shared.unknown()));
-                }
-            }
-            for write in &mut writes {
-                write.holds = self.still_holds(&after, write.slot, write.since);
-            }
-        }
-        if writes.is_empty() {
-            batch.reply.answer(answers);
-        } else {
-            let origin = FanoutOrigin::Part(batch.reply, answers);
-            self.router.do_send(Fanout { origin, writes });
         }
     }
 }

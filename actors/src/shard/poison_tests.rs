@@ -10,7 +10,7 @@ use super::*;
 use crate::client::{CallOptions, Client, Readiness};
 use crate::map::{Details, NodeIx};
 use crate::node::{Hosting, Running, start};
-use crate::op::{Applied, Failure, Op, Precondition, Reply, Request, Ttl};
+use crate::op::{Applied, Failure, FailureKind, Op, Precondition, Reply, Request, Ttl};
 use crate::slot::slot_of;
 use crate::spec::{ClusterSpec, Minority, NodeSpec};
 

@@ -58,6 +58,13 @@ impl Shard {
         Turn { now, wall: self.shared.clock.wall_ms(), lease_until, is_open, map }
     }
 
+    /// Others had a turn within a batch: reads clock and gate again. A lease that was renewed meanwhile
+    /// may require a newer map than this turn's, so what was read of it stays.
+    pub(super) fn look_on(&self, turn: &mut Turn) {
+        turn.now = self.shared.clock.now();
+        turn.is_open &= self.serving.load(Acquire);
+    }
+
     /// Reads clock, lease, gate and map, and adopts the map if it is new.
     pub(super) fn enter(&mut self) -> Turn {
         let turn = self.look();

@@ -50,6 +50,46 @@ fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_m
     });
 }
 
+#[test]
+fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_before_the_next_request_of_its_batch() {
+    run(async {
+        let mut spec = spec();
+        spec.caches[1].max_bytes = 4 << 20;
+        let node = Node::start_with(&spec);
+        let keys = (0..).map(|i| format!("key-{i}"));
+        let keys: Vec<String> =
+            keys.filter(|key| node.row(key).primary == ME).take(20_000).collect();
+        let turns = Rc::new(Cell::new(0));
+        let counting = turns.clone();
+        let neighbour = neighbour(move || counting.set(counting.get() + 1));
+        for is_routed in [false, true] {
+            for key in &keys {
+                assert!(node.ask(put_in(ALONE, key)).await.is_ok());
+            }
+            let evicted = || node.shared.stats().caches[1].1.evictions.total();
+            let before = (evicted(), turns.get());
+            let mut large = put_in(ALONE, &keys[0]);
+            let Op::Put(put) = &mut large.op else { unreachable!() };
+            put.value = Bytes::from(vec![0; 3_600_000]);
+            let look = |key| request(ALONE, key, Op::Peek);
+            let batch = vec![large, look(&keys[1]), look(&keys[0]), put_in(ALONE, &keys[1])];
+            let answers = if is_routed {
+                routed(&node, batch, u64::MAX).await
+            } else {
+                direct(&node, batch, u64::MAX).await
+            };
+            let found = |answer: &Answer| matches!(answer, Ok(Reply::Entry(Some(_))));
+            assert_eq!(answers.len(), 4);
+            assert!(!found(&answers[1]), "it was the least recently used when the put had room");
+            assert!(found(&answers[2]) && answers[3].is_ok());
+            let (evicted, turns) = (evicted() - before.0, turns.get() - before.1);
+            assert!(evicted > 5_000, "{evicted} had to go");
+            assert!(turns >= evicted / TURN as u64 - 1, "{turns} turns beside {evicted} evictions");
+        }
+        neighbour.abort();
+    });
+}
+
 /// What the shard says of a batch past its Router.
 async fn direct(node: &Node, requests: Vec<Request>, max_reply_bytes: u64) -> Vec<Answer> {
     let (reply, decisions) = oneshot::channel();
