@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::tests::{ON_WORKER, incr, number, put, request, with_node};
 use crate::client::{CallOptions, Client};
-use crate::lru::Writing;
 use crate::op::{CacheId, FailureKind, Op, Request};
+use crate::shard::Writing;
 use crate::slot::SLOTS;
 
 const EVERYWHERE: [CallOptions; 2] = [

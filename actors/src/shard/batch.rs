@@ -10,7 +10,7 @@ use crate::op::FailureKind;
 use crate::router::messages::{Fanout, FanoutOrigin, FanoutWrite};
 use crate::slot::Slot;
 
-/// A batch of which some is decided, all of it by the same turn: nothing else happens to the shard
+/// A batch of which some is decided, all of it by the same map and lease: nothing else happens to the shard
 /// before the last of it.
 struct Deciding {
     turn: Turn,

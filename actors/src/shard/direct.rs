@@ -75,7 +75,7 @@ impl Shard {
     }
 }
 
-/// A direct batch of which some is decided, all of it by the same turn: nothing else happens to the
+/// A direct batch of which some is decided, all of it by the same map and lease: nothing else happens to the
 /// shard before the last of it.
 struct Deciding {
     turn: Turn,

@@ -318,3 +318,23 @@ fn the_rest_of_the_thread_has_turns_while_what_was_wiped_is_dropped() {
         neighbour.abort();
     });
 }
+
+#[test]
+fn a_batch_that_goes_on_has_no_lease_but_the_one_that_it_began_with() {
+    run(async {
+        let node = Node::start();
+        let mut shard = node.instance();
+        let begun = node.shared.clock.now();
+        node.lease(begun + 1);
+        let mut turn = shard.enter();
+        let gate = turn.is_open;
+        node.lease(FOREVER);
+        node.wait_until("the first lease is over", || node.shared.clock.now() > begun + 1).await;
+        shard.look_on(&mut turn);
+        assert!(turn.now > turn.lease_until, "a newer lease may belong to a newer map");
+        assert!(gate && turn.is_open);
+        shard.serving.store(false, Release);
+        shard.look_on(&mut turn);
+        assert!(!turn.is_open);
+    });
+}
