@@ -336,6 +336,7 @@ impl PeerLink {
     ) {
         let Some(asked) = self.asking.get(id) else {
             self.shared.counters.late_answers.add(1);
+            tracing::debug!(node = %self.shared.id, id, "answer to a request that nobody waits for");
             return;
         };
         let (ticket, part) = (asked.ticket, asked.part);
@@ -420,6 +421,7 @@ impl Handler<Received> for PeerLink {
             self.receive(received.message, ctx);
         } else {
             self.shared.counters.late_answers.add(1);
+            tracing::debug!(node = %self.shared.id, "message of an earlier connection");
         }
     }
 }
@@ -490,3 +492,7 @@ impl Handler<CloseLink> for PeerLink {
         ctx.stop();
     }
 }
+
+#[cfg(test)]
+#[path = "late_tests.rs"]
+mod tests;

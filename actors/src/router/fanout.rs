@@ -268,7 +268,7 @@ impl Fans {
     ) {
         let now = self.shared.clock.now();
         let Some(was) = self.fans.get(&slot).and_then(|held| held.fan.phase(peer)) else {
-            self.shared.counters.late_answers.add(1);
+            self.count_late(slot, at);
             return;
         };
         let counts = self.change(slot, |fan, _| {
@@ -276,7 +276,7 @@ impl Fans {
         });
         let import = at.1;
         if counts != Some(true) {
-            self.shared.counters.late_answers.add(1);
+            self.count_late(slot, at);
         } else if complete && was == Phase::Importing {
             self.shared.counters.imports_completed.add(1);
             self.end_import(peer, slot, import);
@@ -287,6 +287,12 @@ impl Fans {
         if self.fans.get(&slot).is_some_and(|held| wants_more(&held.fan)) {
             self.ask_at_once(slot);
         }
+    }
+
+    /// An acknowledgement belongs to an earlier primary, copy or import.
+    fn count_late(&self, slot: Slot, (since, import, n): (u64, u64, u64)) {
+        self.shared.counters.late_answers.add(1);
+        tracing::debug!(node = %self.shared.id, slot, since, import, n, "late acknowledgement");
     }
 
     /// A row names the copies of a slot.

@@ -19,6 +19,8 @@ pub mod gates;
 mod gather;
 mod giving;
 mod importing;
+#[cfg(test)]
+mod late_tests;
 mod links;
 pub mod messages;
 mod recent;
