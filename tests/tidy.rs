@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Modules of `actors` that decide things: time and randomness are arguments, effects are values.
@@ -136,6 +137,35 @@ fn only_the_wire_speaks_bincode_and_only_time_reads_clocks() {
         (file.starts_with("actors/src") && clock && !file.ends_with("time.rs"))
             .then(|| "a clock is read outside time".into())
     }));
+}
+
+#[test]
+fn the_architecture_page_lists_the_modules_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let page = read("docs/architecture.md");
+    let (actors, rest) = page.split_once("| Module of the root crate").unwrap();
+    let (product, _) = rest.split_once("## Threads").unwrap();
+    for (table, files) in
+        [(actors, &["actors/src/lib.rs"][..]), (product, &["src/lib.rs", "src/main.rs"])]
+    {
+        let text: String = files.iter().map(|file| read(file)).collect();
+        let declared: BTreeSet<&str> = text.lines().filter_map(declared_module).collect();
+        assert_eq!(listed_modules(table), declared, "{files:?}");
+    }
+}
+
+fn declared_module(line: &str) -> Option<&str> {
+    line.strip_prefix("pub ").unwrap_or(line).strip_prefix("mod ")?.strip_suffix(';')
+}
+
+/// What stands between backticks in the first column, where that begins with one.
+fn listed_modules(table: &str) -> BTreeSet<&str> {
+    let columns = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    columns
+        .flat_map(|column| column.split('`').step_by(2))
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 #[test]
