@@ -88,7 +88,9 @@ impl Builder {
         }
     }
 
-    /// Takes everything from a cluster file, and the process environment over it.
+    /// Takes everything from a cluster file, and the process environment over it. Its addresses for
+    /// HTTP and Redis are told to others and not listened on: `serve_http`, `serve_redis` and
+    /// `serve_redis_cluster` do that, or `Node::gateway` in a program's own app.
     #[cfg(feature = "config-file")]
     pub fn cluster_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
