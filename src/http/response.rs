@@ -224,3 +224,34 @@ impl MessageBody for LengthOnly {
         Poll::Ready(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn max_age_is_whole_seconds_left_and_a_permanent_entry_has_none() {
+        let said = |max_age, ttl_ms| {
+            let entry = Entry {
+                value: Bytes::new(),
+                content_type: None,
+                version: Version(1),
+                ttl_ms,
+                since: 1,
+            };
+            let response = Headers::new("node-1", max_age).read(StatusCode::OK, &entry);
+            response.headers().get(CACHE_CONTROL).unwrap().to_str().unwrap().to_string()
+        };
+        for (left, expected) in [
+            (Some(0), "private, max-age=0"),
+            (Some(999), "private, max-age=0"),
+            (Some(1_999), "private, max-age=1"),
+            (Some(2_000), "private, max-age=2"),
+            (None, "no-cache"),
+        ] {
+            assert_eq!(said(true, left), expected, "{left:?}");
+            assert_eq!(said(false, left), "no-cache", "{left:?}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use lariat::MemberSpec;
 use lariat::actors::client::{MemberState, Readiness};
 use lariat::actors::map::NodeIx;
 use lariat::actors::slot::slot_of;
-use lariat::{Builder, Node};
+use lariat::{Builder, CacheConfig, Node};
 
 /// How long anything may take to become true.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -139,10 +139,24 @@ impl Place {
     }
 }
 
+/// A cache of the shared clusters whose `default_ttl` is an hour.
+pub const TIMED: &str = "timed";
+
 /// The cluster of three that most tests share, and the single node.
 pub fn shared() -> &'static (Cluster, Cluster) {
     static SHARED: OnceLock<(Cluster, Cluster)> = OnceLock::new();
-    SHARED.get_or_init(|| (Cluster::start(3, |b| b), Cluster::start(1, |b| b)))
+    SHARED.get_or_init(|| {
+        let timed = CacheConfig::new().default_ttl(Duration::from_secs(3_600));
+        let start = |nodes| Cluster::start(nodes, |b| b.cache(TIMED, timed.clone()));
+        (start(3), start(1))
+    })
+}
+
+/// Every node of the shared clusters: a scenario that does not care where its keys are asks each
+/// of three nodes and the single one.
+pub fn doors() -> [SocketAddr; 4] {
+    let (three, one) = shared();
+    [three.http(0), three.http(1), three.http(2), one.http(0)]
 }
 
 /// Every way to reach an entry: through each of three nodes to a primary on each of them, and on

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod conditions;
+mod deadlines;
 mod entries;
 mod keys;
 mod numbers;
