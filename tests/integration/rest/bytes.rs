@@ -1,17 +1,18 @@
 //! Keys and values are any bytes, to the last one that is allowed.
 
+use std::net::SocketAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::http::{Http, chunked, encode, get, head, put, send};
-use crate::nodes::{Cluster, everywhere, shared};
+use crate::nodes::{Cluster, doors, everywhere};
 
 const ENTRIES: &str = "/v1/caches/default/entries";
 
 #[test]
 fn all_one_byte_keys_are_entries_of_their_own() {
-    let (three, one) = shared();
-    for door in [three.http(0), three.http(1), three.http(2), one.http(0)] {
+    for door in doors() {
         let mut connection = Http::connect(door);
         let mut keys: Vec<(String, u8)> = Vec::new();
         for byte in 0..=255u8 {
@@ -110,27 +111,33 @@ fn values_of_every_size_come_back_as_they_were() {
 
 #[test]
 fn a_value_has_16_mib_and_not_a_byte_more() {
-    let cluster = Cluster::start(2, |b| b);
-    for (door, primary) in [(0, 0), (0, 1), (1, 0)] {
-        let at = cluster.http(door);
-        let path = format!("{ENTRIES}/{}", encode(cluster.tag_of(primary).as_bytes()));
-        let mut value = vec![b'v'; 16 << 20];
-        value[1_000_000] = 0;
-        let status = put(at, &path, &value).status;
-        assert!(matches!(status, 201 | 204), "{status}");
-        assert!(get(at, &path).is(200).body == value);
-        let etag = send(at, "HEAD", &path, &[], b"").is(200).etag();
-        value.push(b'!');
-        put(at, &path, &value).problem(413, "value_too_large", Some("no"));
-        let mut connection = Http::connect(at);
-        connection.write(&head("PUT", &path, &[("Transfer-Encoding", "chunked")], None));
-        connection.write(&chunked(&value, 1 << 20));
-        connection.read("PUT").problem(413, "value_too_large", Some("no"));
-        let appending = format!("{path}/append");
-        send(at, "POST", &appending, &[], b"!").problem(413, "value_too_large", Some("no"));
-        assert_eq!(send(at, "HEAD", &path, &[], b"").is(200).etag(), etag, "nothing changed");
+    for (nodes, ways) in [(3, &[(0, 0), (0, 1), (1, 2), (2, 0)][..]), (1, &[(0, 0)])] {
+        let cluster = Cluster::start(nodes, |b| b);
+        for &(door, primary) in ways {
+            println!("through {door} of {nodes} to {primary}");
+            largest_value(cluster.http(door), &cluster.tag_of(primary));
+        }
+        cluster.stop();
     }
-    cluster.stop();
+}
+
+fn largest_value(door: SocketAddr, tag: &str) {
+    let path = format!("{ENTRIES}/{}", encode(tag.as_bytes()));
+    let mut value = vec![b'v'; 16 << 20];
+    value[1_000_000] = 0;
+    let status = put(door, &path, &value).status;
+    assert!(matches!(status, 201 | 204), "{status}");
+    assert!(get(door, &path).is(200).body == value);
+    let etag = send(door, "HEAD", &path, &[], b"").is(200).etag();
+    value.push(b'!');
+    put(door, &path, &value).problem(413, "value_too_large", Some("no"));
+    let mut connection = Http::connect(door);
+    connection.write(&head("PUT", &path, &[("Transfer-Encoding", "chunked")], None));
+    connection.write(&chunked(&value, 1 << 20));
+    connection.read("PUT").problem(413, "value_too_large", Some("no"));
+    let appending = format!("{path}/append");
+    send(door, "POST", &appending, &[], b"!").problem(413, "value_too_large", Some("no"));
+    assert_eq!(send(door, "HEAD", &path, &[], b"").is(200).etag(), etag, "nothing changed");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Get, put, delete and deadlines.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 
-use crate::http::{self, get, put, send};
+use crate::http::{self, encode, get, put, send};
 use crate::nodes::{Cluster, everywhere, wait_until};
 
 #[test]
@@ -90,21 +92,31 @@ fn head_is_get_without_the_value() {
 
 #[test]
 fn head_and_listing_count_as_no_use() {
-    let one = Cluster::start(1, |b| b);
-    let door = one.http(0);
-    put(door, "/v1/caches/default/entries/a", b"1").is(201);
-    send(door, "HEAD", "/v1/caches/default/entries/a", &[], b"").is(200);
-    send(door, "HEAD", "/v1/caches/default/entries/b", &[], b"").is(404);
-    get(door, "/v1/caches/default/entries/a/ttl").is(200);
+    for nodes in [3, 1] {
+        let cluster = Cluster::start(nodes, |b| b);
+        for (door, primary) in [(0, 0), (1, 2), (2, 1)].into_iter().take(nodes) {
+            count_as_no_use(cluster.http(door), &encode(cluster.tag_of(primary).as_bytes()));
+        }
+        cluster.stop();
+    }
+}
+
+fn count_as_no_use(door: SocketAddr, tag: &str) {
+    let entry = |name: &str| format!("/v1/caches/default/entries/{tag}{name}");
+    let counts = || {
+        let stats = get(door, "/v1/caches/default").is(200).json();
+        ["hits", "misses", "puts", "entries"].map(|name| stats[name].as_u64().unwrap())
+    };
+    let [hits, misses, puts, entries] = counts();
+    put(door, &entry("a"), b"1").is(201);
+    send(door, "HEAD", &entry("a"), &[], b"").is(200);
+    send(door, "HEAD", &entry("b"), &[], b"").is(404);
+    get(door, &format!("{}/ttl", entry("a"))).is(200);
     get(door, "/v1/caches/default/entries").is(200);
-    let stats = get(door, "/v1/caches/default").is(200).json();
-    assert_eq!((&stats["hits"], &stats["misses"]), (&json!(0), &json!(0)));
-    get(door, "/v1/caches/default/entries/a").is(200);
-    get(door, "/v1/caches/default/entries/b").is(404);
-    let stats = get(door, "/v1/caches/default").is(200).json();
-    assert_eq!((&stats["hits"], &stats["misses"]), (&json!(1), &json!(1)));
-    assert_eq!((&stats["puts"], &stats["entries"]), (&json!(1), &json!(1)));
-    one.stop();
+    assert_eq!(counts(), [hits, misses, puts + 1, entries + 1]);
+    get(door, &entry("a")).is(200);
+    get(door, &entry("b")).is(404);
+    assert_eq!(counts(), [hits + 1, misses + 1, puts + 1, entries + 1]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use lariat::actors::slot::slot_of;
 use serde_json::{Value, json};
 
 use crate::http::{self, encode, get, put, send};
-use crate::nodes::{Cluster, Place, block_on, everywhere, shared};
+use crate::nodes::{Cluster, Place, block_on, doors, everywhere};
 
 fn batch(at: &Place, ops: Value) -> Vec<Value> {
     let answer = http::json(at.door, "POST", "/v1/caches/default/batch", &json!({ "ops": ops }));
@@ -112,32 +112,34 @@ fn a_bad_batch_is_refused_as_a_whole_and_names_the_operation() {
 
 #[test]
 fn a_batch_has_a_thousand_operations_and_not_one_more() {
-    let door = shared().0.http(1);
     let ops = |n: usize| json!({"ops": vec![json!({"op": "get", "key": "nothing"}); n]});
-    let answer = http::json(door, "POST", "/v1/caches/default/batch", &ops(1_000)).is(200);
-    assert_eq!(answer.json()["results"].as_array().unwrap().len(), 1_000);
-    http::json(door, "POST", "/v1/caches/default/batch", &ops(1_001)).is(400);
-    let empty = http::json(door, "POST", "/v1/caches/default/batch", &ops(0)).is(200);
-    assert_eq!(empty.json(), json!({"results": []}));
+    for door in doors() {
+        let send = |n| http::json(door, "POST", "/v1/caches/default/batch", &ops(n));
+        let answer = send(1_000).is(200);
+        assert_eq!(answer.json()["results"].as_array().unwrap().len(), 1_000);
+        send(1_001).problem(400, "bad_request", Some("no"));
+        assert_eq!(send(0).is(200).json(), json!({"results": []}));
+    }
 }
 
 #[test]
 fn replies_of_a_batch_are_limited_and_later_gets_say_so() {
-    let one = Cluster::start(1, |b| b);
-    let door = one.http(0);
-    let path = "/v1/caches/default/entries/big";
-    put(door, path, &vec![b'v'; 16 << 20]).is(201);
-    let ops = json!({"ops": vec![json!({"op": "get", "key": "big"}); 6]});
-    let answer = http::json(door, "POST", "/v1/caches/default/batch", &ops).is(200).json();
-    let statuses: Vec<u64> = answer["results"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|r| r["status"].as_u64().unwrap())
-        .collect();
-    assert_eq!(statuses, [200, 200, 200, 200, 413, 413]);
-    assert_eq!(answer["results"][5]["code"], "reply_too_large");
-    one.stop();
+    for nodes in [3, 1] {
+        let cluster = Cluster::start(nodes, |b| b);
+        let key = cluster.tag_of(0);
+        let path = format!("/v1/caches/default/entries/{}", encode(key.as_bytes()));
+        put(cluster.http(0), &path, &vec![b'v'; 16 << 20]).is(201);
+        let ops = json!({"ops": vec![json!({"op": "get", "key": key}); 6]});
+        for door in (0..nodes).map(|node| cluster.http(node)) {
+            let answer = http::json(door, "POST", "/v1/caches/default/batch", &ops).is(200).json();
+            let results = answer["results"].as_array().unwrap();
+            let statuses: Vec<u64> =
+                results.iter().map(|r| r["status"].as_u64().unwrap()).collect();
+            assert_eq!(statuses, [200, 200, 200, 200, 413, 413]);
+            assert_eq!(results[5]["code"], "reply_too_large");
+        }
+        cluster.stop();
+    }
 }
 
 #[test]
@@ -193,9 +195,7 @@ fn list(door: std::net::SocketAddr, prefix: &str, limit: usize) -> Vec<String> {
 
 #[test]
 fn listing_returns_every_key_once_while_nothing_changes() {
-    let (three, one) = shared();
-    let doors = [three.http(0), three.http(1), three.http(2), one.http(0)];
-    for (index, door) in doors.into_iter().enumerate() {
+    for (index, door) in doors().into_iter().enumerate() {
         let mut expected = BTreeSet::new();
         let mut connection = http::Http::connect(door);
         for n in 0..300 {
@@ -254,14 +254,14 @@ fn what_no_key_begins_with_is_looked_for_on_pages_of_bounded_work() {
 
 #[test]
 fn listing_shows_keys_that_are_no_text_as_base64() {
-    let door = shared().0.http(2);
-    put(door, "/v1/caches/default/entries/binary%FF%00", b"x").is(201);
-    assert_eq!(list(door, "binary%FF", 10), ["base64 YmluYXJ5_wA"]);
+    for door in doors() {
+        put(door, "/v1/caches/default/entries/binary%FF%00", b"x");
+        assert_eq!(list(door, "binary%FF", 10), ["base64 YmluYXJ5_wA"]);
+    }
 }
 
 #[test]
 fn bad_cursors_and_limits_are_refused() {
-    let door = shared().0.http(0);
     for query in [
         "limit=0",
         "limit=1001",
@@ -278,8 +278,10 @@ fn bad_cursors_and_limits_are_refused() {
         "prefix=a&prefix=b",
         "x=1",
     ] {
-        let answer = get(door, &format!("/v1/caches/default/entries?{query}"));
-        answer.problem(400, "bad_request", None);
+        for door in doors() {
+            let answer = get(door, &format!("/v1/caches/default/entries?{query}"));
+            answer.problem(400, "bad_request", None);
+        }
     }
 }
 
