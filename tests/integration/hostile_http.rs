@@ -118,12 +118,12 @@ fn malformed_requests_are_refused_and_others_are_served() {
             "length and chunks",
             format!("{entry}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
                 .into_bytes(),
-            Status(&[400, 201]),
+            Status(&[400]),
         ),
         (
             "an unknown encoding",
             format!("{entry}Transfer-Encoding: gzip\r\n\r\nxx").into_bytes(),
-            Status(&[400, 201]),
+            Status(&[400]),
         ),
         (
             "a chunk size that is none",
@@ -252,7 +252,7 @@ fn readers_that_do_not_read_are_bounded_too() {
 }
 
 #[test]
-fn a_body_that_comes_too_slowly_is_given_up() {
+fn a_body_or_a_head_that_comes_too_slowly_is_given_up() {
     panics::watch();
     let one = Cluster::start(1, |b| b);
     let door = one.http(0);
@@ -281,10 +281,22 @@ fn a_body_that_comes_too_slowly_is_given_up() {
             })
         })
         .collect();
+    let half_a_head = std::thread::spawn(move || {
+        let mut connection = Http::connect(door);
+        connection.write(format!("PUT {ENTRY} HTTP/1.1\r\nHost: localhost\r\nX: ").as_bytes());
+        for _ in 0..20 {
+            connection.write(b"x");
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        // No handler has seen it, so the answer is bare.
+        assert_eq!(connection.read("PUT").is(408).body, b"");
+        assert!(connection.is_closed());
+    });
     serves(door);
     for thread in slow {
         thread.join().unwrap().problem(408, "body_timeout", Some("no"));
     }
+    half_a_head.join().unwrap();
     assert!(started.elapsed() >= Duration::from_secs(10));
     get(door, ENTRY).is(404);
     let client = one.nodes[0].client();
