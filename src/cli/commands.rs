@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lariat::settings::Config;
-use lariat::units::{format_duration, parse_duration_ms};
+use lariat::units::format_duration;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -123,9 +123,6 @@ pub fn put(
     let client = Client::new(to);
     let mut path = client.entry(key);
     if let Some(ttl) = ttl {
-        if ttl != "none" && ttl != "keep" {
-            parse_duration_ms(&ttl).context("--ttl")?;
-        }
         let separator = if path.contains('?') { '&' } else { '?' };
         path = format!("{path}{separator}ttl={ttl}");
     }
@@ -177,7 +174,6 @@ pub fn ttl(to: &To, key: &str, set: Option<String>) -> Result<ExitCode> {
         None => client.send(Method::GET, &path, None)?,
         Some("none") => client.send(Method::DELETE, &path, None)?,
         Some(ttl) => {
-            parse_duration_ms(ttl).context("--set")?;
             let body = json!({ "ttl": ttl }).to_string();
             client.send(Method::PUT, &path, Some(("application/json", body.as_bytes())))?
         }

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use lariat::units::{UnitError, parse_duration_ms};
 
 /// A distributed in-memory LRU cache made of actors.
 #[derive(Debug, Parser)]
@@ -81,8 +82,8 @@ enum Command {
         /// Read the value from a file
         #[arg(long, value_name = "FILE", conflicts_with = "value")]
         file: Option<PathBuf>,
-        /// Expire after this time, like 60s; none: never
-        #[arg(long)]
+        /// Expire after this time, like 60s; none: never; keep: when the entry before would have
+        #[arg(long, value_parser = put_ttl)]
         ttl: Option<String>,
         #[command(flatten)]
         to: To,
@@ -99,7 +100,7 @@ enum Command {
         /// The key
         key: String,
         /// The new time to live, like 60s; none: never
-        #[arg(long)]
+        #[arg(long, value_parser = ttl)]
         set: Option<String>,
         #[command(flatten)]
         to: To,
@@ -192,6 +193,19 @@ struct To {
     /// The bearer token, if the nodes want one
     #[arg(long, env = "LARIAT_TOKEN", hide_env_values = true)]
     token: Option<String>,
+}
+
+/// A time to live, as the nodes take it.
+fn ttl(text: &str) -> Result<String, UnitError> {
+    if text != "none" {
+        parse_duration_ms(text)?;
+    }
+    Ok(text.into())
+}
+
+/// The same for a put, which may keep what the entry has.
+fn put_ttl(text: &str) -> Result<String, UnitError> {
+    if text == "keep" { Ok(text.into()) } else { ttl(text) }
 }
 
 /// Parses the arguments and does what they say.

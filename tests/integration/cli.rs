@@ -83,7 +83,7 @@ fn a_client_stores_reads_times_and_removes() {
     let absent = node.run(&["get", "k"]);
     assert_eq!((absent.status.code(), absent.stdout.len()), (Some(1), 0));
     let bad = node.run(&["put", "k", "v", "--ttl", "60"]);
-    assert_eq!(bad.status.code(), Some(1));
+    assert_eq!(bad.status.code(), Some(2));
     assert!(text(&bad.stderr).contains("'60' is no duration"), "{}", text(&bad.stderr));
 }
 

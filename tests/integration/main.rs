@@ -6,6 +6,7 @@
 mod acks;
 mod bench;
 mod cli;
+mod cli_commands;
 mod cli_join;
 mod cluster;
 mod debug;
