@@ -13,8 +13,11 @@ use crate::cli::client::{Client, encode};
 /// Keys that are put before the kill.
 const KEYS: usize = 100;
 
-/// How long a write may fail after the kill.
+/// How long a write may fail after the kill, and how long the node may be without copies afterwards.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long slots may take to be where they were before the kill.
+const REBALANCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Kills a node with entries on it, reads them from the others, and brings it back.
 pub fn tell(say: &Story, place: &Place) -> Result<()> {
@@ -36,6 +39,7 @@ pub fn tell(say: &Story, place: &Place) -> Result<()> {
         &format!("put {} to {}", key(0), key(KEYS - 1)),
         &format!("{} of them have {name} as their primary", its_keys.len()),
     )?;
+    let before = shares(&clients[0])?;
     let survivors: Vec<&Client> =
         clients.iter().enumerate().filter(|(node, _)| *node != victim).map(|(_, c)| c).collect();
     place.kill(victim)?;
@@ -71,11 +75,17 @@ pub fn tell(say: &Story, place: &Place) -> Result<()> {
         &format!("where is {} now?", key(its_keys[0])),
         &format!("primary {heir}: its copy was promoted"),
     )?;
-    back(say, place, victim, survivors[0])
+    back(say, place, victim, survivors[0], &before)
 }
 
-/// Starts the node again and waits until it is filled.
-fn back(say: &Story, place: &Place, victim: usize, other: &Client) -> Result<()> {
+/// Starts the node again and waits until it is filled and every node has the slots it had.
+fn back(
+    say: &Story,
+    place: &Place,
+    victim: usize,
+    other: &Client,
+    shares_before: &[Share],
+) -> Result<()> {
     say.title("It comes back and is filled again")?;
     let name = format!("node-{}", victim + 1);
     let before = member(other, &name)?["incarnation"].as_u64();
@@ -98,6 +108,14 @@ fn back(say: &Story, place: &Place, victim: usize, other: &Client) -> Result<()>
     }
     let took = started.elapsed().as_millis();
     say.step("wait until no copy is missing", &format!("0 slots short of a copy after {took} ms"))?;
+    while shares(other)? != shares_before {
+        if started.elapsed() > REBALANCE_TIMEOUT {
+            bail!("slots were not where they were within {} s", REBALANCE_TIMEOUT.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let took = started.elapsed().as_millis();
+    say.step("wait until slots are rebalanced", &format!("as before the kill after {took} ms"))?;
     show(say, other)
 }
 
@@ -129,6 +147,17 @@ fn cluster(client: &Client) -> Result<Value> {
     let answer = client.send(Method::GET, "/v1/cluster", None)?;
     expect(&answer, 200, "cluster")?;
     answer.json()
+}
+
+/// Slots that a node is primary of, and those it has as a replica.
+type Share = (Option<u64>, Option<u64>);
+
+/// The shares of all nodes.
+fn shares(client: &Client) -> Result<Vec<Share>> {
+    let cluster = cluster(client)?;
+    let nodes = cluster["nodes"].as_array().into_iter().flatten();
+    let share = |node: &Value| (node["slots_primary"].as_u64(), node["slots_replica"].as_u64());
+    Ok(nodes.map(share).collect())
 }
 
 fn member(client: &Client, name: &str) -> Result<Value> {
