@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use lariat::actors::client::CallOptions;
 use lariat::actors::op::Op;
-use lariat::{Applied, CacheConfig, Error, MemberSpec, Node};
+use lariat::{Applied, Cache, CacheConfig, Error, MemberSpec, Node};
 
-use crate::support::{PATIENCE, request, run};
+use crate::support::{PATIENCE, request, run, wait_until};
 
 #[test]
 fn typed_values_come_back_and_foreign_ones_stay() {
@@ -100,6 +100,34 @@ fn a_node_that_has_stopped_refuses_connections_though_its_handle_is_kept() {
             drop(node);
         }
     });
+}
+
+#[test]
+fn the_last_handle_that_is_dropped_stops_the_node_and_caches_answer_stopped() {
+    run(async {
+        let node = Node::builder().serve_http(TcpListener::bind("127.0.0.1:0").unwrap());
+        let node = node.start().await.unwrap();
+        let (port, cache) = (node.http_address().unwrap(), node.cache("default").unwrap());
+        let another = node.clone();
+        drop(node);
+        cache.put("k", &1).await.unwrap();
+        assert!(TcpStream::connect(port).is_ok(), "a handle is left");
+        drop(another);
+        let is_stopped = async || matches!(cache.get_bytes("k").await, Err(Error::Stopped));
+        wait_until("reads are answered with Stopped", is_stopped).await;
+        // It is not known of a write whether it came before the end.
+        let error = cache.put("k", &2).await.unwrap_err();
+        assert!(!error.is_retryable() && error.to_string().contains("stopped"), "{error:?}");
+        let refuses = async || TcpStream::connect(port).is_err();
+        wait_until("its port refuses connections", refuses).await;
+    });
+}
+
+#[test]
+fn handles_go_wherever_a_program_wants_them() {
+    fn is_handle<T: Clone + Send + Sync + 'static>() {}
+    is_handle::<Node>();
+    is_handle::<Cache>();
 }
 
 #[test]
