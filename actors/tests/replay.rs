@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use lariat_actors::lru::{Lru, LruConfig};
+use lariat_actors::lru::{Lru, LruConfig, SharedSeed};
 use lariat_actors::op::Version;
 use lariat_actors::slot::slot_of;
 
@@ -26,7 +26,9 @@ fn trace() -> Option<PathBuf> {
 
 /// A get of each key in turn, and a put on a miss.
 fn misses(trace: &str, capacity: u64) -> usize {
-    let mut lru = Lru::new(LruConfig { capacity, max_bytes: u64::MAX, shards: 1, seed: 7 });
+    let (max_bytes, shards, seed) = (u64::MAX, 1, 7);
+    let shared_seed = SharedSeed::global_fixed();
+    let mut lru = Lru::new(LruConfig { capacity, max_bytes, shards, seed, shared_seed });
     let value = Bytes::from_static(&[b'v'; 64]);
     let is_miss = |key: &&str| {
         let (slot, key) = (slot_of(key.as_bytes()), key.as_bytes());
