@@ -3,25 +3,16 @@
 
 use std::time::Duration;
 
-use lariat::actors::client::{CallOptions, Client, Readiness};
+use lariat::actors::client::{CallOptions, Readiness};
 use lariat::actors::map::NodeIx;
 use lariat::actors::op::{Applied, FailureKind, Op, Reply, Request};
 use lariat::{Minority, Node};
 
 use crate::support::{
-    Cluster, Shape, all_there, call, counter, fill, put_op, request, run, wait_until,
+    Cluster, Shape, all_there, call, counter, fill, put, put_op, request, run, wait_until,
 };
 
 const GET: Op = Op::Get { any: false };
-
-/// Puts the same value again until it is acknowledged: while nodes fail, the outcome of a put may be
-/// unknown.
-async fn put(client: &Client, key: &str, value: &str) {
-    wait_until("the put is acknowledged", || async {
-        call(client, key, put_op(value)).await.is_ok()
-    })
-    .await;
-}
 
 /// Starts a killed node again, and waits until the cluster is whole.
 async fn bring_back(cluster: &mut Cluster, node: usize) {

@@ -28,5 +28,6 @@ mod process;
 mod redis;
 mod rest;
 mod rolling;
+mod split;
 mod steering;
 mod support;

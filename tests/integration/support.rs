@@ -348,6 +348,15 @@ pub fn put_op(value: &str) -> Op {
     })
 }
 
+/// Puts the same value again until it is acknowledged: while nodes fail, the outcome of a put may be
+/// unknown.
+pub async fn put(client: &Client, key: &str, value: &str) {
+    wait_until("the put is acknowledged", || async {
+        call(client, key, put_op(value)).await.is_ok()
+    })
+    .await;
+}
+
 /// A TCP proxy that can be closed: then it drops its connections and accepts none.
 pub struct Proxy {
     pub address: SocketAddr,

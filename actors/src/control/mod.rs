@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::joining::Refused;
-use crate::map::{Ask, Change, Details, Member, NodeIx};
+use crate::map::{Ask, Change, Claim, Details, Member, NodeIx};
 use crate::op::Ms;
 use crate::slot::Slot;
 
@@ -157,4 +157,16 @@ pub struct Standing {
     pub coordinator: Option<(NodeIx, u64)>,
     /// May it serve?
     pub has_lease: bool,
+}
+
+impl Standing {
+    /// What it says for its cluster, where two meet.
+    pub fn claim(&self) -> Claim {
+        Claim {
+            serves: self.has_lease,
+            is_whole: !self.split,
+            epoch: self.epoch,
+            cluster_id: self.cluster_id,
+        }
+    }
 }

@@ -19,6 +19,7 @@ pub use member::{Details, MEMBERS_MAX, Member};
 pub use plan::{Pace, Placed, gives, plan};
 pub use progress::{Left, Progress, slots_left};
 pub use row::{REPLICAS_MAX, Row};
+pub use split::{Claim, serves_still};
 pub use voters::{VOTERS_MAX, voters};
 pub use wish::{Subject, WEIGHTS, ZONE_BYTES_MAX};
 

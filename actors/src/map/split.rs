@@ -1,12 +1,46 @@
-//! A map that a minority founded from what it held, and when it is no longer one: it yields to a map
-//! of a majority for as long as there may be one.
+//! A map that a minority founded from what it held, which of two clusters that meet yields, and when
+//! a split is over.
 //!
-//! Two things have to hold. Most of the nodes that were members when it split off are members again, or
+//! A split map yields to that of a majority for as long as there may be one. Two things have to hold. Most of the nodes that were members when it split off are members again, or
 //! are known to have ended: nodes that join it later prove nothing of the other side. And those that are
 //! listed and are neither are no majority of all: nodes that were gone when it split off may have come
 //! back on the other side, and stay there when others leave it.
 
 use super::{ClusterMap, NodeIx};
+use crate::op::Ms;
+
+/// A cluster as one of its nodes speaks for it. Claims are ordered by their fields, from the first to
+/// the last: of two clusters of one name that meet, the one with the lower claim yields.
+///
+/// While a cluster serves its claim never falls: epochs rise, and a split heals. What is heard late says
+/// too little of the other side, so two that serve do not both yield.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// Does the node serve?
+    pub serves: bool,
+    /// Is its map one of a majority, and no split?
+    pub is_whole: bool,
+    /// The epoch of its map.
+    pub epoch: u64,
+    /// Identity of the cluster; 0 without a map.
+    pub cluster_id: u64,
+}
+
+impl Claim {
+    /// Does the cluster of this claim give way to the other? To one that serves, and to none that is
+    /// the same.
+    pub fn yields_to(&self, other: &Claim) -> bool {
+        let are_two = self.cluster_id != other.cluster_id;
+        let exist = self.cluster_id != 0 && other.cluster_id != 0;
+        are_two && exist && other.serves && self < other
+    }
+}
+
+/// Does a node serve its cluster, as far as yielding goes? One whose lease ended a moment ago does:
+/// its cluster is not gone.
+pub fn serves_still(now: Ms, lease_until: Ms, failure_timeout_ms: Ms) -> bool {
+    now < lease_until + failure_timeout_ms
+}
 
 impl ClusterMap {
     /// Splits off what is left of a cluster of which these were the members, under an id of its own.
@@ -74,6 +108,42 @@ mod tests {
         }
         map.split_off(8, members);
         map
+    }
+
+    const SPLIT: Claim = Claim { serves: true, is_whole: false, epoch: 40, cluster_id: 9 };
+    const MAJORITY: Claim = Claim { is_whole: true, epoch: 30, cluster_id: 3, ..SPLIT };
+
+    /// Of two that meet exactly the first yields.
+    fn gives_way(loser: Claim, winner: Claim) {
+        assert!(loser.yields_to(&winner), "{loser:?} has to yield to {winner:?}");
+        assert!(!winner.yields_to(&loser), "{winner:?} must not yield to {loser:?}");
+    }
+
+    #[test]
+    fn of_two_clusters_that_meet_one_yields_by_what_counts_most() {
+        gives_way(SPLIT, MAJORITY);
+        gives_way(Claim { epoch: 29, cluster_id: 7, ..MAJORITY }, MAJORITY);
+        gives_way(Claim { cluster_id: 2, ..MAJORITY }, MAJORITY);
+        gives_way(Claim { epoch: 39, cluster_id: 10, ..SPLIT }, SPLIT);
+        gives_way(Claim { serves: false, ..MAJORITY }, SPLIT);
+    }
+
+    #[test]
+    fn nobody_yields_to_its_own_cluster_to_none_or_to_one_that_does_not_serve() {
+        let newer = Claim { epoch: 31, ..MAJORITY };
+        let none = Claim { cluster_id: 0, epoch: 99, ..MAJORITY };
+        let mute = Claim { serves: false, cluster_id: 4, ..newer };
+        let too_weak = Claim { serves: false, ..MAJORITY };
+        for (mine, other) in [(MAJORITY, newer), (MAJORITY, none), (none, newer), (too_weak, mute)]
+        {
+            assert!(!mine.yields_to(&other), "{mine:?}, {other:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_speaks_for_its_cluster_for_a_failure_timeout_after_its_lease() {
+        assert!(serves_still(1_249, 250, 1_000));
+        assert!(!serves_still(1_250, 250, 1_000));
     }
 
     #[test]

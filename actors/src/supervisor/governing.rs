@@ -86,9 +86,7 @@ impl Governing {
     /// prevail if they met.
     pub fn join(&self, which: impl Fn(&Stands) -> bool) {
         let all = self.peers.iter().filter_map(|peer| peer.standing).filter(which);
-        let best = all
-            .filter(|standing| standing.coordinator.is_some())
-            .max_by_key(|standing| (standing.has_lease, !standing.split, standing.epoch));
+        let best = all.filter(|standing| standing.coordinator.is_some()).max_by_key(Stands::claim);
         if let Some((coordinator, _)) = best.and_then(|standing| standing.coordinator) {
             self.send(coordinator, Control::Join);
         }

@@ -20,7 +20,7 @@ use crate::control::line::{self, Event, ORDERS_MAX, Order, Target};
 use crate::control::{Control, Standing as Stands};
 use crate::coordinator::{Times, Verdict};
 use crate::founding::{PROMISE_MS, agrees};
-use crate::map::{Ask, ClusterMap, NodeIx};
+use crate::map::{Ask, Claim, ClusterMap, NodeIx, serves_still};
 use crate::slot::Slot;
 use crate::wire::MapState;
 
@@ -248,19 +248,13 @@ impl Supervisor {
         }
     }
 
-    /// Two clusters have met: the one without a majority, else the one with the older map, yields.
+    /// Another cluster may have been met: one of the two yields.
     pub(super) fn compare(&mut self, other: Stands, ctx: &mut Context<Self>) {
         let mine = self.stands();
-        let differ =
-            mine.cluster_id != 0 && other.cluster_id != 0 && mine.cluster_id != other.cluster_id;
-        // A node that is without a lease for a moment does not speak for its cluster.
-        let now = self.shared.clock.now();
         let patience = self.shared.cluster.failure_timeout_ms;
-        let serves = now < self.shared.lease.last_until() + patience;
-        let rank =
-            |stands: &Stands, serves| (serves, !stands.split, stands.epoch, stands.cluster_id);
-        let yields = other.has_lease && rank(&mine, serves) < rank(&other, true);
-        if differ && yields {
+        let last_until = self.shared.lease.last_until();
+        let serves = serves_still(self.shared.clock.now(), last_until, patience);
+        if (Claim { serves, ..mine.claim() }).yields_to(&other.claim()) {
             self.shared.counters.clusters_yielded.add(1);
             self.shared.counters.split_lost.add(u64::from(mine.split));
             self.become_another_start(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lariat_actors::founding::{COUNTS_MS, PROMISE_MS, Rules, Step, step};
-use lariat_actors::map::{NodeIx, VOTERS_MAX};
+use lariat_actors::map::{Claim, NodeIx, VOTERS_MAX};
 use lariat_actors::op::Ms;
 
 use super::node::{Node, Start};
@@ -106,6 +106,7 @@ pub enum Event {
 /// A log that somebody began.
 #[derive(Debug)]
 pub struct Founding {
+    pub cluster_id: u64,
     pub voters: BTreeSet<Start>,
     pub followed: BTreeSet<Start>,
     pub has_map: bool,
@@ -263,9 +264,9 @@ impl World {
             let over = |(voter, start): &&Start| me.peers[usize::from(voter.0)].seen > *start;
             // The others have restarted, or follow a map that prevails.
             let is_lost = voters.iter().filter(over).count() > voters.len() / 2;
-            let yields = me.peers.iter().any(|peer| {
-                peer.standing.flatten().is_some_and(|other| other < map && self.is_live(other))
-            });
+            let mine = self.claim(map);
+            let mut heard_of = me.peers.iter().filter_map(|peer| peer.standing.flatten());
+            let yields = heard_of.any(|other| mine.yields_to(&self.claim(other)));
             if is_lost || yields {
                 self.begin(node, true);
             }
@@ -353,7 +354,9 @@ impl World {
         let mut voters: BTreeSet<Start> = starts.into_iter().take(count.min(VOTERS_MAX)).collect();
         voters.insert((node, self.node(node).start));
         self.say(|| format!("{node:?} founds with {voters:?}"));
-        self.foundings.push(Founding { voters, followed: BTreeSet::new(), has_map: false });
+        let cluster_id = self.random.between(1, u64::MAX);
+        let followed = BTreeSet::new();
+        self.foundings.push(Founding { cluster_id, voters, followed, has_map: false });
         let founding = self.foundings.len() - 1;
         self.follow(node, founding);
         self.agree(node, founding)
@@ -403,6 +406,12 @@ impl World {
         };
         let needed = if voters.len() == 2 { 1 } else { voters.len() / 2 + 1 };
         voters.iter().filter(runs).count() >= needed
+    }
+
+    /// What a node with its map says for a cluster, as if it knew whether that can agree on anything.
+    fn claim(&self, founding: usize) -> Claim {
+        let cluster_id = self.foundings[founding].cluster_id;
+        Claim { serves: self.is_live(founding), is_whole: true, epoch: 1, cluster_id }
     }
 
     /// A start is admitted: it takes the place of an older one, among the voters too.
