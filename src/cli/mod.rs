@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use lariat::actors::op::Ms;
 use lariat::units::{UnitError, parse_duration_ms};
 
 /// A distributed in-memory LRU cache made of actors.
@@ -130,6 +131,9 @@ enum Command {
         /// Do not wait until it has left
         #[arg(long)]
         no_wait: bool,
+        /// Wait no longer than this, like 60s; the node goes on leaving, or comes back, all the same
+        #[arg(long, value_name = "TIME", default_value = "10m", conflicts_with = "no_wait", value_parser = parse_duration_ms)]
+        timeout: Ms,
         #[command(flatten)]
         to: To,
     },
@@ -230,7 +234,9 @@ pub fn run() -> ExitCode {
         Command::Ttl { key, set, to } => commands::ttl(&to, &key, set),
         Command::Locate { key, to } => commands::locate(&to, &key),
         Command::Status { watch, to } => status::run(&to, watch),
-        Command::Drain { id, cancel, no_wait, to } => drain::run(&to, &id, cancel, !no_wait),
+        Command::Drain { id, cancel, no_wait, timeout, to } => {
+            drain::run(&to, &id, cancel, (!no_wait).then_some(timeout))
+        }
         Command::Moves { turn, to } => steering::moves(&to, turn),
         Command::Set { id, weight, zone, to } => steering::set(&to, &id, weight, zone.as_deref()),
         Command::Replay { file, concurrency, clear, to } => {

@@ -13,7 +13,7 @@ use crate::support::PATIENCE;
 pub struct Process(pub Child);
 
 impl Process {
-    fn start(command: &mut Command) -> Process {
+    pub fn start(command: &mut Command) -> Process {
         Process::start_with(command, Stdio::null())
     }
 

@@ -7,6 +7,7 @@ mod acks;
 mod bench;
 mod cli;
 mod cli_commands;
+mod cli_drain;
 mod cli_join;
 mod cluster;
 mod debug;
