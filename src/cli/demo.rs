@@ -1,7 +1,7 @@
 //! `lariat demo`: three real nodes on loopback, and a walk through what the cache does.
 //!
 //! Each step says what is done and what came back, and checks it. Nodes are child processes; they
-//! end with the demo, whatever ends it.
+//! end with the demo, unless it is killed with SIGKILL.
 
 mod cache;
 mod failover;
