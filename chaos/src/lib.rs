@@ -5,14 +5,16 @@
 //! and prove that it happened, `polite` has nodes join and leave, `strike` notes who was hit and
 //! where slots were then; `steady` is what a cluster does that nobody harms. `load` and `probe` are
 //! the clients, `http` and `resp` their languages, `history` is what they saw. `check` is pure and
-//! judges it, `plant` alters it to see that `check` notices, `report` counts, `evidence` is what a
-//! failed run leaves behind. `redis` does the same kill to a real Redis Cluster, for comparison.
+//! judges it, `digests` compares the copies that are left, `plant` alters it to see that `check`
+//! notices, `report` counts, `evidence` is what a failed run leaves behind. `redis` does the same
+//! kill to a real Redis Cluster, for comparison.
 
 pub mod aim;
 pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod cut;
+pub mod digests;
 pub mod evidence;
 pub mod fault;
 pub mod history;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde_json::Value;
 
 use crate::check::allowance::{Allowance, Strike};
-use crate::check::{self, Fault, Violation};
+use crate::check::{self, Violation};
 use crate::cluster::{Cluster, Shape};
+use crate::digests;
 use crate::evidence;
 use crate::fault::{Harm, inflict};
 use crate::history::{Door, Event};
@@ -17,9 +17,6 @@ use crate::load::{self, Load};
 use crate::polite;
 use crate::report::{Gaps, Row};
 use crate::steady::{Burn, Counted, Steadiness};
-
-/// At most so many slots are compared.
-const SLOTS_MAX: usize = 200;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -136,39 +133,11 @@ async fn harm_and_judge(cluster: &mut Cluster, plan: &Plan) -> Result<Outcome> {
     let is_steady = harm == Harm::None;
     let steadiness = is_steady.then(|| Steadiness::between(&counted.0, &counted.1, &history));
     violations.extend(steadiness.as_ref().and_then(Steadiness::violation));
-    compare(cluster, &history, &mut violations).await;
+    println!("  comparing copies");
+    violations.extend(digests::compare(cluster, &history).await?);
     cluster.ensure_no_evictions().await?;
     let row = Row { steadiness, ..Row::new(harm, acks, runs, &history, &violations, &gaps) };
     let allowance = Allowance { is_async: acks == "async", strikes };
     violations.retain(|violation| !allowance.explains(violation));
     Ok(Outcome { row, violations, strikes: allowance.strikes, history, evidence: None })
-}
-
-/// Compares the digests of the copies of slots in use, where the nodes tell them.
-async fn compare(cluster: &Cluster, history: &[Event], found: &mut Vec<Violation>) {
-    let mut slots = std::collections::BTreeSet::new();
-    let step = (history.len() / SLOTS_MAX).max(1);
-    for event in history.iter().step_by(step) {
-        let path = format!("/v1/cluster/locate/{}", event.key);
-        let Ok(located) = cluster.client.json(0, &path).await else { continue };
-        let Some(slot) = located["slot"].as_u64().filter(|slot| slots.insert(*slot)) else {
-            continue;
-        };
-        let ids = located["replicas"].as_array().into_iter().flatten();
-        let ids = std::iter::once(&located["primary"]).chain(ids);
-        let mut told = Vec::new();
-        for node in ids.filter_map(|id| crate::cluster::number(id.as_str()?)) {
-            let path = format!("/v1/debug/digest/{slot}");
-            let answer = cluster.client.get(node, &path).await;
-            // An answer that is missing or unreadable is null, and differs from the others.
-            let digest = answer.ok().and_then(|(_, body)| serde_json::from_str(&body).ok());
-            let digest: Value = digest.unwrap_or_default();
-            told.push((digest["digest"].clone(), digest["entries"].clone()));
-        }
-        let is_unread = told.iter().any(|(digest, _)| digest.is_null());
-        if is_unread || told.iter().any(|digest| *digest != told[0]) {
-            let detail = format!("copies of slot {slot} differ: {told:?}");
-            found.push(Violation::new(Fault::Differing, &event.key, detail));
-        }
-    }
 }
