@@ -149,9 +149,9 @@ impl Cluster {
         command
     }
 
-    fn run(&mut self, node: usize, mut command: Command) -> Result<()> {
+    fn run(&mut self, node: usize, command: Command) -> Result<()> {
         let log = log(self.directory.path(), node);
-        self.processes[node] = Some(Process::start(&mut command, &log)?);
+        self.processes[node] = Some(Process::start(&command, &log)?);
         Ok(())
     }
 

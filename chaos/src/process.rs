@@ -1,10 +1,12 @@
-//! A child process that ends with the tool, its log in a file.
+//! A child process that ends with the tool, its log in a file. If the tool is killed, too, where there is
+//! `setpriv`.
 
 use std::fs::File;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,13 @@ use rustix::process::{Pid, Signal, kill_process};
 const PORTS: Range<u16> = 10_000..30_000;
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
+/// Has the system a `setpriv` that knows what is asked of it here?
+static HAS_SETPRIV: LazyLock<bool> = LazyLock::new(|| {
+    let tried = Command::new("setpriv").args(ENDS_WITH_US).arg("true").output();
+    tried.is_ok_and(|tried| tried.status.success())
+});
+const ENDS_WITH_US: [&str; 3] = ["--pdeathsig", "KILL", "--"];
+
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -22,10 +31,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, with its output appended to `log`.
-    pub fn start(command: &mut Command, log: &Path) -> Result<Process> {
+    /// Starts `command`, with its output appended to `log`. The thread that calls this has to live for
+    /// as long as the child is wanted: the system kills the child when that thread ends.
+    pub fn start(command: &Command, log: &Path) -> Result<Process> {
         let out = File::options().create(true).append(true).open(log)?;
-        let child = command
+        let child = ending_with_us(command)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
@@ -90,6 +100,27 @@ impl Process {
     }
 }
 
+/// The same command, which the system kills when this thread ends, be it by SIGKILL. It has the id of
+/// the process that is started: `setpriv` becomes the program.
+fn ending_with_us(command: &Command) -> Command {
+    let mut same = match *HAS_SETPRIV {
+        true => {
+            let mut setpriv = Command::new("setpriv");
+            setpriv.args(ENDS_WITH_US).arg(command.get_program());
+            setpriv
+        }
+        false => Command::new(command.get_program()),
+    };
+    same.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => same.env(name, value),
+            None => same.env_remove(name),
+        };
+    }
+    same
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // A failure means that it is gone, which is what is wanted.
@@ -118,4 +149,36 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>> {
         }
     }
     bail!("fewer than {count} of the ports {PORTS:?} are free")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_ends_with_the_thread_that_started_it_and_has_its_arguments_and_environment() {
+        if !*HAS_SETPRIV {
+            println!("no setpriv: children of a tool that is killed go on");
+            return;
+        }
+        let directory = tempfile::tempdir().expect("a directory is made");
+        let log = directory.path().join("log");
+        let starting = || {
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", "echo $0 $GIVEN; exec sleep 600", "argument"])
+                .env("GIVEN", "value");
+            let child = Process::start(&command, &log).expect("it starts");
+            let until = Instant::now() + Duration::from_secs(20);
+            while std::fs::read_to_string(&log).expect("it has a log") != "argument value\n" {
+                assert!(Instant::now() < until, "it says nothing");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            child
+        };
+        let mut child = std::thread::scope(|threads| threads.spawn(starting).join())
+            .expect("the thread does not panic");
+        let status = child.child.wait().expect("it has ended");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    }
 }

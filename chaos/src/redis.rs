@@ -112,7 +112,7 @@ impl Cluster {
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--cluster-enabled", "yes", "--cluster-node-timeout", &timeout]);
         command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(&directory);
-        self.processes[node] = Some(Process::start(&mut command, &directory.join("log"))?);
+        self.processes[node] = Some(Process::start(&command, &directory.join("log"))?);
         Ok(())
     }
 
