@@ -1,7 +1,8 @@
 //! One operation at a node, over HTTP or the Redis protocol, and its place in the history.
 //!
-//! The next node is tried only after a refused connection or an answer that says "not applied".
-//! What got no answer once it was sent is unknown, and never sent again.
+//! The next node is tried after a refused connection, and after an error that says "not applied". The
+//! event keeps such errors, for faults in which nobody may be turned away. What got no answer once it
+//! was sent is unknown, and never sent again.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};

@@ -108,6 +108,9 @@ pub struct Event {
     /// What the last node said, or what became of the connection, where there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What nodes said that turned it away with an error, be it answered by the next one or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<String>,
     /// When it was asked, in us of one monotonic clock.
     pub invoked_us: u64,
     /// When the answer came.
@@ -129,10 +132,17 @@ impl Event {
             since: None,
             node: None,
             why: None,
+            refusals: Vec::new(),
             invoked_us: 0,
             returned_us: 0,
             is_final: false,
         }
+    }
+
+    /// A node turned it away, and said this.
+    pub fn refused(&mut self, why: String) {
+        self.refusals.push(why.clone());
+        self.why = Some(why);
     }
 
     /// What it writes in the place of whatever was there.

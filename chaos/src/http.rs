@@ -65,7 +65,11 @@ pub async fn conclude(event: &mut Event, response: Response) -> Option<String> {
         (status, _) if status.is_success() => Outcome::Ok,
         (_, Ok(body)) => {
             let problem: Value = serde_json::from_str(body).unwrap_or_default();
-            event.why = Some(format!("{response_url}: {status} {}", problem["code"]));
+            let why = format!("{response_url}: {status} {}", problem["code"]);
+            match status.is_server_error() {
+                true => event.refused(why),
+                false => event.why = Some(why),
+            }
             let is_unapplied = is_read || problem["applied"] == "no";
             if is_unapplied || status.is_client_error() { Outcome::No } else { Outcome::Maybe }
         }

@@ -90,12 +90,18 @@ pub async fn tell(cluster: &mut Cluster, harm: Harm, round: usize) -> Result<Har
     Ok(Harmed { gaps: vec![gap], violations: Vec::new(), strikes })
 }
 
-/// Operations that got no answer, though nobody did harm.
+/// Operations that got no answer, or that a node turned away before another answered, though nobody
+/// did harm.
 pub fn unanswered(history: &[Event]) -> Vec<Violation> {
-    let is_unanswered = |event: &&Event| matches!(event.outcome, Outcome::No | Outcome::Maybe);
+    let is_unanswered = |event: &&Event| {
+        matches!(event.outcome, Outcome::No | Outcome::Maybe) || !event.refusals.is_empty()
+    };
     let tell = |event: &Event| {
         let took = (event.returned_us - event.invoked_us) / 1_000;
-        let why = event.why.as_deref().unwrap_or("no reason is known");
+        let why = match &event.refusals[..] {
+            [] => event.why.as_deref().unwrap_or("no reason is known").to_owned(),
+            refusals => refusals.join(", "),
+        };
         let detail = format!("{:?}: {:?} after {took} ms, {why}", event.call, event.outcome);
         Violation::new(Fault::Unanswered, &event.key, detail)
     };
@@ -308,11 +314,16 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_without_an_answer_is_a_violation() {
+    fn an_operation_that_is_turned_away_or_gets_no_answer_is_a_violation() {
         let event = |outcome| Event::asked("k", Kind::Unique, Call::Get, Door::Http, outcome);
-        let all = [Outcome::Ok, Outcome::Mismatch, Outcome::No, Outcome::Maybe].map(event);
+        let all = [Outcome::Ok, Outcome::Mismatch, Outcome::No, Outcome::Maybe, Outcome::Ok];
+        let mut all = all.map(event);
+        // A port that refuses is not asked; the next node answers.
+        all[0].why = Some("connection refused".into());
+        all[4].refused("503 not_ready".into());
         let found = unanswered(&all);
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
         assert!(found.iter().all(|violation| violation.fault == Fault::Unanswered));
+        assert!(found[2].detail.contains("503 not_ready"), "{:?}", found[2]);
     }
 }

@@ -54,7 +54,7 @@ impl Connections {
             match asked.unwrap_or(Err(Silence::Sent)) {
                 Ok(reply) => match moved(&reply) {
                     Some(to) => port = to,
-                    None => return conclude(event, reply),
+                    None => return conclude(event, port, reply),
                 },
                 Err(Silence::Unsent) => return,
                 Err(Silence::Sent) => {
@@ -63,6 +63,7 @@ impl Connections {
                 }
             }
         }
+        event.refused(format!("port {port}: MOVED {MOVES_MAX} times"));
     }
 
     async fn ask(&self, port: u16, words: &[String]) -> Result<Reply, Silence> {
@@ -151,8 +152,11 @@ fn moved(reply: &Reply) -> Option<u16> {
     text.strip_prefix("MOVED ")?.rsplit(':').next()?.parse().ok()
 }
 
-/// Adds to the event what the answer says. Every error but one says "not applied".
-fn conclude(event: &mut Event, reply: Reply) {
+/// Adds to the event what the answer of a port says. Every error but one says "not applied".
+fn conclude(event: &mut Event, port: u16, reply: Reply) {
+    if let Reply::Error(text) = &reply {
+        event.refused(format!("port {port}: {text}"));
+    }
     (event.outcome, event.value) = match (&event.call, reply) {
         (_, Reply::Error(text)) if text == UNKNOWN => (Outcome::Maybe, None),
         (_, Reply::Error(_)) => (Outcome::No, None),
@@ -175,7 +179,7 @@ mod tests {
 
     fn concluded(call: Call, reply: Reply) -> (Outcome, Option<String>) {
         let mut event = Event::asked("k", Kind::Register, call, Door::Redis, Outcome::No);
-        conclude(&mut event, reply);
+        conclude(&mut event, 6501, reply);
         (event.outcome, event.value)
     }
 
@@ -192,6 +196,9 @@ mod tests {
         assert_eq!(concluded(Call::Incr, Reply::Integer(3)), (Outcome::Ok, Some("3".into())));
         assert_eq!(concluded(Call::Incr, error("ERR outcome unknown")).0, Outcome::Maybe);
         assert_eq!(concluded(Call::Incr, error("TRYAGAIN the deadline has passed")).0, Outcome::No);
+        let mut event = Event::asked("k", Kind::Register, Call::Incr, Door::Redis, Outcome::No);
+        conclude(&mut event, 6501, error("TRYAGAIN the deadline has passed"));
+        assert_eq!(event.refusals, ["port 6501: TRYAGAIN the deadline has passed"]);
         assert_eq!(moved(&error("MOVED 7 127.0.0.1:6502")), Some(6502));
         assert_eq!(moved(&error("CLUSTERDOWN Hash slot not served")), None);
     }

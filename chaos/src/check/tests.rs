@@ -20,6 +20,7 @@ fn event(kind: Kind, call: Call, value: Option<&str>, at: u64) -> Event {
         since: Some(1),
         node: None,
         why: None,
+        refusals: Vec::new(),
         invoked_us: at * 1000,
         returned_us: at * 1000 + 500,
         is_final: at > 900,
