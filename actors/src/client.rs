@@ -238,11 +238,12 @@ impl Client {
             return Some((&routers[worker % routers.len()], None));
         }
         let turn = self.turn.fetch_add(1, Relaxed) as usize % routers.len();
-        (turn..routers.len()).chain(0..turn).find_map(|worker| {
-            let wait = Wait::begin(&self.shared, worker, None);
-            let serves = !self.shared.stalls.hangs(worker) && routers[worker].connected();
-            serves.then(|| (&routers[worker], wait))
-        })
+        let workers = || (turn..routers.len()).chain(0..turn);
+        let responds = |worker: &usize| !self.shared.stalls.hangs(*worker);
+        let lives = |worker: &usize| responds(worker) && routers[*worker].connected();
+        // None lives any more when the node has ended, and that is what is said then.
+        let worker = workers().find(lives).or_else(|| workers().find(responds))?;
+        Some((&routers[worker], Wait::begin(&self.shared, worker, None)))
     }
 
     pub(crate) fn routers(&self) -> &[Addr<Router>] {

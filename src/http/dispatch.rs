@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::{
     AppService, HttpServiceFactory, Payload, ResourceDef, ServiceRequest, ServiceResponse,
@@ -86,6 +87,9 @@ async fn handle(
     payload: Payload,
     route: Route<'_>,
 ) -> Result<HttpResponse, Problem> {
+    if !context.client.is_started() && !matches!(route, Route::Ready | Route::Live) {
+        Box::pin(wait_for_threads(context)).await;
+    }
     match route {
         Route::Entry(cache, key) => match *request.method() {
             Method::GET => entry::get(context, request, cache, key).await,
@@ -94,6 +98,16 @@ async fn handle(
             _ => Box::pin(entry::delete(context, request, cache, key)).await,
         },
         other => Box::pin(handle_rare(context, request, payload, other)).await,
+    }
+}
+
+/// The first threads of a node that starts take connections before the last one is there: what comes in
+/// these milliseconds waits like everything that has no owner yet.
+async fn wait_for_threads(context: &Context) {
+    let patience = Duration::from_millis(context.client.cluster().request_timeout_ms);
+    let until = Instant::now() + patience;
+    while !context.client.is_started() && Instant::now() < until {
+        actix_web::rt::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -10,6 +10,7 @@ use lariat::actors::client::CallOptions;
 use lariat::actors::op::Op;
 use lariat::{Applied, Cache, CacheConfig, Error, MemberSpec, Node};
 
+use crate::http::{Http, head};
 use crate::support::{PATIENCE, request, run, wait_until};
 
 #[test]
@@ -77,6 +78,30 @@ fn what_is_dropped_before_it_was_polled_was_never_sent() {
         assert_eq!(cache.get_many::<i32>(["k", "new"]).await.unwrap(), [Some(1), None]);
         let stats = cache.stats();
         assert_eq!((stats.puts, stats.updates, stats.deletes), (1, 0, 0));
+    });
+}
+
+#[test]
+fn what_comes_while_a_node_starts_waits_for_it() {
+    run(async {
+        for _ in 0..5 {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let door = listener.local_addr().unwrap();
+            let early: Vec<Http> = (0..20)
+                .map(|n| {
+                    let mut connection = Http::connect(door);
+                    let path = format!("/v1/caches/default/entries/{n}");
+                    connection.write(&head("PUT", &path, &[], Some(1)));
+                    connection.write(b"x");
+                    connection
+                })
+                .collect();
+            let node = Node::builder().workers(4).serve_http(listener).start().await.unwrap();
+            for mut connection in early {
+                connection.read("PUT").is(201);
+            }
+            node.shutdown().await;
+        }
     });
 }
 
