@@ -9,7 +9,7 @@ use lariat::actors::slot::{SLOTS, slot_of};
 use lariat::{CacheConfig, MemberSpec, Minority, Node};
 
 use super::resp::{Resp, command};
-use crate::support::{SECRET, counter, run, wait_until};
+use crate::support::{PATIENCE, SECRET, counter, run, wait_until};
 
 /// Three nodes with two copies of each entry, and both ports on each.
 pub struct Three {
@@ -20,6 +20,14 @@ pub struct Three {
 
 impl Three {
     pub async fn start() -> Three {
+        Three::start_telling(Duration::from_secs(2), |_| {}).await
+    }
+
+    /// The same, with this `request_timeout`; says where each node has started, one after the other.
+    async fn start_telling(
+        request_timeout: Duration,
+        mut has_started: impl FnMut(SocketAddr),
+    ) -> Three {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let peers: Vec<TcpListener> = (0..3).map(|_| bind()).collect();
         let ports: Vec<(TcpListener, TcpListener)> = (0..3).map(|_| (bind(), bind())).collect();
@@ -46,7 +54,7 @@ impl Three {
                 .workers(2)
                 .shards(2)
                 .replication_factor(2)
-                .request_timeout(Duration::from_secs(2))
+                .request_timeout(request_timeout)
                 .cache("default", CacheConfig::new())
                 .peer_listener(peer)
                 .serve_redis(one)
@@ -56,6 +64,7 @@ impl Three {
                 builder = builder.redis_cluster_address(&member.id, address.to_string());
             }
             nodes.push(builder.start().await.unwrap());
+            has_started(cluster[i]);
         }
         for node in &nodes {
             wait_until("every node is connected", || async {
@@ -85,6 +94,25 @@ impl Three {
             node.stop_now().await;
         }
     }
+}
+
+#[test]
+fn a_node_that_has_no_map_yet_has_commands_wait_for_one() {
+    run(async {
+        let mut early = Vec::new();
+        let three = Three::start_telling(PATIENCE, |cluster| {
+            // One of three founds nothing.
+            if early.is_empty() {
+                early.push(Resp::connect(cluster));
+                (0..9).for_each(|key| early[0].send(&["SET", &format!("early{key}"), "v"]));
+            }
+        })
+        .await;
+        (0..9).for_each(|_| early[0].reads_exactly(b"+OK\r\n"));
+        let mut single = Resp::connect(three.single[1]);
+        (0..9).for_each(|key| assert_eq!(single.text(&format!("GET early{key}")), "$1\r\nv\r\n"));
+        three.stop().await;
+    });
 }
 
 #[test]
