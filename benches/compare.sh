@@ -4,8 +4,9 @@
 #     cargo build --release && benches/compare.sh [SECTION...]
 #
 # Sections, all of them by default: get set mget large workers memcached memory eviction growth expiry connections replication
-# forwarding idle syscalls rest. ROUNDS (3) is how often all take turns, SCALE (100) per cent of the operations: the whole takes some 25
-# minutes, with ROUNDS=1 SCALE=5 a few. LARIAT is the binary.
+# forwarding idle syscalls rest. ROUNDS (3) is how often all take turns, SCALE (100) per cent of the operations: the whole takes more than
+# half an hour, with ROUNDS=1 SCALE=5 a few. LARIAT is the binary. The tables are beside redis-server 7.0.15: another version is refused
+# unless REDIS_VERSION says that it is wanted.
 #
 # Needs redis-server with redis-benchmark, python3, and memcached and webdis for their rows (Debian has all). CPU is what the kernel
 # accounts to the server's threads, so it hardly depends on what else the machine does; throughput and latency do. A figure in
@@ -16,11 +17,22 @@ cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3}
 scale=${SCALE:-100}
 lariat=${LARIAT:-target/release/lariat}
+redis_version=${REDIS_VERSION:-7.0.15}
 [ -x "$lariat" ] || { echo "$lariat is missing: cargo build --release" >&2; exit 1; }
 scratch=$(mktemp -d)
 ulimit -n 65536 2> /dev/null || ulimit -n "$(ulimit -Hn)"
 source benches/compare/servers.sh
 trap 'stop_all; rm -rf "$scratch"' EXIT
+
+check_redis() {
+    local found
+    found=$(redis-server --version 2> /dev/null | sed -n 's/.* v=\([^ ]*\).*/\1/p') || true
+    if [ "$found" != "$redis_version" ]; then
+        echo "redis-server is ${found:-missing}, not $redis_version; for another version set REDIS_VERSION" >&2
+        exit 1
+    fi
+    echo "redis-server $found"
+}
 
 operations() { echo $(($1 * scale / 100 > 1000 ? $1 * scale / 100 : 1000)); }
 median() { sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
@@ -49,6 +61,18 @@ own_load() {
     if [ "${names[$1]}" = memcached ]; then how=--memcached; fi
     "$lariat" bench "$how" "127.0.0.1:${ports[$1]}" -n "$2" "${@:3}"
 }
+
+# Notes some figures of a server, by its number, in one round.
+note() {
+    local server=$1 at=0 figure
+    shift
+    for figure in "$@"; do
+        echo "$figure" >> "$scratch/noted-$server-$at"
+        at=$((at + 1))
+    done
+}
+# The median of one of them, by its place.
+noted() { median < "$scratch/noted-$1-$2"; }
 
 header() {
     local line="| $1" rule="|---" name
@@ -197,49 +221,70 @@ section_eviction() {
 
 # The longest that a client waits for a set while a server grows to 10 million entries.
 section_growth() {
-    local server entries
+    local server entries known us
     entries=$(operations 10000000)
-    start_usual
-    heading "Growing to $entries entries, SET latency of 10 connections at pipeline 8"
+    heading "Growing to $entries entries, SET latency of 10 connections at pipeline 8: medians of $rounds rounds"
+    rm -f "$scratch"/noted-*
+    for _ in $(seq "$rounds"); do
+        start_usual
+        known=("${names[@]}")
+        for server in "${!names[@]}"; do
+            # Of twice as many keys that are asked for at random, 1.39 times as many sets leave half.
+            own_load "$server" $((entries * 139 / 100)) -c 10 -P 8 --keys $((2 * entries)) --ratio 0:1 --json > "$scratch/growth"
+            latencies set "$scratch/growth" > "$scratch/latencies"
+            read -r -a us < "$scratch/latencies"
+            note "$server" "$(redis-cli -p "${ports[server]}" dbsize)" "${us[@]}"
+            # One at a time: both together are some gigabytes.
+            kill "${pids[server]}"
+        done
+        stop_all
+    done
     echo "| server | entries | p50 | p99.9 | longest |"
     echo "|---|---|---|---|---|"
-    for server in "${!names[@]}"; do
-        # Of twice as many keys that are asked for at random, 1.39 times as many sets leave half.
-        own_load "$server" $((entries * 139 / 100)) -c 10 -P 8 --keys $((2 * entries)) --ratio 0:1 --json > "$scratch/growth"
-        python3 - "${names[server]}" "$(redis-cli -p "${ports[server]}" dbsize)" "$scratch/growth" << 'END'
-import json, sys
-us = json.load(open(sys.argv[3]))["set_latency_us"]
-print(f"| {sys.argv[1]} | {sys.argv[2]} | {us['p50']} us | {us['p999']} us | {us['max'] / 1000:.1f} ms |")
-END
-        # One at a time: both together are some gigabytes.
-        kill "${pids[server]}"
+    for server in "${!known[@]}"; do
+        echo "| ${known[server]} | $(noted "$server" 0) | $(noted "$server" 1) us | $(noted "$server" 3) us | $(noted "$server" 4) ms |"
     done
+}
+
+# What `lariat bench --json` measured of sets or gets: p50, p99, p99.9 in microseconds, the longest in milliseconds.
+latencies() {
+    python3 - "$@" << 'END'
+import json, sys
+us = json.load(open(sys.argv[2]))[f"{sys.argv[1]}_latency_us"]
+print(us["p50"], us["p99"], us["p999"], f"{us['max'] / 1000:.1f}")
+END
 }
 
 # Five million keys that expire within ten seconds while gets go on.
 section_expiry() {
-    local server entries cpu began took
+    local server entries known cpu began took us
     entries=$(operations 5000000)
-    start_usual
-    heading "$entries keys expire within 10 s, under 2,000 GETs a second"
+    heading "$entries keys expire within 10 s, under 2,000 GETs a second: medians of $rounds rounds"
+    rm -f "$scratch"/noted-*
+    for _ in $(seq "$rounds"); do
+        start_usual
+        known=("${names[@]}")
+        for server in "${!names[@]}"; do
+            python3 benches/compare/expiring.py "${ports[server]}" "$entries"
+            cpu=$(cpu_ns "${pids[server]}")
+            began=$(date +%s%N)
+            "$lariat" bench --redis "127.0.0.1:${ports[server]}" --rate 2000 -d 12s --keys "$entries" --ratio 1:0 --json > "$scratch/expiry" &
+            local load=$!
+            while [ "$(redis-cli -p "${ports[server]}" dbsize)" != 0 ] && [ $(($(date +%s%N) - began)) -lt 120000000000 ]; do sleep 0.2; done
+            took=$((($(date +%s%N) - began) / 1000000))
+            wait $load
+            cpu=$(($(cpu_ns "${pids[server]}") - cpu))
+            latencies get "$scratch/expiry" > "$scratch/latencies"
+            read -r -a us < "$scratch/latencies"
+            note "$server" "$(awk "BEGIN { printf \"%.2f\", $cpu / 1e9 }")" "$(awk "BEGIN { printf \"%.1f\", $took / 1e3 }")" "${us[@]}"
+            kill "${pids[server]}"
+        done
+        stop_all
+    done
     echo "| server | CPU for expiry and GETs | last key gone after | GET p50 | p99 | longest |"
     echo "|---|---|---|---|---|---|"
-    for server in "${!names[@]}"; do
-        python3 benches/compare/expiring.py "${ports[server]}" "$entries"
-        cpu=$(cpu_ns "${pids[server]}")
-        began=$(date +%s%N)
-        "$lariat" bench --redis "127.0.0.1:${ports[server]}" --rate 2000 -d 12s --keys "$entries" --ratio 1:0 --json > "$scratch/expiry" &
-        local load=$!
-        while [ "$(redis-cli -p "${ports[server]}" dbsize)" != 0 ] && [ $(($(date +%s%N) - began)) -lt 120000000000 ]; do sleep 0.2; done
-        took=$((($(date +%s%N) - began) / 1000000))
-        wait $load
-        cpu=$(($(cpu_ns "${pids[server]}") - cpu))
-        python3 - "${names[server]}" $((cpu / 1000000)) $took "$scratch/expiry" << 'END'
-import json, sys
-us = json.load(open(sys.argv[4]))["get_latency_us"]
-print(f"| {sys.argv[1]} | {int(sys.argv[2]) / 1000:.2f} s | {int(sys.argv[3]) / 1000:.1f} s | {us['p50']} us | {us['p99']} us | {us['max'] / 1000:.1f} ms |")
-END
-        kill "${pids[server]}"
+    for server in "${!known[@]}"; do
+        echo "| ${known[server]} | $(noted "$server" 0) s | $(noted "$server" 1) s | $(noted "$server" 2) us | $(noted "$server" 3) us | $(noted "$server" 5) ms |"
     done
 }
 
@@ -401,6 +446,7 @@ sections=("$@")
 if [ $# = 0 ]; then
     sections=(get set mget large workers memcached memory eviction growth expiry connections replication forwarding idle syscalls rest)
 fi
+check_redis
 for section in "${sections[@]}"; do
     declare -F "section_$section" > /dev/null || { echo "there is no section '$section'" >&2; exit 2; }
     "section_$section"
