@@ -7,6 +7,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -250,9 +251,9 @@ impl Connection {
     /// Plans the commands, which are parts of these bytes, and writes their replies into `out`.
     async fn answer(&mut self, bytes: Bytes) -> Result<(), End> {
         let mut commands = std::mem::take(&mut self.commands);
-        let began = Instant::now();
         let mut at = 0;
         while at < commands.len() && !self.session.is_closing {
+            let (first, began) = (at, Instant::now());
             self.batch.clear();
             // Most commands are one request.
             self.batch.requests.reserve((commands.len() - at).min(REQUESTS_MAX));
@@ -274,27 +275,37 @@ impl Connection {
             }
             self.session.sent(&self.gateway);
             self.ask(bytes.len() + commands.bytes_apart()).await;
-            if let Some(slow) = self.batch.slow.take() {
+            let slow = self.batch.slow.take();
+            let asked = at - usize::from(slow.is_some());
+            let now = self.note(began, &commands, first..asked, &bytes);
+            if let Some(slow) = slow {
                 self.run(slow).await;
+                self.note(now, &commands, asked..at, &bytes);
             }
             if self.out.len() >= WRITE_BYTES {
                 self.write().await?;
             }
         }
         self.count();
-        let took = began.elapsed();
-        let client = &self.session.client;
-        client.active_ms.store((began - client.since + took).as_millis() as u64, Relaxed);
-        if took >= self.gateway.slowlog.threshold() && !commands.is_empty() {
-            let words = commands.args(0, &bytes).iter();
-            let who = (client.peer.to_string(), client.said().name.clone());
-            self.gateway.slowlog.note(took, words, commands.len(), who);
-        }
         // Neither a value that is stored nor a long reply is to be held here until the next read.
         self.batch.clear();
         commands.clear();
         self.commands = commands;
         Ok(())
+    }
+
+    /// Notes commands that were asked together, if they took long: the first of those that asked
+    /// for most. Gives the time.
+    fn note(&self, began: Instant, all: &Commands, which: Range<usize>, bytes: &Bytes) -> Instant {
+        let (now, client, log) = (Instant::now(), &self.session.client, &self.gateway.slowlog);
+        client.active_ms.store((now - client.since).as_millis() as u64, Relaxed);
+        if now - began >= log.threshold() && !which.is_empty() {
+            let asked = |at: &usize| self.batch.steps.get(at - which.start).map(|s| s.requests);
+            let most = which.clone().rev().max_by_key(asked).unwrap_or(which.start);
+            let who = (client.peer.to_string(), client.said().name.clone());
+            log.note(now - began, all.args(most, bytes).iter(), which.len() - 1, who);
+        }
+        now
     }
 
     /// Runs what runs alone and writes its reply, if there is room for both.

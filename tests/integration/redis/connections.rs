@@ -241,19 +241,6 @@ fn a_node_that_stops_answers_what_it_has_and_closes() {
 }
 
 #[test]
-fn slow_reads_are_in_the_slow_log() {
-    run(async {
-        let (node, address) = start(|config| config.redis.slowlog_threshold_ms = 0).await;
-        let mut client = Resp::connect(address);
-        client.text("SET key value");
-        let log = client.text("SLOWLOG GET");
-        assert!(log.contains("$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nvalue\r\n"), "{log}");
-        assert_eq!(client.text("SLOWLOG RESET"), "+OK\r\n");
-        node.shutdown().await;
-    });
-}
-
-#[test]
 fn a_client_that_does_not_read_holds_one_read_of_replies() {
     run(async {
         let (node, address) = start(|_| {}).await;

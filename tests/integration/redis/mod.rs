@@ -10,6 +10,7 @@ mod metrics;
 mod resp;
 mod rust_client;
 mod scan;
+mod slowlog;
 mod tools;
 mod trouble;
 mod wait;
