@@ -23,6 +23,7 @@ mod info;
 mod input;
 mod keyspace;
 mod large;
+mod listing;
 mod number;
 mod parser;
 mod pause;
@@ -37,6 +38,7 @@ mod strings;
 mod table;
 mod topology;
 mod walk;
+mod window;
 
 pub use counts::Ports;
 pub use gateway::Kind;

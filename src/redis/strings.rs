@@ -99,7 +99,8 @@ pub fn set(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let key = args.share(1);
     if options.get && options.absent {
         p.session.writes(slot_of(&key));
-        return p.slow(Slow::new(Work::PutOrGet { slot: slot_of(&key), key, op }));
+        let (slot, look) = (slot_of(&key), p.get());
+        return p.slow(Slow::new(Work::PutOrGet { slot, key, op, look }));
     }
     p.ask(key, op);
     p.finish(if options.get { Finish::Previous } else { Finish::Stored })

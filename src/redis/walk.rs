@@ -1,39 +1,22 @@
 //! Commands that ask many slots, or ask again: they run alone, between batches.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use lariat_actors::client::{CallOptions, Client};
 use lariat_actors::map::{ClusterMap, NodeIx};
-use lariat_actors::op::{
-    Acks, Answer, CacheId, Failure, FailureKind, Ms, Op, Reply, Request, ScanPosition,
-};
+use lariat_actors::op::{Acks, Answer, CacheId, Failure, FailureKind, Ms, Op, Reply, Request};
 use lariat_actors::slot::{SLOTS, Slot};
 
-use super::cursor::{Position, sign};
+use super::cursor::Position;
 use super::finish::failure_text;
 use super::gateway::Gateway;
 use super::glob::Glob;
 use super::reply::Replies;
 use super::session::LastWrite;
-use super::sieve::Sieve;
-
-/// Slots asked at a time: few at first, more while they turn out empty.
-const WINDOW_FIRST: usize = 16;
-const WINDOW_MAX: usize = 1_024;
-
-/// Batches of one SCAN: enough for every slot of a cache that is all but empty.
-const BATCHES_MAX: usize = 24;
+use super::window::window_of;
 
 /// Bytes of keys, and of entries that were looked at for nothing, after which a node leaves out the rest
-/// of its slots of a batch: some 4,000 entries of each shard. SCAN ends there, whatever it has found.
+/// of its slots of a batch: some 4,000 entries of each shard, however unlike its slots are.
 const BATCH_BYTES_MAX: u64 = 1 << 20;
-
-/// Keys that a slot gives at a time.
-const KEYS_PER_STEP: u32 = 1_000;
-
-/// Bytes of keys that one KEYS may come to.
-const KEYS_BYTES_MAX: usize = 32 << 20;
 
 /// How often SET with NX and GET is tried while others put and delete.
 const PUT_OR_GET_TRIES: usize = 100;
@@ -57,6 +40,8 @@ pub enum Work {
         key: Bytes,
         /// The put.
         op: Op,
+        /// The look at what is there.
+        look: Op,
     },
     /// SCAN.
     Scan {
@@ -124,34 +109,28 @@ impl Slow {
     }
 }
 
-struct Walk<'a> {
+/// A command that runs: for whom, and where.
+pub struct Walk<'a> {
     gateway: &'a Gateway,
-    client: &'a Client,
-    cache: CacheId,
+    /// The node.
+    pub client: &'a Client,
+    /// The cache behind the selected database.
+    pub cache: CacheId,
     worker: usize,
 }
 
 impl Walk<'_> {
     async fn run(&self, work: Work, out: &mut Replies) -> Result<(), Failure> {
         match work {
-            Work::PutOrGet { slot, key, op } => self.put_or_get(slot, key, op, out).await,
+            Work::PutOrGet { slot, key, op, look } => {
+                self.put_or_get(slot, key, [op, look], out).await
+            }
             Work::Scan { from, count, pattern, is_string } => {
                 self.scan(from, count, pattern, is_string, out).await
             }
             Work::Keys { pattern } => {
-                let mut found = Vec::new();
-                let mut bytes = 0;
-                self.each_key(Some(&pattern), &self.slots(), |key| {
-                    bytes += key.len();
-                    found.push(key);
-                    bytes <= KEYS_BYTES_MAX
-                })
-                .await?;
-                if bytes > KEYS_BYTES_MAX {
-                    return Err(FailureKind::ReplyTooLarge.not_applied());
-                }
-                write_keys(&found, out).await;
-                Ok(())
+                let window = self.window(self.cache);
+                self.list(Some(&pattern), &self.slots(), window, usize::MAX, out).await
             }
             Work::RandomKey => self.random_key(out).await,
             Work::Size => {
@@ -165,7 +144,7 @@ impl Walk<'_> {
             }
             Work::CountInSlot(slot) => {
                 let mut count = 0;
-                self.each_key(None, self.shown(&slot), |_| {
+                self.each_key(None, self.shown(&slot), 1, |_| {
                     count += 1;
                     true
                 })
@@ -173,32 +152,22 @@ impl Walk<'_> {
                 out.integer(count);
                 Ok(())
             }
-            Work::KeysInSlot(slot, most) => {
-                let (mut found, mut bytes) = (Vec::new(), 0);
-                self.each_key(None, self.shown(&slot), |key| {
-                    if found.len() < most {
-                        bytes += key.len();
-                        found.push(key);
-                    }
-                    found.len() < most && bytes <= KEYS_BYTES_MAX
-                })
-                .await?;
-                if bytes > KEYS_BYTES_MAX {
-                    return Err(FailureKind::ReplyTooLarge.not_applied());
-                }
-                write_keys(&found, out).await;
-                Ok(())
-            }
+            Work::KeysInSlot(slot, most) => self.list(None, self.shown(&slot), 1, most, out).await,
         }
     }
 
-    async fn ask(&self, requests: Vec<Request>) -> Vec<Answer> {
+    /// Asks these, and lets others have their turn.
+    pub async fn ask(&self, requests: Vec<Request>) -> Vec<Answer> {
         let max_reply_bytes = Some(BATCH_BYTES_MAX);
         let options = CallOptions { max_reply_bytes, ..Gateway::options(self.worker) };
-        self.client.call(requests, options).await
+        let answers = self.client.call(requests, options).await;
+        // By itself the thread looks at its sockets only after some thirty of these.
+        tokio::task::yield_now().await;
+        answers
     }
 
-    async fn ask_one(&self, slot: Slot, key: Bytes, op: Op) -> Answer {
+    /// Asks one.
+    pub async fn ask_one(&self, slot: Slot, key: Bytes, op: Op) -> Answer {
         let request = Request { cache: self.cache, slot, key, op, acks: None };
         self.client.call_one(request, Gateway::options(self.worker)).await
     }
@@ -209,7 +178,7 @@ impl Walk<'_> {
         &self,
         slot: Slot,
         key: Bytes,
-        op: Op,
+        [op, look]: [Op; 2],
         out: &mut Replies,
     ) -> Result<(), Failure> {
         for _ in 0..PUT_OR_GET_TRIES {
@@ -217,8 +186,7 @@ impl Walk<'_> {
                 out.null();
                 return Ok(());
             }
-            if let Reply::Entry(Some(entry)) =
-                self.ask_one(slot, key.clone(), Op::Get { any: false }).await?
+            if let Reply::Entry(Some(entry)) = self.ask_one(slot, key.clone(), look.clone()).await?
             {
                 out.value(entry.value);
                 return Ok(());
@@ -246,7 +214,7 @@ impl Walk<'_> {
     }
 
     /// The slots that this port shows.
-    fn slots(&self) -> Vec<Slot> {
+    pub fn slots(&self) -> Vec<Slot> {
         let map = self.client.map();
         (0..SLOTS).filter(|&slot| self.is_shown(&map, slot)).collect()
     }
@@ -257,164 +225,18 @@ impl Walk<'_> {
         if is_shown { std::slice::from_ref(slot) } else { &[] }
     }
 
-    fn is_shown(&self, map: &ClusterMap, slot: Slot) -> bool {
+    /// Does this port show the slot?
+    pub fn is_shown(&self, map: &ClusterMap, slot: Slot) -> bool {
         self.gateway.serves(map.row(slot).primary)
     }
 
-    fn scan_request(&self, slot: Slot, from: ScanPosition, prefix: &Bytes, limit: u32) -> Request {
-        let op = Op::Scan { from, prefix: prefix.clone(), limit };
-        Request { cache: self.cache, slot, key: Bytes::new(), op, acks: None }
-    }
-
-    /// Visits every key of these slots that matches, if it has to, until `visit` says that it is
-    /// enough.
-    async fn each_key(
-        &self,
-        pattern: Option<&Glob>,
-        slots: &[Slot],
-        mut visit: impl FnMut(Bytes) -> bool,
-    ) -> Result<(), Failure> {
-        let prefix = prefix(pattern);
-        let mut sieve = Sieve::new(pattern);
-        let mut open: VecDeque<(Slot, ScanPosition)> =
-            slots.iter().map(|&slot| (slot, ScanPosition::START)).collect();
-        let mut window = WINDOW_MAX;
-        while !open.is_empty() {
-            let asked: Vec<(Slot, ScanPosition)> = open.drain(..window.min(open.len())).collect();
-            let requests = asked
-                .iter()
-                .map(|&(slot, from)| self.scan_request(slot, from, &prefix, KEYS_PER_STEP));
-            let answers = self.ask(requests.collect()).await;
-            let (mut more, mut answered) = (Vec::new(), 0);
-            for ((slot, from), answer) in asked.into_iter().zip(answers) {
-                match answer {
-                    Ok(Reply::Keys { keys, next }) => {
-                        answered += 1;
-                        more.extend(next.map(|next| (slot, next)));
-                        for key in keys {
-                            if sieve.fits(&key).await && !visit(key) {
-                                return Ok(());
-                            }
-                        }
-                    }
-                    // Its batch was full: it is asked again.
-                    Err(Failure { kind: FailureKind::ReplyTooLarge, .. }) => {
-                        more.push((slot, from));
-                    }
-                    Err(failure) => return Err(failure),
-                    Ok(_) => return Err(FailureKind::NotReady.not_applied()),
-                }
-            }
-            more.into_iter().rev().for_each(|slot| open.push_front(slot));
-            // About as many as are answered.
-            window = (answered * 2).clamp(1, WINDOW_MAX);
-        }
-        Ok(())
-    }
-
-    async fn scan(
-        &self,
-        from: Position,
-        count: usize,
-        pattern: Option<Glob>,
-        is_string: bool,
-        out: &mut Replies,
-    ) -> Result<(), Failure> {
-        let prefix = prefix(pattern.as_ref());
-        let mut sieve = Sieve::new(pattern.as_ref());
-        let (mut found, mut seen) = (Vec::new(), 0);
-        let mut at = from.slot;
-        let mut begin = self.resume(from).await?;
-        let mut window = WINDOW_FIRST;
-        let map = self.client.map();
-        let mut cursor = 0;
-        'batches: for batch in 0.. {
-            let slots: Vec<Slot> =
-                (at..SLOTS).filter(|&slot| self.is_shown(&map, slot)).take(window).collect();
-            let Some(&last) = slots.last() else { break };
-            if batch == BATCHES_MAX {
-                cursor = Position { slot: at, ..Position::default() }.cursor();
-                break;
-            }
-            let limit = (count - seen).min(KEYS_PER_STEP as usize) as u32;
-            let first = |slot| if slot == at { begin } else { ScanPosition::START };
-            let requests =
-                slots.iter().map(|&slot| self.scan_request(slot, first(slot), &prefix, limit));
-            let answers = self.ask(requests.collect()).await;
-            for (&slot, answer) in slots.iter().zip(answers) {
-                let (keys, next) = match answer {
-                    Ok(Reply::Keys { keys, next }) => (keys, next),
-                    Err(Failure { kind: FailureKind::ReplyTooLarge, .. }) => {
-                        (Vec::new(), Some(ScanPosition::START))
-                    }
-                    Err(failure) => return Err(failure),
-                    Ok(_) => return Err(FailureKind::NotReady.not_applied()),
-                };
-                seen += keys.len();
-                for key in keys {
-                    if sieve.fits(&key).await {
-                        found.push(key);
-                    }
-                }
-                if let Some(next) = next {
-                    cursor = Position::within(slot, next).cursor();
-                    break 'batches;
-                }
-                if seen >= count {
-                    let next = (slot + 1..SLOTS).find(|&slot| self.is_shown(&map, slot));
-                    cursor = next.map_or(0, u64::from);
-                    break 'batches;
-                }
-            }
-            at = last + 1;
-            begin = ScanPosition::START;
-            window = (window * 4).min(WINDOW_MAX);
-        }
-        if !is_string {
-            found.clear();
-        }
-        out.array(2);
-        out.bulk(cursor.to_string().as_bytes());
-        write_keys(&found, out).await;
-        Ok(())
-    }
-
-    /// The whole position within a slot that a cursor means: its table has to be the one it was.
-    async fn resume(&self, from: Position) -> Result<ScanPosition, Failure> {
-        if from.bucket == 0 {
-            return Ok(ScanPosition::START);
-        }
-        let op = Op::Scan { from: ScanPosition::START, prefix: Bytes::new(), limit: 0 };
-        match self.ask_one(from.slot, Bytes::new(), op).await? {
-            Reply::Keys { next: Some(at), .. } if sign(at.layout) == from.sign => {
-                Ok(ScanPosition { layout: at.layout, bucket: from.bucket })
-            }
-            _ => Ok(ScanPosition::START),
-        }
-    }
-
-    async fn random_key(&self, out: &mut Replies) -> Result<(), Failure> {
-        let slots = self.slots();
-        let begin = random_below(slots.len());
-        let turned: Vec<Slot> = [&slots[begin..], &slots[..begin]].concat();
-        let (mut window, mut at) = (WINDOW_FIRST, 0);
-        while at < turned.len() {
-            let part = &turned[at..turned.len().min(at + window)];
-            let mut found = Vec::new();
-            self.each_key(None, part, |key| {
-                found.push(key);
-                found.len() < KEYS_PER_STEP as usize
-            })
-            .await?;
-            if !found.is_empty() {
-                out.bulk(&found[random_below(found.len())]);
-                return Ok(());
-            }
-            at += part.len();
-            window = (window * 4).min(WINDOW_MAX);
-        }
-        out.null();
-        Ok(())
+    /// How many slots to ask at a time, by how full those are that this node is primary of.
+    pub fn window(&self, cache: CacheId) -> usize {
+        let stats = self.client.stats();
+        let of_cache = stats.caches.get(usize::from(cache.0));
+        let me = self.client.me();
+        let mine = self.client.map().rows.iter().filter(|row| row.primary == me).count();
+        window_of(of_cache.map_or(0, |(_, stats)| stats.entries.primary), mine as u64)
     }
 
     /// Entries of the cache, over the primaries that this port shows.
@@ -444,7 +266,7 @@ impl Walk<'_> {
         let slots = self.slots();
         let mut failed = None;
         for cache in caches {
-            for window in slots.chunks(WINDOW_MAX) {
+            for window in slots.chunks(self.window(cache)) {
                 let request = |&slot: &Slot| Request {
                     cache,
                     slot,
@@ -465,26 +287,4 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-/// What keys begin with that match, if they have to.
-fn prefix(pattern: Option<&Glob>) -> Bytes {
-    pattern.map_or(Bytes::new(), |pattern| Bytes::copy_from_slice(pattern.prefix()))
-}
-
-async fn write_keys(keys: &[Bytes], out: &mut Replies) {
-    let mut sieve = Sieve::new(None);
-    out.array(keys.len());
-    for key in keys {
-        sieve.handled(key).await;
-        out.bulk(key);
-    }
-}
-
-/// A number below `end`, which is more than 0 for anything to be below it.
-fn random_below(end: usize) -> usize {
-    use std::hash::{BuildHasher, RandomState};
-    // Each one is keyed anew by the operating system's randomness and a counter.
-    let number = RandomState::new().hash_one(0u8);
-    (number as usize).checked_rem(end).unwrap_or(0)
 }
