@@ -139,7 +139,7 @@ fn write_slots(nodes: &[Node], out: &mut Replies) {
         out.bulk(node.host.as_bytes());
         out.integer(i64::from(node.port));
         out.bulk(node.id.as_bytes());
-        out.array(0);
+        out.map(0);
     }
 }
 
