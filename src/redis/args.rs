@@ -126,6 +126,15 @@ pub fn unknown_subcommand(args: Args<'_>) -> Refusal {
     format!("ERR unknown subcommand '{}'. Try {container} HELP.", args.text(1)).into()
 }
 
+/// The error for a part of a command with arguments that it never takes.
+pub fn wrong_subcommand(args: Args<'_>) -> Refusal {
+    let (container, part) = (args.name().to_uppercase(), args.text(1));
+    format!(
+        "ERR unknown subcommand or wrong number of arguments for '{part}'. Try {container} HELP."
+    )
+    .into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

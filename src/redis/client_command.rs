@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::args::{Args, Refusal, SYNTAX, unknown_subcommand, wrong_arguments};
 use super::clients::Client;
+use super::help::help;
 use super::plan::{Planned, Planner};
 use super::session::{ReplyMode, client_name};
 
@@ -18,6 +19,7 @@ pub fn client(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         b"setinfo" => length == 4,
         b"kill" => length >= 3,
         b"list" => true,
+        b"help" => return help(p, args),
         _ => return Err(unknown_subcommand(args)),
     };
     if !fits {
@@ -71,15 +73,17 @@ fn on_or_off(args: Args<'_>) -> Result<bool, Refusal> {
 }
 
 fn set_info(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
-    let option = args.text(2).to_lowercase();
-    if option != "lib-name" && option != "lib-ver" {
-        return Err(format!("ERR Unrecognized option '{}'", args.text(2)).into());
+    let option = args.text(2);
+    let is_library = args.is(2, "lib-name");
+    if !is_library && !args.is(2, "lib-ver") {
+        return Err(format!("ERR Unrecognized option '{option}'").into());
     }
     let text = client_name(&option, &args[3])?;
     let mut said = p.session.client.said();
-    match &option[..] {
-        "lib-name" => said.library = text,
-        _ => said.version = text,
+    if is_library {
+        said.library = text;
+    } else {
+        said.version = text;
     }
     drop(said);
     p.ok()

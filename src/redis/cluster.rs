@@ -3,6 +3,7 @@
 use lariat_actors::slot::{SLOTS, Slot, slot_of};
 
 use super::args::{Args, Refusal, unknown_subcommand, wrong_arguments};
+use super::help::help;
 use super::plan::{Planned, Planner};
 use super::topology::node_id;
 use super::walk::{Slow, Work};
@@ -17,6 +18,7 @@ pub fn cluster(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         b"slots" | b"shards" | b"nodes" | b"info" | b"myid" => 2,
         b"keyslot" | b"countkeysinslot" => 3,
         b"getkeysinslot" => 4,
+        b"help" => return help(p, args),
         _ => return Err(unknown_subcommand(args)),
     };
     if args.len() != wanted {

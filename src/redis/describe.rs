@@ -2,10 +2,11 @@
 
 use lariat_actors::op::FailureKind;
 
-use super::args::{Args, SYNTAX, unknown_subcommand, wrong_arguments};
+use super::args::{Args, SYNTAX, unknown_subcommand, wrong_arguments, wrong_subcommand};
 use super::finish::failure_text;
 use super::gateway::{Kind, wall_ms};
 use super::glob::{Glob, PATTERN_MAX};
+use super::help::help;
 use super::number::integer;
 use super::plan::{Planned, Planner};
 use super::reply::Replies;
@@ -68,6 +69,7 @@ pub fn command(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
         }
         b"list" => return list(p, args),
         b"getkeys" if args.len() > 2 => return keys_of(p, args),
+        b"help" => return help(p, args),
         b"count" => return Err(wrong_arguments("command|count")),
         b"getkeys" => return Err(wrong_arguments("command|getkeys")),
         _ => return Err(unknown_subcommand(args)),
@@ -150,17 +152,6 @@ fn describe(command: &Command, out: &mut Replies) {
     parts.for_each(|part| describe(part, out));
 }
 
-/// Lines of help.
-pub fn help(p: &mut Planner<'_>, name: &str, lines: &[&str]) -> Planned {
-    let out = p.reply();
-    out.array(lines.len() + 3);
-    out.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
-    lines.iter().for_each(|line| out.simple(line));
-    out.simple("HELP");
-    out.simple("    Print this help.");
-    Ok(())
-}
-
 /// `TIME`
 pub fn time(p: &mut Planner<'_>, _args: Args<'_>) -> Planned {
     let now = std::time::SystemTime::now()
@@ -177,7 +168,11 @@ pub fn time(p: &mut Planner<'_>, _args: Args<'_>) -> Planned {
 pub fn config(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     match &args[1].to_ascii_lowercase()[..] {
         b"get" if args.len() > 2 => {}
+        b"help" => return help(p, args),
         b"get" => return Err(wrong_arguments("config|get")),
+        b"set" if args.len() < 4 => return Err(wrong_arguments("config|set")),
+        b"rewrite" if args.len() > 2 => return Err(wrong_arguments("config|rewrite")),
+        b"resetstat" if args.len() > 2 => return Err(wrong_arguments("config|resetstat")),
         b"set" | b"rewrite" | b"resetstat" => {
             return Err("ERR settings are those of the cluster file: change it and restart".into());
         }
@@ -247,6 +242,10 @@ pub fn slowlog(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             p.gateway.slowlog.clear();
             p.ok()
         }
+        b"help" => help(p, args),
+        b"get" => Err(wrong_subcommand(args)),
+        b"len" => Err(wrong_arguments("slowlog|len")),
+        b"reset" => Err(wrong_arguments("slowlog|reset")),
         _ => Err(unknown_subcommand(args)),
     }
 }

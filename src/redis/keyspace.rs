@@ -2,14 +2,18 @@
 
 use lariat_actors::op::{Op, Precondition};
 
-use super::args::{Args, SYNTAX};
+use super::args::{Args, SYNTAX, wrong_subcommand};
 use super::cursor::Position;
 use super::expiry;
 use super::finish::Finish;
 use super::glob::Glob;
+use super::help::help;
 use super::plan::{Planned, Planner};
 use super::strings::one_slot;
 use super::walk::{Slow, Work};
+
+/// Databases that Redis has, in cluster mode too, where only the first is of use.
+const DATABASES: i64 = 16;
 
 /// Keys that SCAN looks for if nothing else is said.
 const COUNT_DEFAULT: usize = 10;
@@ -74,6 +78,9 @@ pub fn copy(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
             return Err(SYNTAX.into());
         }
         at += 1;
+    }
+    if p.gateway.is_cluster() && (1..DATABASES).contains(&database) {
+        return Err("ERR Copying to another database is not allowed in cluster mode".into());
     }
     let known = usize::try_from(database).is_ok_and(|at| at < p.gateway.databases.len());
     if !known {
@@ -178,10 +185,16 @@ pub fn wait(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
 
 /// `FUNCTION FLUSH [ASYNC | SYNC]`: there are none.
 pub fn function(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
+    if args.is(1, "help") {
+        return help(p, args);
+    }
     if !args.is(1, "flush") {
         return Err("ERR functions are not supported: there is nothing but FUNCTION FLUSH".into());
     }
-    if args.len() > 2 && !args.is(2, "async") && !args.is(2, "sync") {
+    if args.len() > 3 {
+        return Err(wrong_subcommand(args));
+    }
+    if args.len() == 3 && !args.is(2, "async") && !args.is(2, "sync") {
         return Err("ERR FUNCTION FLUSH only supports SYNC|ASYNC option".into());
     }
     p.ok()

@@ -19,6 +19,7 @@ mod expiry;
 mod finish;
 mod gateway;
 mod glob;
+mod help;
 mod info;
 mod input;
 mod keyspace;

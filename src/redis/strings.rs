@@ -7,6 +7,7 @@ use lariat_actors::slot::slot_of;
 use super::args::{Args, NOT_A_FLOAT, Refusal, SYNTAX, wrong_arguments};
 use super::expiry::{self, Unit, When};
 use super::finish::Finish;
+use super::help::help;
 use super::plan::{Planned, Planner};
 use super::walk::{Slow, Work};
 
@@ -268,7 +269,7 @@ pub fn incrbyfloat(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
 /// `OBJECT ENCODING | REFCOUNT | IDLETIME | FREQ key`
 pub fn object(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     let finish = match &args[1].to_ascii_lowercase()[..] {
-        b"help" if args.len() == 2 => return super::describe::help(p, "OBJECT", &OBJECT_HELP),
+        b"help" => return help(p, args),
         b"encoding" => Finish::Encoding,
         b"refcount" => Finish::References,
         b"idletime" => Finish::RefusedIfPresent(
@@ -288,11 +289,11 @@ pub fn object(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
     p.finish(finish)
 }
 
-const OBJECT_HELP: [&str; 2] =
-    ["ENCODING <key>", "    How Redis would store the value: int, embstr or raw."];
-
 /// `MEMORY USAGE key [SAMPLES n]`
 pub fn memory(p: &mut Planner<'_>, args: Args<'_>) -> Planned {
+    if args.is(1, "help") {
+        return help(p, args);
+    }
     if !args.is(1, "usage") {
         return Err(super::args::unknown_subcommand(args));
     }

@@ -196,7 +196,7 @@ fn odd_but_whole_commands_are_answered_and_the_connection_goes_on() {
             (words(&format!("CLIENT SETNAME {name}")), "+OK\r\n".into()),
             (words(&format!("CLIENT SETNAME {long_name}")), names("Client names")),
             (words(&format!("CLIENT SETINFO LIB-NAME {name}")), "+OK\r\n".into()),
-            (words(&format!("CLIENT SETINFO LIB-VER {long_name}")), names("lib-ver")),
+            (words(&format!("CLIENT SETINFO LIB-VER {long_name}")), names("LIB-VER")),
             (words(&format!("HELLO 2 SETNAME {long_name}")), names("Client names")),
             (
                 words("SELECT 99999999999999999999"),
