@@ -10,6 +10,7 @@ use std::time::Instant;
 use lariat::{MemberSpec, Node};
 use tempfile::TempDir;
 
+use super::connections::start;
 use super::resp::Resp;
 use crate::support::{PATIENCE, run, step_aside};
 
@@ -27,12 +28,12 @@ const VERSION: &str = "7.0.15";
 impl RedisServer {
     /// `None` where redis-server is not installed, or another version of it.
     pub fn start() -> Option<RedisServer> {
-        RedisServer::start_with(false)
+        RedisServer::start_with(false, None)
     }
 
     /// One that is a cluster of its own, with all slots.
     pub fn start_cluster() -> Option<RedisServer> {
-        let server = RedisServer::start_with(true)?;
+        let server = RedisServer::start_with(true, None)?;
         let mut client = Resp::connect(server.address);
         assert_eq!(client.text("CLUSTER ADDSLOTSRANGE 0 16383"), "+OK\r\n");
         let until = Instant::now() + PATIENCE;
@@ -42,7 +43,7 @@ impl RedisServer {
         Some(server)
     }
 
-    fn start_with(is_cluster: bool) -> Option<RedisServer> {
+    fn start_with(is_cluster: bool, password: Option<&str>) -> Option<RedisServer> {
         let Ok(version) = Command::new("redis-server").arg("--version").output() else {
             step_aside("redis", "redis-server is not installed");
             return None;
@@ -64,6 +65,10 @@ impl RedisServer {
             if is_cluster {
                 let bus = bus.port().to_string();
                 command.args(["--cluster-enabled", "yes", "--cluster-port", &bus]);
+                command.args(["--cluster-announce-ip", "127.0.0.1"]);
+            }
+            if let Some(password) = password {
+                command.args(["--requirepass", password]);
             }
             let mut process = command.stdout(Stdio::null()).spawn().unwrap();
             while process.try_wait().unwrap().is_none() && Instant::now() < until {
@@ -143,6 +148,24 @@ fn greeting(reply: &str) -> Vec<&str> {
     (0..lines.len()).filter(|at| !is_own(at)).map(|at| lines[at]).collect()
 }
 
+/// A reply of the cluster's commands without ids, ports, epochs and lengths; how many elements
+/// there are stays.
+fn shape(reply: &str) -> String {
+    let word = |part: &str| {
+        let word = part.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let is_id = word.len() == 40 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        let shown = if is_id { "ID" } else { word };
+        if is_number { "0" } else { shown }.to_string() + &part[word.len()..]
+    };
+    let line = |line: &str| {
+        let words = line.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+        let is_count = line.starts_with(['*', '%', '~']);
+        if is_count { line.to_string() } else { words.map(word).collect() }
+    };
+    reply.split("\r\n").map(line).collect::<Vec<_>>().join("\r\n")
+}
+
 fn is_same(sign: char, redis: &[u8], lariat: &[u8]) -> bool {
     let (redis, lariat) = (String::from_utf8_lossy(redis), String::from_utf8_lossy(lariat));
     match sign {
@@ -152,24 +175,35 @@ fn is_same(sign: char, redis: &[u8], lariat: &[u8]) -> bool {
         }
         '@' => sorted(&redis) == sorted(&lariat),
         '!' => redis[..1] == lariat[..1],
+        '=' => shape(&redis) == shape(&lariat),
         '#' => description(&redis) == description(&lariat),
         '*' => greeting(&redis) == greeting(&lariat),
         _ => redis == lariat,
     }
 }
 
+/// How a script's connections begin.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    password: Option<&'static str>,
+    hello: Option<&'static str>,
+}
+
 /// One of the two, as the only client.
 struct Side {
     address: SocketAddr,
-    hello: Option<&'static str>,
+    how: How,
     client: Resp,
     /// What stands for `$id`, `$addr` and `$laddr` in scripts.
     own: [(&'static str, String); 3],
 }
 
 impl Side {
-    fn connect(address: SocketAddr, hello: Option<&'static str>) -> Side {
+    fn connect(address: SocketAddr, how: How) -> Side {
         let mut client = Resp::connect(address);
+        if let Some(password) = how.password {
+            assert_eq!(client.ask(&["AUTH", password]), b"+OK\r\n");
+        }
         let until = Instant::now() + PATIENCE;
         // Connections of before may not have been noticed to be closed.
         let line = loop {
@@ -184,10 +218,10 @@ impl Side {
             found.unwrap().to_string()
         };
         let own = [("$id", of("id=")), ("$addr", of("addr=")), ("$laddr", of("laddr="))];
-        if let Some(version) = hello {
+        if let Some(version) = how.hello {
             client.ask(&["HELLO", version]);
         }
-        Side { address, hello, client, own }
+        Side { address, how, client, own }
     }
 
     /// The words of a line, with what is its own put in.
@@ -210,7 +244,7 @@ impl Side {
             '^' => {
                 let said = self.client.ask(&command);
                 self.client.ends_after(b"");
-                *self = Side::connect(self.address, self.hello);
+                *self = Side::connect(self.address, self.how);
                 said
             }
             '%' => self.scan(&command).into_bytes(),
@@ -240,19 +274,14 @@ impl Side {
 }
 
 /// Runs a script on both and tells every difference.
-fn differences(
-    script: &str,
-    redis: SocketAddr,
-    lariat: SocketAddr,
-    hello: Option<&'static str>,
-) -> String {
-    let mut sides = [redis, lariat].map(|address| Side::connect(address, hello));
+fn differences(script: &str, redis: SocketAddr, lariat: SocketAddr, how: How) -> String {
+    let mut sides = [redis, lariat].map(|address| Side::connect(address, how));
     let mut told = String::new();
     for side in &mut sides {
         assert_eq!(side.client.ask(&["FLUSHALL"]), b"+OK\r\n");
     }
     for line in script.lines().filter(|line| !line.is_empty()) {
-        let signed = line.starts_with(['~', '@', '!', '#', '*', '-', '^', '%']);
+        let signed = line.starts_with(['~', '@', '!', '=', '#', '*', '-', '^', '%']);
         let sign = if signed { line.as_bytes()[0].into() } else { ' ' };
         let [theirs, ours] = sides.each_mut().map(|side| side.says(sign, &line[signed.into()..]));
         if !is_same(sign, &theirs, &ours) {
@@ -263,20 +292,27 @@ fn differences(
     told
 }
 
-async fn compare_with(script: &'static str, redis: SocketAddr, lariat: SocketAddr) {
+fn compare_with(
+    script: &str,
+    redis: SocketAddr,
+    lariat: SocketAddr,
+    password: Option<&'static str>,
+) {
     for hello in [None, Some("3")] {
-        let told = differences(script, redis, lariat, hello);
+        let told = differences(script, redis, lariat, How { password, hello });
         assert!(told.is_empty(), "after HELLO {hello:?}:\n{told}");
     }
 }
 
 fn compare(script: &'static str) {
-    let Some(server) = RedisServer::start() else { return };
+    compare_with_password(script, None);
+}
+
+fn compare_with_password(script: &'static str, password: Option<&'static str>) {
+    let Some(server) = RedisServer::start_with(false, password) else { return };
     run(async move {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let node = Node::builder().workers(2).shards(2).serve_redis(listener);
-        let node = node.start().await.unwrap();
-        compare_with(script, server.address, node.redis_addresses()[0]).await;
+        let (node, address) = start(|config| config.http.token = password.map(Into::into)).await;
+        compare_with(script, server.address, address, password);
         node.shutdown().await;
     });
 }
@@ -307,6 +343,11 @@ fn connections_are_those_of_redis() {
 }
 
 #[test]
+fn passwords_are_asked_for_as_in_redis() {
+    compare_with_password(include_str!("scripts/auth.txt"), Some("secret"));
+}
+
+#[test]
 fn descriptions_of_commands_are_those_of_redis() {
     compare(include_str!("scripts/commands.txt"));
 }
@@ -328,7 +369,7 @@ fn a_cluster_is_spoken_to_as_in_redis() {
         let node = Node::builder().member(member).id("node-1").peer_listener(peer);
         let node = node.redis_cluster_address("node-1", address.to_string());
         let node = node.serve_redis_cluster(many).start().await.unwrap();
-        compare_with(include_str!("scripts/cluster.txt"), server.address, address).await;
+        compare_with(include_str!("scripts/cluster.txt"), server.address, address, None);
         node.shutdown().await;
     });
 }
