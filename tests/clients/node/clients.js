@@ -153,5 +153,7 @@ for (let i = 0; i < 300; i++) {
   assert.equal(await until("get", () => plain.get(`stays${i}`)), `${i + 1}`);
 }
 await allOf(plain, "after", false);
+await until("two nodes", async () => assert.equal(aware.nodes("master").length, 2));
+await allOf(aware, "aware-after", true);
 console.log("done");
 process.exit(0);

@@ -150,6 +150,7 @@ def main():
         check(until("set, aware", lambda: aware.set(f"stays{i}", i + 1)), True)
         check(until("get", lambda: plain.get(f"stays{i}")), str(i + 1).encode())
     all_of(plain, "after", False)
+    all_of(aware, "aware-after", True)
     print("done", flush=True)
 
 

@@ -121,7 +121,10 @@ impl<C: ConnectionLike> Ask<'_, C> {
     /// 9 commands to a node.
     fn node(&mut self) {
         self.text("ECHO hello", "hello");
-        assert!(self.ask::<String>("INFO server").unwrap().contains("redis_version:7.2.4"));
+        let info: String = self.ask("INFO server").unwrap();
+        assert!(info.contains("\r\nredis_version:7.2.4\r\n"), "{info}");
+        let own = concat!("\r\nlariat_version:", env!("CARGO_PKG_VERSION"), "\r\n");
+        assert!(info.contains(own), "{info}");
         assert_eq!(self.ask::<Vec<u64>>("TIME").unwrap().len(), 2);
         self.ok("CLIENT SETNAME rust");
         self.text("CLIENT GETNAME", "rust");
@@ -160,6 +163,29 @@ macro_rules! fill {
     }};
 }
 
+/// The whole script on one big server, which has no key afterwards.
+fn all_of_plain(connection: &mut redis_client::Connection, tag: &str) {
+    let mut ask = Ask { connection, tag };
+    ask.strings();
+    ask.keys();
+    ask.node();
+    ask.typed();
+    let replies: Vec<u64> = fill!(pipe()).query(ask.connection).unwrap();
+    assert_eq!(replies, (0..100).collect::<Vec<_>>());
+    ask.ok("FLUSHALL");
+    ask.is("DBSIZE", 0);
+}
+
+/// The whole script, but for what is asked of one node, on a cluster.
+fn all_of_aware(connection: &mut redis_client::cluster::ClusterConnection, tag: &str) {
+    let mut ask = Ask { connection, tag };
+    ask.strings();
+    ask.keys();
+    ask.typed();
+    let replies: Vec<u64> = fill!(cluster_pipe()).query(ask.connection).unwrap();
+    assert_eq!(replies, (0..100).collect::<Vec<_>>());
+}
+
 /// Tries until it does not fail: during a failover commands may.
 async fn until<T, F: Future<Output = RedisResult<T>>>(what: &str, mut act: impl FnMut() -> F) -> T {
     let end = Instant::now() + PATIENCE;
@@ -183,26 +209,13 @@ fn rusts_client_works_while_a_node_is_killed() {
             format!("redis://{one}/?protocol=resp3"),
         ] {
             let mut plain = Client::open(url).unwrap().get_connection().unwrap();
-            let mut ask = Ask { connection: &mut plain, tag: "{rust}" };
-            ask.strings();
-            ask.keys();
-            ask.node();
-            ask.typed();
-            let replies: Vec<u64> = fill!(pipe()).query(ask.connection).unwrap();
-            assert_eq!(replies, (0..100).collect::<Vec<_>>());
-            ask.ok("FLUSHALL");
-            ask.is("DBSIZE", 0);
+            all_of_plain(&mut plain, "{rust}");
         }
         let seeds: Vec<String> =
             place.three.cluster.iter().map(|address| format!("redis://{address}")).collect();
         let client = ClusterClient::new(seeds).unwrap();
         let mut aware = client.get_connection().unwrap();
-        let mut ask = Ask { connection: &mut aware, tag: "{rust}" };
-        ask.strings();
-        ask.keys();
-        ask.typed();
-        let replies: Vec<u64> = fill!(cluster_pipe()).query(&mut aware).unwrap();
-        assert_eq!(replies, (0..100).collect::<Vec<_>>());
+        all_of_aware(&mut aware, "{rust}");
 
         // The blocking cluster client never asks again where slots are when their node is gone.
         let aware = client.get_async_connection().await.unwrap();
@@ -222,6 +235,10 @@ fn rusts_client_works_while_a_node_is_killed() {
             until(key, || aware_set(aware.clone())).await;
             assert_eq!(until(key, || get(plain.clone())).await, i + 1);
         }
+        let mut plain = Client::open(format!("redis://{one}")).unwrap().get_connection().unwrap();
+        all_of_plain(&mut plain, "{after}");
+        let mut aware = client.get_connection().unwrap();
+        all_of_aware(&mut aware, "{after}");
         place.stop().await;
     });
 }
