@@ -379,6 +379,7 @@ fn reads_of_a_client_that_does_not_touch_are_no_uses() {
         assert_eq!(client.text("MGET a none"), "*2\r\n$1\r\n1\r\n$-1\r\n");
         assert_eq!(client.text("STRLEN a"), ":1\r\n");
         assert_eq!(client.text("GETRANGE a 0 0"), "$1\r\n1\r\n");
+        assert_eq!(client.text("SET a 2 NX GET"), "$1\r\n1\r\n");
         assert_eq!(client.text("SET d 1"), "+OK\r\n");
         assert_eq!(client.text("EXISTS a b c d"), ":3\r\n");
         assert_eq!(client.text("EXISTS a"), ":0\r\n");
