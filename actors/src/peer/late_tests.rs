@@ -11,11 +11,12 @@ fn a_late_answer_is_counted_and_dropped() {
         // It is never connected: its connection has number 0.
         let link = node.link(OTHER, "127.0.0.1:1".into());
         let late = || node.shared.counters.late_answers.get();
-        let unasked = || Wire::Done { id: 5, first: 0, answers: Vec::new(), last: true };
-        link.do_send(Received { connection: 0, message: Wire::BeatAnswer { seq: 1, epoch: 1 } });
-        link.do_send(Received { connection: 0, message: unasked() });
+        let beat = || Wire::BeatAnswer { seq: 1, epoch: 1 };
+        let unasked = Wire::Done { id: 5, first: 0, answers: Vec::new(), last: true };
+        link.do_send(Received { connection: 0, message: beat() });
+        link.do_send(Received { connection: 0, message: unasked });
         node.wait_until("an answer to no request is counted", || late() == 1).await;
-        link.do_send(Received { connection: 7, message: unasked() });
+        link.do_send(Received { connection: 7, message: beat() });
         node.wait_until("so is what another connection brought", || late() == 2).await;
     });
 }
