@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lariat::actors::lru::{Lru, LruConfig};
+use lariat::actors::lru::{Lru, LruConfig, SharedSeed};
 use lariat::actors::op::Version;
 use lariat::actors::slot::slot_of;
 
@@ -96,7 +96,9 @@ impl Coming {
 fn fill(max_bytes: u64, connections: usize) {
     // As the `lariat` binary does.
     rustix::thread::disable_transparent_huge_pages(true).unwrap();
-    let mut lru = Lru::new(LruConfig { capacity: 1 << 20, max_bytes, shards: 1, seed: 3 });
+    let (capacity, shards, seed) = (1 << 20, 1, 3);
+    let shared_seed = SharedSeed::global_fixed();
+    let mut lru = Lru::new(LruConfig { capacity, max_bytes, shards, seed, shared_seed });
     let base = resident();
     let mut random = Random(88_172_645_463_325_252);
     let mut coming: Vec<Coming> = (0..connections).map(|_| Coming::new(&mut random)).collect();
