@@ -78,6 +78,10 @@ pub enum Event {
     Quiet,
     NextFault,
     Heal,
+    /// A link that flaps is cut again.
+    Flap {
+        node: NodeIx,
+    },
     Restart {
         node: NodeIx,
     },

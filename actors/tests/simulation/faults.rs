@@ -12,6 +12,10 @@ use super::world::{Event, World};
 /// A shard that is to hang in the middle of a write does so within this time, or not at all.
 const MIDWAY_MS: Ms = 200;
 
+/// How often a flapping link is cut, and for how long it is cut or open at a time.
+const FLAPS: u64 = 10;
+const FLAP_MS: (Ms, Ms) = (50, 700);
+
 /// How often each fault happens in a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Faults {
@@ -29,6 +33,8 @@ pub struct Faults {
     pub jumps: u64,
     /// Packets between two sides of the cluster are lost, one way or both.
     pub partitions: u64,
+    /// A node is cut off both ways and comes back, again and again, each time before it is missed.
+    pub flaps: u64,
     /// Do partitions leave bridges: nodes that still reach both sides? A coordinator on one takes
     /// out everybody whom it cannot reach, which may be two at once.
     pub bridges: bool,
@@ -70,6 +76,7 @@ impl Faults {
             pauses: 0,
             jumps: 0,
             partitions: 0,
+            flaps: 0,
             bridges: false,
             breaks: 0,
             shard_crashes: 0,
@@ -98,6 +105,7 @@ pub enum Fault {
     Pause,
     Jump,
     Partition,
+    Flap,
     Break,
     ShardCrash,
     Stall,
@@ -117,6 +125,7 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
         (Fault::Pause, faults.pauses),
         (Fault::Jump, faults.jumps),
         (Fault::Partition, faults.partitions),
+        (Fault::Flap, faults.flaps),
         (Fault::Break, faults.breaks),
         (Fault::ShardCrash, faults.shard_crashes),
         (Fault::Stall, faults.stalls),
@@ -182,6 +191,28 @@ impl World {
         voters.iter().filter(lives).count() >= majority(voters.len())
     }
 
+    /// Packets between a node and the others are lost, and both ends of a connection learn of it within
+    /// this time.
+    fn cut_off(&mut self, node: NodeIx, both: bool, noticed_max: Ms) {
+        for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
+            if !self.faults.bridges || self.random.percent(75) {
+                self.network.cut(node, peer, true);
+                self.network.cut(peer, node, both);
+                self.break_connections(node, peer, noticed_max);
+            }
+        }
+    }
+
+    /// A flapping link is cut once more. Its connections are reset, or are silent for longer than that.
+    pub fn flap(&mut self, node: NodeIx) {
+        if self.is_over() {
+            return;
+        }
+        self.report.flaps += 1;
+        let noticed_max = if self.random.percent(50) { 20 } else { 1_500 };
+        self.cut_off(node, true, noticed_max);
+    }
+
     pub fn next_fault(&mut self) {
         if self.is_over() || self.plan.is_empty() {
             return;
@@ -243,14 +274,17 @@ impl World {
             }
             Fault::Partition => {
                 let both = self.random.percent(60);
-                for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
-                    if !self.faults.bridges || self.random.percent(75) {
-                        self.network.cut(node, peer, true);
-                        self.network.cut(peer, node, both);
-                        self.break_connections(node, peer, 1_500);
-                    }
-                }
+                self.cut_off(node, both, 1_500);
                 self.after(lasts, Event::Heal);
+            }
+            Fault::Flap => {
+                lasts = 0;
+                for _ in 0..FLAPS {
+                    self.after(lasts, Event::Flap { node });
+                    lasts += self.random.between(FLAP_MS.0, FLAP_MS.1);
+                    self.after(lasts, Event::Heal);
+                    lasts += self.random.between(FLAP_MS.0, FLAP_MS.1);
+                }
             }
             Fault::Break => {
                 // An import under way suffers most.

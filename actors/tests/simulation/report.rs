@@ -104,6 +104,8 @@ pub struct Report {
     pub given: u64,
     /// Nodes that died while a slot was on its way from or to them, or while they led.
     pub killed_at_moves: u64,
+    /// Times that a flapping link was cut.
+    pub flaps: u64,
     pub elections: u64,
     pub epochs: u64,
     pub cost: Cost,
@@ -133,6 +135,7 @@ impl Report {
         self.gives += other.gives;
         self.given += other.given;
         self.killed_at_moves += other.killed_at_moves;
+        self.flaps += other.flaps;
         self.elections += other.elections;
         self.epochs += other.epochs;
         self.cost.add(&other.cost);

@@ -301,6 +301,10 @@ impl World {
                 self.network.heal();
                 Ok(())
             }
+            Event::Flap { node } => {
+                self.flap(node);
+                Ok(())
+            }
             Event::Restart { node } => {
                 self.start_again(node);
                 Ok(())
