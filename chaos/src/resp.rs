@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 
 use crate::history::{Call, Event, Outcome};
 
-/// How often `MOVED` is followed for one operation.
-const MOVES_MAX: usize = 5;
+/// How often `MOVED` is followed for one operation, as clients do: while a slot moves, two nodes may
+/// name each other for a moment.
+const MOVES_MAX: usize = 16;
 /// The error of a write that nobody can say the outcome of; see docs/redis.md.
 const UNKNOWN: &str = "ERR outcome unknown";
 
@@ -59,6 +60,7 @@ impl Connections {
                 Err(Silence::Unsent) => return,
                 Err(Silence::Sent) => {
                     event.outcome = Outcome::Maybe;
+                    event.why = Some(format!("port {port}: no reply, or none in time"));
                     return;
                 }
             }

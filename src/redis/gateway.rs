@@ -126,13 +126,18 @@ impl Gateway {
         if primary == self.client.me() {
             return Ok(());
         }
-        // Nobody is sent to a node that is silent: either it comes back or another one takes over.
-        let serves =
-            matches!(self.client.member_state(primary), MemberState::Up | MemberState::Leaving);
+        // Without a map it waits for one, as on the other port, and whoever has the key by then does it.
+        if map.present().next().is_none() {
+            return Ok(());
+        }
+        // Nobody is sent to a node that is silent: either it comes back or another one takes over. One
+        // that was joining when it was last looked at and is a primary now has joined since.
+        let serves = match self.client.member_state(primary) {
+            MemberState::Up | MemberState::Leaving | MemberState::Joining => true,
+            MemberState::Suspect | MemberState::Down => false,
+        };
         match host_and_port(&map.member(primary).redis).filter(|_| serves) {
             Some((host, port)) => Err(format!("MOVED {slot} {host}:{port}").into()),
-            // As on the other port it waits for a map, and whoever has the key by then does it.
-            None if map.present().next().is_none() => Ok(()),
             None => Err("CLUSTERDOWN Hash slot not served".into()),
         }
     }
