@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lariat::Minority;
 use lariat::actors::client::{Client, Readiness};
+use lariat::actors::map::{Change, ClusterMap};
 use lariat::actors::op::{Applied, FailureKind, Op, Reply};
 
 use crate::support::{Cluster, Shape, call, counter, put, put_op, run, wait_until};
@@ -71,6 +72,15 @@ fn a_node_that_went_on_beside_a_living_majority_yields_to_it_when_they_meet() {
         assert_eq!(value(&theirs, &key).await.as_deref(), Some("of the others"));
         assert_eq!(value(&theirs, "alone").await, None);
 
+        // It is ahead in changes, which counts for less than a majority.
+        wait_until("they are whole", || async { theirs.map().under_replicated() == 0 }).await;
+        let mut weights = [2.0, 1.0].into_iter().cycle();
+        wait_until("its map is the newer one", || {
+            alone.want(Change::Weight { node: alone.me(), weight: weights.next().unwrap() });
+            async { alone.map().epoch > theirs.map().epoch + 10 }
+        })
+        .await;
+
         between(&[0, 1], &[2]).into_iter().for_each(|(a, b)| cluster.heal(a, b));
         wait_until("it is of their cluster", || async { alone.map().cluster_id == id }).await;
         cluster.wait_whole().await;
@@ -129,9 +139,8 @@ fn two_of_five_that_reach_each_other_refuse_whatever_the_policy() {
             let id = theirs.map().cluster_id;
             put(&theirs, "key", "of all").await;
             between(&[0, 1, 2], &[3, 4]).into_iter().for_each(|(a, b)| cluster.cut(a, b));
-            let has_one = |map: &lariat::actors::map::ClusterMap| {
-                pair.iter().any(|client| map.member(client.me()).is_present())
-            };
+            let has_one =
+                |map: &ClusterMap| pair.iter().any(|client| map.member(client.me()).is_present());
             wait_until("the three go on without them", || async {
                 !has_one(&theirs.map()) && theirs.readiness() == Readiness::Ready
             })
