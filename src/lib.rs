@@ -18,6 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(any(feature = "http", feature = "redis"))]
+mod backlog;
 mod builder;
 pub mod cache;
 mod cache_config;

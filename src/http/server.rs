@@ -2,8 +2,10 @@
 //! node's worker threads.
 
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::task::{Context, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use actix_web::{App, HttpServer};
 use lariat_actors::client::Client;
 
 use super::Gateway;
+use crate::backlog;
 use crate::error::Error;
 use crate::settings::Config;
 
@@ -29,7 +32,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const LAST_REQUEST: Duration = Duration::from_millis(300);
 
 /// The acceptor has so long to look away from the listener before that is closed.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// How long connections without a request in flight have to close.
 const STOP_TIMEOUT_S: u64 = 5;
@@ -138,17 +141,20 @@ impl Server {
     }
 
     /// Refuses new connections, so that clients turn to another node; goes on serving those there
-    /// are. What waits to be accepted is lost, so this comes while clients have no reason to
-    /// connect: before the first connection is closed.
+    /// are. What waits to be accepted in the very moment is lost, so this comes while clients have no
+    /// reason to connect: before the first connection is closed.
     pub fn turn_away(&self) {
         let running = self.running.lock().expect("no holder of this lock panics");
         let Some((handle, _)) = &*running else { return };
-        // Sends the command when called. An acceptor that looks would call the closed listener an
-        // error.
-        drop(handle.pause());
-        std::thread::sleep(PAUSE);
         // Where a listener cannot be shut down, connections are accepted until the server stops.
         if let Some(listener) = &*self.listener.lock().expect("no holder of this lock panics") {
+            backlog::wait_until_empty(listener);
+            // An acceptor that looks would call the closed listener an error.
+            let (until, mut cx) = (Instant::now() + PAUSE_MAX, Context::from_waker(Waker::noop()));
+            let mut pause = pin!(handle.pause());
+            while pause.as_mut().poll(&mut cx).is_pending() && Instant::now() < until {
+                std::thread::yield_now();
+            }
             let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::connection::Connection;
 use super::gateway::{Gateway, Kind};
+use crate::backlog;
 use crate::settings::Config;
 
 /// How long an accept loop rests when the system has no more file descriptors.
@@ -86,11 +87,13 @@ impl Server {
     }
 
     /// Refuses new connections, so that clients turn to another node; goes on serving those there
-    /// are. What waits to be accepted is lost.
+    /// are. What waits to be accepted in the very moment is lost.
     pub fn turn_away(&self) {
-        self.shared.is_refusing.store(true, Relaxed);
         // Where a listener cannot be shut down, connections are accepted until the server stops.
-        if let Some(listener) = &*self.listener.lock().expect("no holder of this lock panics") {
+        let listener = self.listener.lock().expect("no holder of this lock panics");
+        listener.iter().for_each(backlog::wait_until_empty);
+        self.shared.is_refusing.store(true, Relaxed);
+        if let Some(listener) = &*listener {
             let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
         }
     }
