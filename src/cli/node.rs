@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,7 +13,10 @@ use lariat::Node;
 use lariat::settings::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::field::display;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Between two looks at whether the node has failed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -101,6 +105,7 @@ pub fn run(cluster: Option<PathBuf>, id: Option<String>, join: &[String]) -> Res
             _ = interrupt.recv() => {}
         }
         tracing::info!(node = %id, "draining; a second signal stops at once");
+        IS_ENDING.store(true, Relaxed);
         tokio::select! {
             () = node.shutdown() => Ok(ExitCode::SUCCESS),
             _ = terminate.recv() => Ok(ExitCode::FAILURE),
@@ -137,5 +142,19 @@ fn log() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(false)
+        .finish()
+        .with(Ending)
         .init();
+}
+
+/// Has the node begun to end?
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out what actix's acceptor says then: that its listener was shut down is an error to it.
+struct Ending;
+
+impl<S: Subscriber> Layer<S> for Ending {
+    fn event_enabled(&self, event: &Event<'_>, _: LayerContext<'_, S>) -> bool {
+        !(IS_ENDING.load(Relaxed) && event.metadata().target() == "actix_server::accept")
+    }
 }

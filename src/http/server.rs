@@ -2,10 +2,8 @@
 //! node's worker threads.
 
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::mpsc;
-use std::task::{Context, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,9 +28,6 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection has for one more request, whose response closes it. One that is idle for
 /// longer is closed as it is: its client would have to send in that very moment to notice.
 const LAST_REQUEST: Duration = Duration::from_millis(300);
-
-/// The acceptor has so long to look away from the listener before that is closed.
-const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// How long connections without a request in flight have to close.
 const STOP_TIMEOUT_S: u64 = 5;
@@ -149,13 +144,9 @@ impl Server {
         // Where a listener cannot be shut down, connections are accepted until the server stops.
         if let Some(listener) = &*self.listener.lock().expect("no holder of this lock panics") {
             backlog::wait_until_empty(listener);
-            // An acceptor that looks would call the closed listener an error.
-            let (until, mut cx) = (Instant::now() + PAUSE_MAX, Context::from_waker(Waker::noop()));
-            let mut pause = pin!(handle.pause());
-            while pause.as_mut().poll(&mut cx).is_pending() && Instant::now() < until {
-                std::thread::yield_now();
-            }
             let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
         }
+        // The acceptor would go on trying. Sends the command when called.
+        drop(handle.pause());
     }
 }
