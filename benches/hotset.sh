@@ -3,7 +3,8 @@
 #
 #   benches/hotset.sh TRACE [CAPACITY] [WHAT...]
 #
-# CAPACITY (2000) is of each node, copies included, and every cluster keeps two copies. WHAT, all by default:
+# CAPACITY (2000) is of each node, copies included, and every cluster keeps two copies, or as many as COPIES says. WHAT, all by
+# default:
 #
 #   three    three nodes and nothing in between
 #   two      two nodes and nothing in between: as much room as the rows below have afterwards, or before
@@ -12,7 +13,7 @@
 #   return   two of three nodes, one was killed before the first half, and it comes back
 #   join     two nodes, and one that their file does not list joins them
 #
-# A cluster of two holds a third less than one of three, and nothing that a node does can make up for that: what `kill` and
+# With two copies a cluster of two holds a third less than one of three, and nothing that a node does can make up for that: what `kill` and
 # `leave` lose against `two` is lost order, the rest is lost room. `return` and `join` have what two nodes held, and more room from
 # then on, once every slot is where the ring wants it.
 # Starts nodes on loopback, ports 5951 to 5953 and 7951 to 7953, and ends them.
@@ -35,7 +36,7 @@ export LARIAT_NODE=http://127.0.0.1:5951
 
 # Writes the cluster file of $1 nodes.
 listing() {
-    printf '[cluster]\nname = "hotset"\nreplication_factor = 2\n[caches.default]\ncapacity = %s\n' "$capacity"
+    printf '[cluster]\nname = "hotset"\nreplication_factor = %s\n[caches.default]\ncapacity = %s\n' "${COPIES:-2}" "$capacity"
     for i in $(seq "$1"); do
         printf '[[nodes]]\nid = "n%s"\nhttp = "127.0.0.1:595%s"\npeer = "127.0.0.1:795%s"\n' "$i" "$i" "$i"
     done

@@ -8,7 +8,10 @@
 //! A needed copy is waited for until an agreed row comes without it, and not a moment less: the
 //! request to take it out may be lost, and the request to count it as in sync may have been
 //! agreed. Rows are adopted in the order of their stamps, so any row that still names the copy
-//! says that neither has happened yet.
+//! says that neither has happened yet, or that rows in between were skipped in which the copy's
+//! shard had lost the slot and got it back: then the copy refuses what comes and is taken out, and
+//! until it says so itself the map may call in sync what holds nothing. Losing the primary in these
+//! milliseconds is losing both copies.
 //!
 //! `E` is what a write did, `P` names what waits for a confirmation. Effects are return values:
 //! what to send is pushed to `out` in the order in which it has to leave.
