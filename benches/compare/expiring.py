@@ -37,7 +37,7 @@ def main():
     tried = min(entries, 50 * BATCH)
     start = time.time()
     fill(tried, start + 3600)
-    begin = time.time() + (time.time() - start) * entries / tried * 1.5 + 2
+    begin = time.time() + (time.time() - start) * entries / tried * 2.5 + 3
     fill(entries, begin)
     if time.time() > begin:
         sys.exit("the first keys expired before the last was set")
