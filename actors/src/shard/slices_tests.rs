@@ -17,15 +17,20 @@ use crate::slot::slot_of;
 use crate::spec::NodeSpec;
 use crate::wire::{AckItem, ReplicationItem, WireEffect, WireEntry};
 
+/// A node whose cache without copies is bound by bytes, and keys of its own for 20,000 small entries.
+fn with_room_for_4_mib() -> (Node, Vec<String>) {
+    let mut spec = spec();
+    spec.caches[1].max_bytes = 4 << 20;
+    let node = Node::start_with(&spec);
+    let keys = (0..).map(|i| format!("key-{i}"));
+    let keys = keys.filter(|key| node.row(key).primary == ME).take(20_000).collect();
+    (node, keys)
+}
+
 #[test]
 fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_message() {
     run(async {
-        let mut spec = spec();
-        spec.caches[1].max_bytes = 4 << 20;
-        let node = Node::start_with(&spec);
-        let keys = (0..).map(|i| format!("key-{i}"));
-        let keys: Vec<String> =
-            keys.filter(|key| node.row(key).primary == ME).take(20_000).collect();
+        let (node, keys) = with_room_for_4_mib();
         for key in &keys {
             assert!(node.ask(put_in(ALONE, key)).await.is_ok());
         }
@@ -53,12 +58,7 @@ fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_and_before_the_next_m
 #[test]
 fn what_a_large_put_leaves_over_the_limit_is_paid_in_turns_before_the_next_request_of_its_batch() {
     run(async {
-        let mut spec = spec();
-        spec.caches[1].max_bytes = 4 << 20;
-        let node = Node::start_with(&spec);
-        let keys = (0..).map(|i| format!("key-{i}"));
-        let keys: Vec<String> =
-            keys.filter(|key| node.row(key).primary == ME).take(20_000).collect();
+        let (node, keys) = with_room_for_4_mib();
         let turns = Rc::new(Cell::new(0));
         let counting = turns.clone();
         let neighbour = neighbour(move || counting.set(counting.get() + 1));
