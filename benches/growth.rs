@@ -1,5 +1,5 @@
 //! Growing one shard's LRU to 10 M entries: the longest single put, and the memory an entry takes.
-//! `cargo bench --bench growth` (needs about 2 GB).
+//! `cargo bench --bench growth` (needs about 2 GB); `-- one-slot` has all keys in one slot.
 //!
 //! A put is timed by the CPU time of its thread, page faults included, so that what the machine
 //! gives to others in between does not count; the longest by the wall clock is printed beside it.
@@ -45,8 +45,10 @@ fn main() {
     times.clear();
     let base = resident();
     let mut longest_wall = Duration::ZERO;
+    let is_one_slot = std::env::args().any(|argument| argument == "one-slot");
+    let tag = if is_one_slot { "{t}" } else { "key" };
     for i in 0..10_000_000u64 {
-        let key = format!("key:{i:012}");
+        let key = format!("{tag}:{i:012}");
         let slot = slot_of(key.as_bytes());
         let (started, on_cpu) = (Instant::now(), cpu());
         lru.put(

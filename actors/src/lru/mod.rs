@@ -3,7 +3,7 @@
 //! One [`Lru`] is one named cache in one shard. Its nodes stand in one slab that grows by chunks,
 //! linked into one list in order of use over all slots, and the list is cut into [`generations`];
 //! each slot has a small hash table of its
-//! own, so that growth rehashes hundreds of entries at a time instead of millions, and a slot can
+//! own, so that growth moves hundreds of entries at a time instead of millions, and a slot can
 //! be listed, counted and dropped by itself.
 //!
 //! Pure: time and the seeds of the hash are arguments. Every entry that goes without having been
@@ -14,6 +14,7 @@ mod generations;
 mod node;
 mod slab;
 mod slots;
+mod table;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -25,7 +26,6 @@ use std::hash::BuildHasher;
 
 use bytes::Bytes;
 use foldhash::fast::SeedableRandomState;
-use hashbrown::HashTable;
 
 pub use copies::Copies;
 pub use foldhash::SharedSeed;
@@ -38,6 +38,7 @@ use crate::slot::{Deal, SLOTS, Slot};
 use generations::{GENERATIONS_MAX, Generations};
 use node::{NIL, Node};
 use slab::Slab;
+use table::Table;
 use wheel::{Advance, Wheel};
 use wiped::Wiped;
 
@@ -112,10 +113,7 @@ pub struct Lru {
     hasher: SeedableRandomState,
     slab: Slab,
     /// The entries of each slot, by node.
-    tables: Vec<HashTable<u32>>,
-    /// For each table a number that changes whenever nodes may change places in it; part of a
-    /// [`ScanPosition`]. Kept apart so that a table takes half a cache line.
-    layouts: Vec<u32>,
+    tables: Vec<Table>,
     /// What the entries of each table are charged.
     charged: Vec<u64>,
     wiped: Wiped,
@@ -139,8 +137,7 @@ impl Lru {
             seed: config.seed,
             hasher: SeedableRandomState::with_seed(config.seed, config.shared_seed),
             slab: Slab::new(),
-            tables: (0..slots).map(|_| HashTable::new()).collect(),
-            layouts: vec![0; slots],
+            tables: (0..slots).map(|_| Table::default()).collect(),
             charged: vec![0; slots],
             wiped: Wiped::default(),
             wheel: Wheel::new(),
@@ -355,12 +352,11 @@ impl Lru {
         let layout = self.layout(slot);
         let start = if from.layout == layout { from.bucket as usize } else { 0 };
         let mut visited = 0;
-        let places = if table.is_empty() { 0 } else { table.num_buckets() };
-        for bucket in start..places {
+        for bucket in start..table.places() {
             if visited == limit || bucket - start == buckets {
                 return Some(ScanPosition { layout, bucket: bucket as u64 });
             }
-            if let Some(&index) = table.get_bucket(bucket)
+            if let Some(index) = table.at(bucket)
                 && !self.slab[index].is_expired(now)
             {
                 visited += 1;
@@ -372,7 +368,7 @@ impl Lru {
 
     fn find(&self, slot: Slot, key: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.table(slot).find(hash, |&index| self.slab[index].key() == key).copied()
+        self.table(slot).find(hash, |index| self.slab[index].key() == key)
     }
 
     /// Finds a live entry; one whose deadline has passed is removed.

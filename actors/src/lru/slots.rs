@@ -2,9 +2,8 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
-
 use super::Lru;
+use super::table::Table;
 use crate::op::Ms;
 use crate::slot::Slot;
 
@@ -22,7 +21,7 @@ impl Lru {
     /// A digest of a slot's live entries: equal for copies with the same keys, values, types and
     /// versions, whatever their order. Reads the whole slot.
     pub fn digest(&self, slot: Slot, now: Ms) -> u64 {
-        let live = self.table(slot).iter().map(|&index| &self.slab[index]);
+        let live = self.table(slot).iter().map(|index| &self.slab[index]);
         live.filter(|node| !node.is_expired(now)).fold(0, |digest, node| {
             let mut hash = xxhash_rust::xxh3::Xxh3::with_seed(node.version.0);
             for part in [node.key(), node.value_slice(), node.content_type().unwrap_or(&[])] {
@@ -33,44 +32,30 @@ impl Lru {
         })
     }
 
-    pub(super) fn table(&self, slot: Slot) -> &HashTable<u32> {
+    pub(super) fn table(&self, slot: Slot) -> &Table {
         &self.tables[self.deal.place(slot)]
     }
 
     /// Identity of a slot's layout: never 0, and different for other LRUs.
     pub(super) fn layout(&self, slot: Slot) -> u64 {
-        (self.seed ^ u64::from(self.layouts[self.deal.place(slot)])).max(1)
+        (self.seed ^ u64::from(self.table(slot).layout())).max(1)
     }
 
     /// Puts a node into its slot's table.
     pub(super) fn index(&mut self, slot: Slot, index: u32) {
         let (slab, hasher) = (&self.slab, &self.hasher);
-        let hash = |&index: &u32| hasher.hash_one(slab[index].key());
-        let place = self.deal.place(slot);
-        let table = &mut self.tables[place];
-        if table.len() == table.capacity() {
-            // The table is about to grow or to be rehashed in place.
-            self.layouts[place] = self.layouts[place].wrapping_add(1);
-        }
-        table.insert_unique(hash(&index), index, hash);
+        let hash = |index: u32| hasher.hash_one(slab[index].key());
+        self.tables[self.deal.place(slot)].insert(hash(index), index, hash);
     }
 
     /// Takes a node out of its slot's table; returns whether it was there.
     pub(super) fn unindex(&mut self, index: u32) -> bool {
         let (slab, hasher) = (&self.slab, &self.hasher);
-        let hash = |&index: &u32| hasher.hash_one(slab[index].key());
+        let hash = |index: u32| hasher.hash_one(slab[index].key());
         let place = self.deal.place(slab[index].slot());
-        let table = &mut self.tables[place];
-        let found = table.find_entry(hash(&index), |&other| other == index);
-        let is_there = found.is_ok();
-        if let Ok(entry) = found {
-            entry.remove();
+        let is_there = self.tables[place].remove(hash(index), index, hash);
+        if is_there {
             self.charged[place] -= slab[index].charge();
-        }
-        if table.len() * 4 < table.capacity() {
-            self.layouts[place] = self.layouts[place].wrapping_add(1);
-            let keep = table.len() * 2;
-            table.shrink_to(keep, hash);
         }
         is_there
     }

@@ -31,9 +31,9 @@ impl Lru {
         assert_eq!(self.bytes, bytes);
         let mut in_tables = HashSet::new();
         for (at, table) in self.tables.iter().enumerate() {
-            let charges = table.iter().map(|&index| self.slab[index].charge());
+            let charges = table.iter().map(|index| self.slab[index].charge());
             assert_eq!(self.charged[at], charges.sum::<u64>());
-            for &index in table {
+            for index in table.iter() {
                 assert_eq!(self.deal.place(self.slab[index].slot()), at);
                 assert_eq!(self.find(self.slab[index].slot(), self.slab[index].key()), Some(index));
                 in_tables.insert(index);

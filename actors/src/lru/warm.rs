@@ -28,7 +28,7 @@ impl Lru {
         }
         let found = &mut found[..count];
         for (hash, slot, index) in found.iter_mut() {
-            *index = self.table(*slot).find(*hash, |_| true).copied().unwrap_or(NIL);
+            *index = self.table(*slot).find(*hash, |_| true).unwrap_or(NIL);
         }
         let indices = || found.iter().map(|(_, _, index)| *index).filter(|&index| index != NIL);
         for index in indices() {

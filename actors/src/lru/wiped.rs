@@ -6,15 +6,14 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::hash_table::IntoIter;
-
+use super::table::Nodes;
 use super::{Cause, Lru, Removal};
 use crate::slot::Slot;
 
 /// The entries of wiped slots, in the order of wiping.
 #[derive(Debug, Default)]
 pub(super) struct Wiped {
-    slots: VecDeque<(u8, IntoIter<u32>)>,
+    slots: VecDeque<(u8, Nodes)>,
 }
 
 impl Wiped {
@@ -27,7 +26,7 @@ impl Wiped {
     fn next(&mut self) -> Option<(u8, u32)> {
         let (mark, nodes) = self.slots.front_mut()?;
         let next = nodes.next().map(|index| (*mark, index));
-        if nodes.len() == 0 {
+        if nodes.is_empty() {
             self.slots.pop_front();
         }
         next
@@ -36,7 +35,7 @@ impl Wiped {
     /// Every node.
     #[cfg(test)]
     pub fn nodes(&self) -> impl Iterator<Item = u32> {
-        self.slots.iter().flat_map(|(_, nodes)| nodes.iter().copied())
+        self.slots.iter().flat_map(|(_, nodes)| nodes.iter())
     }
 }
 
@@ -47,10 +46,8 @@ impl Lru {
         let entries = self.slot_len(slot);
         if entries > 0 {
             let place = self.deal.place(slot);
-            self.layouts[place] = self.layouts[place].wrapping_add(1);
             self.charged[place] = 0;
-            let nodes = std::mem::take(&mut self.tables[place]);
-            self.wiped.slots.push_back((mark, nodes.into_iter()));
+            self.wiped.slots.push_back((mark, self.tables[place].take()));
         }
         entries
     }
