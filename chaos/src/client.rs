@@ -167,6 +167,13 @@ impl Client {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// What a node's own wall clock says, in ms since 1970, if it tells within `patience`.
+    pub async fn wall_clock_ms(&self, node: usize, patience: Duration) -> Option<i64> {
+        let port = self.address(node).redis;
+        let us = self.connections.info(port, "server_time_usec", patience).await?;
+        Some(us.parse::<i64>().ok()? / 1_000)
+    }
+
     /// Writes one value at one node, waiting at most `patience`: was it acknowledged?
     pub async fn probe(&self, node: usize, key: &str, patience: Duration) -> bool {
         let url = format!("{}{}?acks={}", self.address(node).url, entry(key), self.acks);

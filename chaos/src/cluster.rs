@@ -10,6 +10,7 @@ use tempfile::{Builder, TempDir};
 
 use crate::check::allowance::COPIES;
 use crate::client::{Address, Client};
+use crate::clock::{self, Clocks};
 use crate::history::Door;
 use crate::links::Links;
 use crate::process::{Process, free_ports};
@@ -30,6 +31,8 @@ pub struct Shape {
     pub acks: &'static str,
     /// Let the nodes' links go through proxies that can be cut.
     pub has_links: bool,
+    /// Let each node have a wall clock of its own, which can be altered.
+    pub has_clocks: bool,
     /// Through which ports clients ask.
     pub doors: &'static [Door],
     /// Where its directory is made, instead of the system's place for them.
@@ -46,6 +49,8 @@ pub struct Cluster {
     pub processes: Vec<Option<Process>>,
     /// The links between them, if they can be cut.
     pub links: Option<Links>,
+    /// Their wall clocks, if these can be altered.
+    pub clocks: Option<Clocks>,
     /// Where members ask the nodes of the file.
     peers: Vec<u16>,
     /// How often a node that is not in the file was started.
@@ -57,7 +62,7 @@ pub struct Cluster {
 impl Cluster {
     /// Writes the cluster's file and starts the proxies; no node runs yet.
     pub fn prepare(shape: &Shape) -> Result<Cluster> {
-        let Shape { lariat, nodes, acks, has_links, doors, place } = shape.clone();
+        let Shape { lariat, nodes, acks, has_links, has_clocks, doors, place } = shape.clone();
         ensure!(lariat.is_file(), "no lariat binary at {}: build it first", lariat.display());
         let place = place.unwrap_or_else(std::env::temp_dir);
         std::fs::create_dir_all(&place)?;
@@ -71,6 +76,10 @@ impl Cluster {
         file += "[debug]\nenabled = true\n";
         let peers: Vec<u16> = ports.chunks(PORTS.len()).map(|ports| ports[1]).collect();
         let links = if has_links { Some(Links::start(&peers)?) } else { None };
+        let clocks = match has_clocks {
+            true => Some(Clocks::prepare(directory.path(), nodes)?),
+            false => None,
+        };
         let mut addresses = Vec::new();
         for (node, ports) in ports.chunks(PORTS.len()).enumerate() {
             file += &format!("[[nodes]]\nid = \"{}\"\n", name(node));
@@ -87,6 +96,7 @@ impl Cluster {
             client: Client::new(addresses, acks, doors)?,
             processes: (0..nodes).map(|_| None).collect(),
             links,
+            clocks,
             peers,
             joins: 0,
             directory,
@@ -146,6 +156,9 @@ impl Cluster {
         let mut command = Command::new(&self.lariat);
         command.arg("node").arg("--cluster").arg(self.directory.path().join("cluster.toml"));
         command.args(["--id", &name(node)]);
+        if let Some(clocks) = &self.clocks {
+            clocks.rule(node, &mut command);
+        }
         command
     }
 
@@ -173,11 +186,15 @@ impl Cluster {
     pub async fn wait_until_whole(&mut self) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let Some(missing) = self.what_is_missing().await else { return Ok(()) };
+            let Some(missing) = self.what_is_missing().await else { break };
             self.ensure_running()?;
             ensure!(Instant::now() < until, "waited {PATIENCE:?} in vain until {missing}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        if self.clocks.is_some() {
+            self.processes.iter().flatten().for_each(|process| clock::tidy(process.id()));
+        }
+        Ok(())
     }
 
     /// Waits until one node serves.

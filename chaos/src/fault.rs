@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use crate::check::Violation;
 use crate::check::allowance::Strike;
+use crate::clock;
 use crate::cluster::{Cluster, name};
 use crate::cut;
 use crate::links::Cut;
 use crate::polite;
-use crate::probe::{Watched, victim};
+use crate::probe::{SLOTS_MIN, Watched, victim};
 use crate::strike;
 
 /// A killed node stays away for this long.
@@ -76,6 +77,11 @@ pub enum Harm {
     Join,
     /// SIGKILL of a node that is not in the file, has joined and is being filled.
     KillJoining,
+    /// The wall clocks of two nodes jump by an hour and by five seconds, ahead and back.
+    Clock,
+    /// SIGKILL of a node that starts again with its wall clock an hour ahead, and once more with the
+    /// right time: an hour before its earlier start.
+    ClockRestart,
 }
 
 /// What harm did.
@@ -87,6 +93,15 @@ pub struct Harmed {
     pub violations: Vec<Violation>,
     /// To whom it was done, and when: once, or one after the other.
     pub strikes: Vec<Strike>,
+}
+
+impl Harmed {
+    /// More was done.
+    fn add(&mut self, more: Harmed) {
+        self.gaps.extend(more.gaps);
+        self.violations.extend(more.violations);
+        self.strikes.extend(more.strikes);
+    }
 }
 
 impl Harm {
@@ -104,9 +119,19 @@ impl Harm {
         matches!(self, Harm::Cut | Harm::CutOneWay | Harm::Bridge | Harm::Flap)
     }
 
+    /// Does it need wall clocks that can be altered?
+    pub fn alters_clocks(self) -> bool {
+        matches!(self, Harm::Clock | Harm::ClockRestart)
+    }
+
+    /// Does a node join or leave politely?
+    fn is_polite(self) -> bool {
+        matches!(self, Harm::Sigterm | Harm::Rolling | Harm::Drain | Harm::DrainBack | Harm::Join)
+    }
+
     /// Is it done by having a node join or telling it to leave, or to one that moves its slots?
     fn is_told(self) -> bool {
-        self.answers_all()
+        self.is_polite()
             || matches!(
                 self,
                 Harm::SigtermAll
@@ -119,7 +144,7 @@ impl Harm {
 
     /// Does every operation get its answer meanwhile?
     pub fn answers_all(self) -> bool {
-        matches!(self, Harm::Sigterm | Harm::Rolling | Harm::Drain | Harm::DrainBack | Harm::Join)
+        self.is_polite() || self == Harm::Clock
     }
 
     fn pause(self) -> Option<Duration> {
@@ -159,13 +184,25 @@ async fn harm_whole(
             Ok(Harmed::default())
         }
         _ if harm.is_told() => polite::tell(cluster, harm, round).await,
+        Harm::Clock => clock::swing(cluster, round).await,
+        Harm::ClockRestart => {
+            let spared = cluster.coordinator().await;
+            let victim = victim(cluster, round, spared).await?;
+            let mut both = Harmed::default();
+            for ahead_s in [clock::HOUR, 0] {
+                // Once it is back it gets its slots only by and by.
+                polite::until(cluster, victim, |slots| slots >= SLOTS_MIN as f64).await?;
+                clock::set(cluster, victim, ahead_s)?;
+                both.add(hit(cluster, Harm::Kill, &[victim], round).await?);
+                clock::ensure_jumped(cluster, victim, ahead_s).await?;
+            }
+            Ok(both)
+        }
         Harm::TwoInSequence => {
             let mut both = Harmed::default();
             for turn in [round, round + 1] {
                 let victim = victim(cluster, turn, None).await?;
-                let one = hit(cluster, Harm::Kill, &[victim], round).await?;
-                both.gaps.extend(one.gaps);
-                both.strikes.extend(one.strikes);
+                both.add(hit(cluster, Harm::Kill, &[victim], round).await?);
             }
             Ok(both)
         }

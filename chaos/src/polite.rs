@@ -108,7 +108,8 @@ pub fn unanswered(history: &[Event]) -> Vec<Violation> {
     history.iter().filter(is_unanswered).map(tell).collect()
 }
 
-async fn keys_of_all(cluster: &Cluster, round: usize) -> Result<Vec<String>> {
+/// Keys of each node that is the primary of slots.
+pub async fn keys_of_all(cluster: &Cluster, round: usize) -> Result<Vec<String>> {
     let mut keys = Vec::new();
     for (node, slots) in cluster.primaries().await.into_iter().enumerate() {
         if slots > 0 {
@@ -256,8 +257,8 @@ async fn stay(cluster: &Cluster, node: usize) -> Result<()> {
     }
 }
 
-/// Waits for slots of which it is the primary.
-async fn until(cluster: &Cluster, node: usize, is: impl Fn(f64) -> bool) -> Result<()> {
+/// Waits for slots of which a node is the primary.
+pub async fn until(cluster: &Cluster, node: usize, is: impl Fn(f64) -> bool) -> Result<()> {
     let begun = Instant::now();
     while !cluster.slots(node, "primary").await.is_ok_and(&is) {
         ensure!(begun.elapsed() < LEAVES_WITHIN, "{}'s own slots did not change", name(node));
@@ -267,13 +268,15 @@ async fn until(cluster: &Cluster, node: usize, is: impl Fn(f64) -> bool) -> Resu
 }
 
 /// Writes of some keys, one task a key, through all nodes that callers ask, in turn.
-struct Writers {
+#[derive(Debug)]
+pub struct Writers {
     tasks: JoinSet<Duration>,
     stop: Arc<AtomicBool>,
 }
 
 impl Writers {
-    fn start(client: &Client, keys: &[String]) -> Writers {
+    /// Starts them.
+    pub fn start(client: &Client, keys: &[String]) -> Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for key in keys {
@@ -296,7 +299,8 @@ impl Writers {
         Writers { tasks, stop }
     }
 
-    async fn stop(self) -> Duration {
+    /// Ends them: the longest time between two writes of one key.
+    pub async fn stop(self) -> Duration {
         self.stop.store(true, Relaxed);
         self.tasks.join_all().await.into_iter().max().unwrap_or_default()
     }

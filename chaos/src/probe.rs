@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, name};
 use crate::fault::Harm;
 
 /// Slots of which a victim has to be the primary, so that a few of a thousand keys are its own.
-const SLOTS_MIN: u64 = 300;
+pub const SLOTS_MIN: u64 = 300;
 /// Probed keys per victim.
 const KEYS: usize = 3;
 /// How long a key may take no write.

@@ -68,6 +68,15 @@ impl Connections {
         event.refused(format!("port {port}: MOVED {MOVES_MAX} times"));
     }
 
+    /// What `INFO server` of a port says under this name, if it says anything within `patience`.
+    pub async fn info(&self, port: u16, name: &str, patience: Duration) -> Option<String> {
+        let words = ["INFO".to_owned(), "server".to_owned()];
+        let asked = tokio::time::timeout(patience, self.ask(port, &words)).await;
+        let Reply::Bulk(Some(text)) = asked.ok()?.ok()? else { return None };
+        let told = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        told.map(Into::into)
+    }
+
     async fn ask(&self, port: u16, words: &[String]) -> Result<Reply, Silence> {
         let mut stream = match self.waiting(port) {
             Some(stream) => stream,

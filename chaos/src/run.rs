@@ -74,6 +74,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         nodes: plan.nodes,
         acks: plan.acks,
         has_links: plan.harm.cuts_links(),
+        has_clocks: plan.harm.alters_clocks(),
         doors: plan.doors,
         place: plan.evidence.clone(),
     })?;

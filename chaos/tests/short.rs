@@ -1,13 +1,15 @@
 //! A short run against real processes.
 //!
 //! `LARIAT_BIN` names the binary, otherwise it is looked for beside this test; without one the
-//! test steps aside, or fails where `LARIAT_REQUIRE` has `lariat`. `LARIAT_CHAOS_SECONDS` is how long each fault's clients work.
+//! test steps aside, or fails where `LARIAT_REQUIRE` has `lariat`. So do faults of clocks without libfaketime, or fail where it
+//! has `faketime`. `LARIAT_CHAOS_SECONDS` is how long each fault's clients work.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use lariat_chaos::check::{Violation, check};
+use lariat_chaos::clock;
 use lariat_chaos::fault::Harm;
 use lariat_chaos::history::{Door, Event};
 use lariat_chaos::links::Cut;
@@ -32,6 +34,7 @@ const FAULTS: &[Harm] = &[
     Harm::KillCoordinating,
     Harm::Join,
     Harm::KillJoining,
+    Harm::Clock,
 ];
 
 fn lariat() -> Option<PathBuf> {
@@ -78,14 +81,17 @@ fn a_failed_run_names_the_directory_with_its_evidence() {
 #[test]
 fn clients_of_a_harmed_cluster_see_nothing_wrong() {
     let Some(lariat) = lariat() else {
-        let required = std::env::var("LARIAT_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|one| one == "lariat"), "no lariat binary to test");
-        println!("no lariat binary beside this test and none in LARIAT_BIN: nothing is tested");
+        step_aside("lariat", "no lariat binary beside this test and none in LARIAT_BIN");
         return;
     };
+    let mut faults = FAULTS.to_vec();
+    if clock::library().is_none() {
+        step_aside("faketime", clock::MISSING);
+        faults.retain(|harm| !harm.alters_clocks());
+    }
     let redis =
         Plan { doors: &[Door::Redis, Door::RedisCluster], ..plan(lariat.clone(), Harm::Kill) };
-    let plans = FAULTS.iter().map(|harm| plan(lariat.clone(), *harm));
+    let plans = faults.into_iter().map(|harm| plan(lariat.clone(), harm));
     let plans = Mutex::new(plans.chain([redis]));
     // Clusters wait more than they work: two at a time.
     std::thread::scope(|threads| {
@@ -98,6 +104,14 @@ fn clients_of_a_harmed_cluster_see_nothing_wrong() {
             });
         }
     });
+}
+
+/// What is needed is missing: says so, and fails where `LARIAT_REQUIRE` (names with commas) has it.
+fn step_aside(name: &str, why: &str) {
+    let required = std::env::var("LARIAT_REQUIRE").unwrap_or_default();
+    let is_required = required.split(',').any(|one| one == name);
+    assert!(!is_required, "{why}, and LARIAT_REQUIRE has {name}");
+    println!("{why}: what needs it is left out");
 }
 
 fn sees_nothing_wrong(plan: &Plan) {
