@@ -161,8 +161,8 @@ impl Answers {
             return;
         };
         let shard = shard.load();
-        if !shard.serving.load(Acquire) {
-            // It was closed after it was looked at: the Router waits for another one.
+        if !shard.serving.load(Acquire) || !shard.addr.connected() {
+            // It was closed after it was looked at, or has ended: the Router waits for another one.
             let _ = sender.send(Decisions { written: None, answers: Vec::new(), rest: requests });
             return;
         }
@@ -199,8 +199,8 @@ impl Answers {
         let refusal = match self.client.take_bytes(&requests, self.options) {
             Err(failure) => failure,
             Ok(bytes) => match self.client.router(self.options.worker) {
-                None => FailureKind::NotReady.not_applied(),
-                Some((router, wait)) => {
+                Err(failure) => failure,
+                Ok((router, wait)) => {
                     let deadline = self.client.deadline(self.options);
                     let max_reply_bytes = self.options.max_reply_bytes.unwrap_or(u64::MAX);
                     let reply = CallReply::Many(reply);

@@ -178,6 +178,7 @@ impl Client {
         let worker = self.shared.shard_of(request.slot) % self.shared.workers;
         let mut wait = Wait::begin(&self.shared, worker, options.worker);
         if shard.serving.load(Acquire)
+            && shard.addr.connected()
             && needs_nobody_else(&self.shared, &self.shared.map.load(), &request)
         {
             let Some(mut pass) = shard.gate.admit(1) else {
@@ -187,7 +188,7 @@ impl Client {
             pass.bytes = bytes;
             shard.addr.do_send(Single { request, deadline, reply: sender, pass });
         } else {
-            let (router, for_router) = self.router(options.worker).ok_or(not_ready)?;
+            let (router, for_router) = self.router(options.worker)?;
             wait = for_router;
             let (requests, reply) = (vec![request], CallReply::One(sender));
             router.do_send(Call { requests, deadline, max_reply_bytes: u64::MAX, reply, bytes });
@@ -232,18 +233,26 @@ impl Client {
 
     /// The Router of the worker thread that asks. Others take turns, with a wait for its thread,
     /// and leave out threads that hang or have ended.
-    pub(crate) fn router(&self, from: Option<usize>) -> Option<(&Addr<Router>, Option<Wait>)> {
-        let routers = &self.shared.registry.get()?.routers;
-        if let Some(worker) = from {
-            return Some((&routers[worker % routers.len()], None));
+    ///
+    /// # Errors
+    /// That there is none to ask. A Router goes away with its node only: what is not handed to it
+    /// then was handed to nobody.
+    pub(crate) fn router(
+        &self,
+        from: Option<usize>,
+    ) -> Result<(&Addr<Router>, Option<Wait>), Failure> {
+        let not_ready = FailureKind::NotReady.not_applied();
+        let routers = &self.shared.registry.get().ok_or(not_ready)?.routers;
+        let lives = |worker: &usize| routers[*worker].connected();
+        let stopped = FailureKind::Stopped.not_applied();
+        if let Some(worker) = from.map(|worker| worker % routers.len()) {
+            return lives(&worker).then_some((&routers[worker], None)).ok_or(stopped);
         }
         let turn = self.turn.fetch_add(1, Relaxed) as usize % routers.len();
-        let workers = || (turn..routers.len()).chain(0..turn);
-        let responds = |worker: &usize| !self.shared.stalls.hangs(*worker);
-        let lives = |worker: &usize| responds(worker) && routers[*worker].connected();
-        // None lives any more when the node has ended, and that is what is said then.
-        let worker = workers().find(lives).or_else(|| workers().find(responds))?;
-        Some((&routers[worker], Wait::begin(&self.shared, worker, None)))
+        let mut workers = (turn..routers.len()).chain(0..turn).filter(lives).peekable();
+        workers.peek().ok_or(stopped)?;
+        let worker = workers.find(|worker| !self.shared.stalls.hangs(*worker)).ok_or(not_ready)?;
+        Ok((&routers[worker], Wait::begin(&self.shared, worker, None)))
     }
 
     pub(crate) fn routers(&self) -> &[Addr<Router>] {
@@ -384,7 +393,7 @@ impl Client {
     /// within a second.
     pub fn cluster_stats(&self) -> impl Future<Output = Vec<Option<NodeStats>>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        let asked = self.router(None).map(|(router, _)| router.do_send(GatherStats { reply }));
+        let asked = self.router(None).map(|(router, _)| router.do_send(GatherStats { reply })).ok();
         let shared = self.shared.clone();
         async move {
             let members = shared.map.load().members.len();
@@ -480,3 +489,7 @@ impl Client {
         self.shared.ending.load(Relaxed)
     }
 }
+
+#[cfg(test)]
+#[path = "stopped_tests.rs"]
+mod stopped_tests;

@@ -3,11 +3,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use actix::Addr;
+use arc_swap::ArcSwap;
+
 use super::Running;
 use crate::client::MemberState;
 use crate::map::{NodeIx, Standing};
 use crate::peer::link::CloseLink;
 use crate::router::messages::StopRouter;
+use crate::shared::ShardHandle;
 use crate::supervisor::StopSupervisor;
 
 /// Between two wishes to leave, if the map knows of none.
@@ -15,6 +19,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Between two looks at whether the cluster has agreed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long threads that are not the node's own may take to end once they were told to.
+const GUESTS_END_WITHIN: Duration = Duration::from_secs(1);
 
 impl Running {
     /// Gives all slots to others and leaves the cluster; requests are served and forwarded meanwhile.
@@ -106,8 +113,24 @@ impl Running {
         if parts.thread.join().is_err() {
             tracing::error!(node = %self.shared.id, "the node's thread panicked");
         }
+        self.wait_until_gone();
         let _ = self.stop.stopped.set(());
         tracing::info!(node = %self.shared.id, "node stopped");
+    }
+
+    /// Waits until nobody is there to be handed anything: whoever asks from then on hears that the
+    /// node has stopped.
+    fn wait_until_gone(&self) {
+        let Some(registry) = self.shared.registry.get() else { return };
+        let shard_is_there = |shard: &ArcSwap<ShardHandle>| shard.load().addr.connected();
+        let is_there = || {
+            registry.routers.iter().any(Addr::connected)
+                || registry.shards.iter().any(shard_is_there)
+        };
+        let until = Instant::now() + GUESTS_END_WITHIN;
+        while is_there() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn is_busy(&self) -> bool {

@@ -151,6 +151,10 @@ impl Router {
             return;
         };
         let handle = registry.shards[shard].load();
+        if shared.ending.load(Relaxed) && !handle.addr.connected() {
+            items.iter().for_each(|item| ticket.answer(item.index, failed(FailureKind::Stopped)));
+            return;
+        }
         let Some(pass) = handle.gate.admit(items.len()) else {
             shared.counters.overloaded.add(items.len() as u64);
             let refused = items.iter().map(|item| item.index);
@@ -336,6 +340,16 @@ impl Actor for Router {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.run_interval(FANS_INTERVAL, |router, _ctx| router.fans.tick());
     }
+
+    /// Whoever waits hears that the node has stopped: what nobody was handed was not applied. Runs
+    /// also when the thread ends under it.
+    fn stopped(&mut self, _ctx: &mut Context<Self>) {
+        self.parked.clear();
+        for (_, mut ticket) in self.tickets.drain() {
+            ticket.fail_all(FailureKind::Stopped, FailureKind::Stopped);
+            ticket.deliver();
+        }
+    }
 }
 
 impl Handler<Call> for Router {
@@ -423,11 +437,6 @@ impl Handler<Reset> for Router {
 impl Handler<StopRouter> for Router {
     type Result = ();
     fn handle(&mut self, _stop: StopRouter, ctx: &mut Context<Self>) {
-        self.parked.clear();
-        for (_, mut ticket) in self.tickets.drain() {
-            ticket.fail_all(FailureKind::Stopped, FailureKind::Stopped);
-            ticket.deliver();
-        }
         ctx.stop();
     }
 }
