@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use lariat::actors::map::WEIGHTS;
 use lariat::actors::op::Ms;
 use lariat::units::{UnitError, parse_duration_ms};
 
@@ -150,7 +151,7 @@ enum Command {
         /// The node's id
         id: String,
         /// Its share of the slots relative to others, 0.01 to 100
-        #[arg(long, group = "what")]
+        #[arg(long, group = "what", value_parser = weight)]
         weight: Option<f64>,
         /// Its failure zone; empty for none
         #[arg(long, group = "what")]
@@ -210,6 +211,13 @@ fn ttl(text: &str) -> Result<String, UnitError> {
 /// The same for a put, which may keep what the entry has.
 fn put_ttl(text: &str) -> Result<String, UnitError> {
     if text == "keep" { Ok(text.into()) } else { ttl(text) }
+}
+
+/// A weight, as the nodes take it.
+fn weight(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| WEIGHTS.contains(number));
+    let expected = || format!("expected a number from {} to {}", WEIGHTS.start(), WEIGHTS.end());
+    number.ok_or_else(expected)
 }
 
 /// Parses the arguments and does what they say.

@@ -105,9 +105,13 @@ fn moves_are_paused_and_a_node_is_set_from_the_command_line() {
     assert_eq!(set, "node-1 has weight 2.5 and is in zone \"rack 1\"");
     assert_eq!(says(&["set", "node-1", "--zone", ""]), "node-1 has weight 2.5 and is in zone \"\"");
     assert_eq!(node.run(&["set", "node-1"]).status.code(), Some(2));
-    let refused = node.run(&["set", "node-1", "--weight", "0"]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("expected a number from 0.01 to 100"));
+    for weight in ["0", "0.009", "100.5", "nan", "heavy"] {
+        let refused = node.run(&["set", "node-1", &format!("--weight={weight}")]);
+        assert_eq!(refused.status.code(), Some(2), "{weight}");
+        let said = text(&refused.stderr);
+        assert!(said.contains("expected a number from 0.01 to 100"), "{said}");
+    }
+    assert!(says(&["status", "--json"]).contains("\"weight\":2.5"), "nothing was asked for");
     assert_eq!(node.run(&["set", "node-9", "--weight", "1"]).status.code(), Some(1));
 }
 
