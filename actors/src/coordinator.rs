@@ -13,6 +13,7 @@
 mod joined;
 mod left;
 mod listing;
+mod retries;
 mod rising;
 mod wants;
 
@@ -25,6 +26,7 @@ use crate::slot::Slot;
 use crate::version::{Spoken, of_change};
 use joined::Joined;
 use left::left;
+use retries::Retries;
 use rising::Rising;
 use wants::Wants;
 
@@ -65,6 +67,7 @@ pub struct Coordinator {
     has_room: bool,
     joined: Joined,
     placed: Placed,
+    retries: Retries,
     rising: Rising,
     wants: Wants,
     /// Has it been unable to speak since it proposed last?
@@ -136,6 +139,7 @@ impl Coordinator {
             has_room: false,
             joined: Joined::default(),
             placed: Placed::default(),
+            retries: Retries::default(),
             rising: Rising::default(),
             wants: Wants::default(),
             was_mute: false,
@@ -321,7 +325,13 @@ impl Coordinator {
         let wait = if self.has_room { PLAN_ON_MS } else { PLAN_EVERY_MS };
         if now >= self.planned_at + wait {
             (self.planned_at, self.has_room) = (now, false);
-            changes.extend(plan(map, self.placed.of(map), Pace::default(), is_gone));
+            self.retries.look(now, map);
+            let rests = |slot, from, to| self.retries.rests(slot, from, to, now);
+            let may_fill =
+                |slot, from, to| !is_gone(from) && !is_gone(to) && !rests(slot, from, to);
+            let planned = plan(map, self.placed.of(map), Pace::default(), may_fill);
+            self.retries.begin(&planned, map);
+            changes.extend(planned);
         }
         // What the cluster's version lacks waits until it has risen.
         changes.retain(|change| of_change(change) <= map.version);

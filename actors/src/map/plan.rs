@@ -82,13 +82,14 @@ pub fn gives<'a>(
 
 /// The next steps from where the slots are to where the ring wants them: missing copies are to be
 /// imported, and a copy that the ring does not want goes once those that it wants are complete, or
-/// when there is no room for one that is missing. Empty when nothing is left to do, or when all that is left waits for imports under way. Nodes
-/// that are being taken out are neither filled nor filled from. `wanted` is [`ClusterMap::place`].
+/// when there is no room for one that is missing. Empty when nothing is left to do, or when all that is left waits for imports under way.
+/// `may_fill` says of a slot, its primary and another node whether this one may be filled now: nodes that are being taken out are neither
+/// filled nor filled from. `wanted` is [`ClusterMap::place`].
 pub fn plan(
     map: &ClusterMap,
     wanted: &[Vec<NodeIx>],
     pace: Pace,
-    is_gone: impl Fn(NodeIx) -> bool,
+    may_fill: impl Fn(Slot, NodeIx, NodeIx) -> bool,
 ) -> Vec<Change> {
     let mut load = vec![0; map.members.len()];
     for row in &map.rows {
@@ -105,18 +106,20 @@ pub fn plan(
         let ask = |ask| Change::Row { slot: slot as Slot, stamp: row.stamp, ask };
         let copies = copies_of(wanted, row.primary).count();
         let wants = |node: NodeIx| copies_of(wanted, row.primary).any(|n| n == node);
-        let missing = copies_of(wanted, row.primary).find(|&node| !row.names(node));
+        let missing = || copies_of(wanted, row.primary).filter(|&node| !row.names(node));
+        let lacks = missing().next().is_some();
         let is_full = row.replicas().len() == REPLICAS_MAX;
-        if let Some(node) = missing.filter(|_| !is_full) {
-            let busy = |node: NodeIx| load[usize::from(node.0)] >= pace.importing_max;
-            let is_usable = |node: NodeIx| !busy(node) && !is_gone(node);
-            if is_usable(node) && is_usable(row.primary) {
+        if lacks && !is_full {
+            let has_room = |node: NodeIx| load[usize::from(node.0)] < pace.importing_max;
+            let is_usable = |&node: &NodeIx| {
+                has_room(node) && has_room(row.primary) && may_fill(slot as Slot, row.primary, node)
+            };
+            if let Some(node) = missing().find(is_usable) {
                 load[usize::from(node.0)] += 1;
                 load[usize::from(row.primary.0)] += 1;
                 changes.push(ask(Ask::Import(node)));
             }
-        } else if (missing.is_some()
-            || row.in_sync().iter().filter(|&&node| wants(node)).count() == copies)
+        } else if (lacks || row.in_sync().iter().filter(|&&node| wants(node)).count() == copies)
             && let Some(extra) = row.replicas().find(|&node| !wants(node))
         {
             changes.push(ask(Ask::Out(extra)));

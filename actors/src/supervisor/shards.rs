@@ -155,18 +155,23 @@ impl Supervisor {
 
     /// Tells the coordinator of every slot that the map says is held here by this shard.
     fn report_lost(&mut self, shard: usize) {
+        self.ask_rows(self.lost_with(shard));
+    }
+
+    /// What to ask for while there is no such shard. Nothing once the map has its slots elsewhere; a
+    /// copy that the coordinator plans here all the same is refused, and planned ever more rarely.
+    fn lost_with(&self, shard: usize) -> Vec<(Slot, u64, Ask)> {
         let map = self.shared.map.load_full();
         let me = self.shared.me;
         if map.standing(me, self.shared.incarnation()) != Standing::Member {
-            return;
+            return Vec::new();
         }
         let slots = (shard as Slot..SLOTS).step_by(self.shared.shards);
         let lost = slots.filter(|&slot| {
             let begun = self.shared.begun[usize::from(slot)].load(Relaxed);
             is_lost_with_shard(map.row(slot), me, begun)
         });
-        let asks = lost.map(|slot| (slot, map.row(slot).stamp, Ask::Lost(me))).collect();
-        self.ask_rows(asks);
+        lost.map(|slot| (slot, map.row(slot).stamp, Ask::Lost(me))).collect()
     }
 
     /// Is a shard given up?
@@ -232,8 +237,10 @@ impl Handler<ShardMade> for Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::bench::{Node, run};
+    use crate::map::Row;
+    use crate::shard::bench::{ME, Node, OTHER, run};
     use crate::shard::messages::Panic;
+    use crate::slot::slot_of;
 
     /// Panics, stalls, stops and lost threads that were counted.
     fn counted(node: &Node) -> [u64; 4] {
@@ -300,6 +307,29 @@ mod tests {
             supervisor.look_after_shards(until);
             assert_eq!(supervisor.watched[0].state, State::Making);
             assert_eq!(supervisor.watched[0].instance, FIRST_INSTANCE + 1);
+        });
+    }
+
+    #[test]
+    fn a_shard_that_is_given_up_is_told_of_for_as_long_as_the_map_has_its_slots_here() {
+        run(async {
+            let node = Node::start();
+            let key = node.key();
+            // It has begun them.
+            node.held(&key).await;
+            let mut supervisor = deaf(&node);
+            supervisor.watched[0].state = State::GivenUp;
+            assert!(supervisor.has_given_up());
+            let map = node.shared.map.load_full();
+            let named = map.rows.iter().filter(|row| row.names(ME)).count();
+            assert_eq!(supervisor.lost_with(0).len(), named);
+            node.change(6, |map| map.rows.fill(Row::new(OTHER, 6, false)));
+            assert_eq!(supervisor.lost_with(0), []);
+            node.change_row(7, &key, |row| assert!(row.import(ME)));
+            assert_eq!(supervisor.lost_with(0), [(slot_of(key.as_bytes()), 7, Ask::Lost(ME))]);
+            // What is to begin empty waits for another shard.
+            node.change_row(8, &key, |row| *row = Row::new(ME, 8, true));
+            assert_eq!(supervisor.lost_with(0), []);
         });
     }
 }
