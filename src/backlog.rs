@@ -6,8 +6,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-/// How long an acceptor may take to accept what waits, on a machine that has other things to do.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an acceptor may take to accept what waits, on a machine that has other things to do. In
+/// tests it is made to take its time.
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 20_000 } else { 500 });
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -21,7 +22,7 @@ pub fn wait_until_empty(listener: &TcpListener) {
 }
 
 /// How many connections wait at a listener.
-fn waiting(listener: &TcpListener) -> Option<u64> {
+pub fn waiting(listener: &TcpListener) -> Option<u64> {
     let inode = std::fs::metadata(format!("/proc/self/fd/{}", listener.as_raw_fd())).ok()?.ino();
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().find_map(|table| {
         let table = std::fs::read_to_string(table).ok()?;
@@ -38,6 +39,19 @@ fn waiting_of(line: &str, inode: u64) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(queues.split_once(':')?.1, 16).ok()
+}
+
+/// Shuts a listener down, and lets in what waits there only when that has had time to wait for it, or
+/// is over without having waited.
+#[cfg(all(test, target_os = "linux"))]
+pub fn let_in_late(shut_down: impl FnOnce() + Send + 'static, let_in: impl FnOnce()) {
+    let shutting = std::thread::spawn(shut_down);
+    let until = Instant::now() + Duration::from_millis(100);
+    while !shutting.is_finished() && Instant::now() < until {
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    let_in();
+    shutting.join().expect("the listener is shut down");
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -150,3 +150,73 @@ impl Server {
         drop(handle.pause());
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::Arc;
+
+    use lariat_actors::node::{Hosting, Running};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn start(listener: TcpListener) -> (Running, Server) {
+        let settings = Config::local();
+        let spec = settings.node_spec(&settings.nodes[0].member.id).unwrap();
+        let running = lariat_actors::node::start(spec, Hosting::Guests).unwrap();
+        let gateway = Gateway::new(
+            running.client(),
+            &settings,
+            #[cfg(feature = "redis")]
+            crate::redis::Ports::default(),
+        );
+        let server = Server::start(running.client(), gateway, &settings, listener).unwrap();
+        (running, server)
+    }
+
+    fn ask(door: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(door).unwrap();
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+        stream
+    }
+
+    /// The beginning of the answer that comes within this time.
+    fn answer(stream: &mut TcpStream, within: Duration) -> std::io::Result<String> {
+        stream.set_read_timeout(Some(within))?;
+        let mut buffer = [0; 12];
+        stream.read_exact(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer).into_owned())
+    }
+
+    #[test]
+    fn what_waits_to_be_accepted_when_clients_are_turned_away_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (running, server) = start(listener.try_clone().unwrap());
+        let door = server.address();
+        assert_eq!(answer(&mut ask(door), PATIENCE).unwrap(), "HTTP/1.1 200");
+        // The acceptor looks away, a moment after it was told to.
+        let handle = server.running.lock().unwrap().as_ref().unwrap().0.clone();
+        drop(handle.pause());
+        let until = Instant::now() + PATIENCE;
+        let mut waits = loop {
+            assert!(Instant::now() < until, "the acceptor does not look away");
+            let mut stream = ask(door);
+            let is_unanswered = answer(&mut stream, Duration::from_millis(50)).is_err();
+            if is_unanswered && backlog::waiting(&listener) > Some(0) {
+                break stream;
+            }
+        };
+        let server = Arc::new(server);
+        let leaving = server.clone();
+        backlog::let_in_late(move || leaving.turn_away(), || drop(handle.resume()));
+        assert_eq!(answer(&mut waits, PATIENCE).unwrap(), "HTTP/1.1 200");
+        assert!(TcpStream::connect(door).is_err(), "nobody else is let in");
+        server.stop(None);
+        running.stop(false);
+    }
+}

@@ -196,3 +196,63 @@ fn serve(shared: Arc<Shared>, worker: usize, stream: TcpStream, peer: SocketAddr
         shared.load[worker].fetch_sub(1, Relaxed);
     });
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read, Write};
+    use std::sync::mpsc;
+
+    use lariat_actors::node::{Hosting, start};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn ping(door: SocketAddr) -> std::net::TcpStream {
+        let mut stream = std::net::TcpStream::connect(door).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"PING\r\n").unwrap();
+        stream
+    }
+
+    fn answer(stream: &mut std::net::TcpStream) -> io::Result<[u8; 7]> {
+        let mut buffer = [0; 7];
+        stream.read_exact(&mut buffer).map(|()| buffer)
+    }
+
+    #[test]
+    fn what_waits_to_be_accepted_when_clients_are_turned_away_is_answered() {
+        let settings = Config::local();
+        let spec = settings.node_spec(&settings.nodes[0].member.id).unwrap();
+        let running = start(spec, Hosting::Own).unwrap();
+        let client = running.client();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let shared = listener.try_clone().unwrap();
+        let server = Server::start(client.clone(), &settings, Kind::Single, shared).unwrap();
+        let door = server.address();
+        assert_eq!(answer(&mut ping(door)).unwrap(), *b"+PONG\r\n");
+        // Its only worker has something else to do.
+        let (done, wait) = mpsc::channel::<()>();
+        let (tell, begun) = mpsc::channel();
+        assert!(client.on_worker(0, move || {
+            tell.send(()).unwrap();
+            // Ends when the other end is dropped.
+            let _ = wait.recv_timeout(PATIENCE);
+        }));
+        begun.recv_timeout(PATIENCE).unwrap();
+        let mut waits = ping(door);
+        let until = Instant::now() + PATIENCE;
+        while backlog::waiting(&listener) != Some(1) {
+            assert!(Instant::now() < until, "it is not seen to wait");
+        }
+        let server = Arc::new(server);
+        let leaving = server.clone();
+        backlog::let_in_late(move || leaving.turn_away(), || drop(done));
+        assert_eq!(answer(&mut waits).unwrap(), *b"+PONG\r\n");
+        assert!(std::net::TcpStream::connect(door).is_err(), "nobody else is let in");
+        server.stop(None);
+        running.stop(false);
+    }
+}
