@@ -90,6 +90,31 @@ fn a_crashed_shard_fails_over_and_is_filled_again() {
 }
 
 #[test]
+fn a_shard_whose_thread_ends_fails_over_and_is_made_again_on_another() {
+    run(async {
+        let cluster = Cluster::start(Shape::default()).await;
+        let keys = fill(&cluster, 0, 200).await;
+        let client = cluster.client(1);
+        assert!(client.on_worker(1, || {
+            actix_rt::Arbiter::current().stop();
+        }));
+        wait_until("its end is seen", || async { counter(&client, "shard_threads_lost") == 1 })
+            .await;
+        all_there(&cluster, &keys).await;
+        // Its slots take writes, wherever they are now, and come back.
+        for key in &keys {
+            put(&client, key, key).await;
+        }
+        cluster.wait_whole().await;
+        assert_eq!(counter(&client, "slots_lost"), 0);
+        assert_eq!(counter(&client, "shard_threads_lost"), 1);
+        all_there(&cluster, &keys).await;
+        cluster.wait_equal_copies().await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn a_stalled_shard_is_replaced_and_serves_nothing_stale_when_it_wakes() {
     run(async {
         let cluster = Cluster::start(Shape::default()).await;

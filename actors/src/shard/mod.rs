@@ -58,7 +58,7 @@ use crate::router::messages::{Call, CallReply, Fanout, FanoutOrigin};
 use crate::shared::Shared;
 use crate::slot::Slot;
 use crate::stats::{CacheStats, Role};
-use crate::supervisor::{ShardAlive, ShardEnded, Supervisor};
+use crate::supervisor::{ShardAlive, ShardEnded, Supervisor, restarts};
 use decide::Decided;
 use messages::{Ping, Single};
 use rows::Adopted;
@@ -235,12 +235,15 @@ impl Actor for Shard {
 
     /// Also called while a panic unwinds: nothing here may panic.
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
-        self.serving.store(false, Release);
-        self.supervisor.do_send(ShardEnded {
-            shard: self.index,
-            instance: self.instance,
-            panicked: std::thread::panicking(),
-        });
+        let was_open = self.serving.swap(false, Release);
+        let cause = match (std::thread::panicking(), was_open) {
+            (true, _) => restarts::Cause::Panic,
+            // It looks after its gate and ends itself.
+            (false, false) => restarts::Cause::Stop,
+            (false, true) => restarts::Cause::LostThread,
+        };
+        let (shard, instance) = (self.index, self.instance);
+        self.supervisor.do_send(ShardEnded { shard, instance, cause });
     }
 }
 

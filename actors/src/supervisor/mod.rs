@@ -15,6 +15,8 @@ mod electing;
 mod enrolling;
 #[cfg(feature = "agreement")]
 mod era;
+#[cfg(test)]
+mod failing_tests;
 #[cfg(feature = "agreement")]
 mod governing;
 mod lag;
@@ -53,6 +55,7 @@ use crate::slot::Slot;
 use lag::Lag;
 #[cfg(feature = "agreement")]
 use report::note_state;
+use restarts::Cause;
 pub use shards::FIRST_INSTANCE;
 use shards::Watched;
 
@@ -104,8 +107,8 @@ pub struct ShardEnded {
     pub shard: usize,
     /// Which instance of it.
     pub instance: u64,
-    /// Did it panic?
-    pub panicked: bool,
+    /// Why it did.
+    pub cause: Cause,
 }
 
 /// The answer of a shard to `shard::messages::Ping`.

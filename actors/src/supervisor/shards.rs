@@ -86,7 +86,7 @@ impl Supervisor {
     fn look_at(&mut self, shard: usize, registry: &Registry, now: Ms) {
         let handle = registry.shards[shard].load_full();
         if !handle.addr.connected() {
-            // Its end was not told: only a thread that ends takes an actor away silently.
+            // Its end was not told: its thread took it away without a word.
             self.shard_ended(shard, Cause::LostThread, now);
             return;
         }
@@ -194,9 +194,8 @@ impl Handler<ShardEnded> for Supervisor {
     fn handle(&mut self, ended: ShardEnded, _ctx: &mut actix::Context<Self>) {
         let watched = &self.watched[ended.shard];
         if watched.instance == ended.instance && watched.state == State::Alive {
-            let cause = if ended.panicked { Cause::Panic } else { Cause::Stop };
             let now = self.shared.clock.now();
-            self.shard_ended(ended.shard, cause, now);
+            self.shard_ended(ended.shard, ended.cause, now);
         }
     }
 }
