@@ -13,6 +13,7 @@ mod cluster;
 mod debug;
 mod embed;
 mod failure;
+mod founding;
 mod hostile_http;
 mod hostile_peer;
 mod http;
