@@ -7,8 +7,10 @@
 //! listened for two leases and a tenth of each: members of a live cluster dial listed nodes for ever,
 //! so one would have been heard of by then.
 
+use std::collections::BTreeSet;
+
 use crate::lease::waited_out;
-use crate::map::NodeIx;
+use crate::map::{NodeIx, VOTERS_MAX};
 use crate::op::Ms;
 
 /// How long a node stands by a founder after it was asked last.
@@ -146,6 +148,15 @@ pub fn agrees(
     !has_map && listening_ms > listens_ms(lease_ms) && is_free
 }
 
+/// The first voters of a cluster that `me` founds with these `others`, who have agreed to it: an odd
+/// number where there are more than two, at most [`VOTERS_MAX`], and the founder is one. Who does not
+/// vote joins.
+pub fn first_voters<Id: Copy + Ord>(me: Id, others: &BTreeSet<Id>) -> BTreeSet<Id> {
+    let all = others.len() + 1;
+    let count = all - usize::from(all > 2 && all.is_multiple_of(2));
+    others.iter().copied().take(count.min(VOTERS_MAX) - 1).chain([me]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +232,18 @@ mod tests {
         assert!(!agrees(false, 1_000, 250, Some((NodeIx(0), 6)), founder));
         assert!(!agrees(false, 1_000, 250, Some((NodeIx(1), 7)), founder));
         assert!(!agrees(true, 1_000, 250, None, founder));
+    }
+
+    #[test]
+    fn the_first_voters_are_odd_in_number_and_the_founder_is_one_whatever_its_start() {
+        let counts = [1, 2, 3, 3, 5, 5, 5, 5, 5];
+        for (all, wanted) in (1_u16..).zip(counts) {
+            for me in 0..all {
+                let others = (0..all).filter(|&id| id != me).collect();
+                let voters = first_voters(me, &others);
+                assert_eq!((voters.len(), voters.contains(&me)), (wanted, true), "{me} of {all}");
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use plan::{Pace, Placed, gives, plan};
 pub use progress::{Left, Progress, slots_left};
 pub use row::{REPLICAS_MAX, Row};
 pub use split::{Claim, serves_still};
-pub use voters::{VOTERS_MAX, voters};
+pub use voters::{VOTERS_MAX, majority_is_over, voters, was_needed};
 pub use wish::{Subject, WEIGHTS, ZONE_BYTES_MAX};
 
 use serde::{Deserialize, Serialize};

@@ -39,6 +39,21 @@ pub fn voters(map: &ClusterMap, now: &BTreeSet<NodeIx>, leader: NodeIx) -> BTree
     chosen.into_iter().collect()
 }
 
+/// Has a majority of any of these sets of voters ended? Nobody can know then what they agreed on: they
+/// may have been the only ones that had heard of it. There are two sets while the voters change.
+pub fn majority_is_over<Id>(sets: &[BTreeSet<Id>], is_over: impl Fn(&Id) -> bool) -> bool {
+    sets.iter().any(|voters| voters.iter().filter(|id| is_over(id)).count() > voters.len() / 2)
+}
+
+/// Has a voter everything that was agreed, though the others of a set have ended? Of two voters both were
+/// needed for whatever that was, so the one that is left may go on.
+pub fn was_needed<Id: Ord>(sets: &[BTreeSet<Id>], me: &Id, is_over: impl Fn(&Id) -> bool) -> bool {
+    sets.iter().any(|voters| {
+        let is_of_two = voters.len() == 2 && voters.contains(me);
+        is_of_two && voters.iter().all(|id| id == me || is_over(id))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Change;
@@ -77,6 +92,33 @@ mod tests {
         assert_eq!(voters(&four, &set(&[0, 1, 2]), leader), set(&[0, 1, 3]));
         let gone = four.apply(3, &[Change::Remove { node: NodeIx(3), incarnation: 1 }]).0;
         assert_eq!(voters(&gone, &set(&[0, 1, 3]), leader), set(&[0, 1, 4]));
+    }
+
+    #[test]
+    fn a_majority_is_over_when_more_than_half_of_any_set_have_ended() {
+        let over = |sets: &[&[u16]], ended: &[u16]| {
+            let sets: Vec<BTreeSet<NodeIx>> = sets.iter().map(|nodes| set(nodes)).collect();
+            majority_is_over(&sets, |node| ended.contains(&node.0))
+        };
+        assert!(!over(&[&[0, 1, 2]], &[1]) && over(&[&[0, 1, 2]], &[1, 2]));
+        // Of two either has everything that was agreed.
+        assert!(!over(&[&[0, 1]], &[1]) && over(&[&[0, 1]], &[0, 1]));
+        // While voters change each set counts, and whoever votes in none does not.
+        assert!(over(&[&[0, 1, 2, 3, 4], &[0, 3, 4]], &[3, 4]));
+        assert!(!over(&[&[0, 1, 2], &[0, 1]], &[2, 3, 4]));
+        assert!(!over(&[], &[0]) && !over(&[&[]], &[0]));
+    }
+
+    #[test]
+    fn of_two_voters_either_may_go_on_when_the_other_has_ended() {
+        let needed = |sets: &[&[u16]], ended: &[u16]| {
+            let sets: Vec<BTreeSet<NodeIx>> = sets.iter().map(|nodes| set(nodes)).collect();
+            was_needed(&sets, &NodeIx(0), |node| ended.contains(&node.0))
+        };
+        assert!(needed(&[&[0, 1]], &[1]) && !needed(&[&[0, 1]], &[2]));
+        assert!(needed(&[&[0, 1, 2], &[0, 1]], &[1]), "one of two sets");
+        assert!(!needed(&[&[1, 2]], &[1, 2]), "it has no vote there");
+        assert!(!needed(&[&[0, 1, 2]], &[1, 2]) && !needed(&[&[0]], &[1]) && !needed(&[], &[1]));
     }
 
     #[test]

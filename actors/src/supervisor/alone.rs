@@ -13,8 +13,9 @@ use actix::Context;
 
 use super::Supervisor;
 use super::governing::Governing;
+use crate::agreement::RaftId;
 use crate::lease::waited_out;
-use crate::map::{Change, ClusterMap, NodeIx, Standing};
+use crate::map::{Change, ClusterMap, NodeIx, Standing, was_needed};
 use crate::op::Ms;
 use crate::spec::Minority;
 use crate::wire::{Agreed, MapState, decode_agreed};
@@ -44,14 +45,9 @@ impl Supervisor {
         if !is_member || era.continues.is_some() || era.quorum_ms() < Ms::MAX {
             return None;
         }
-        let over = |node: NodeIx, incarnation| governing.is_over(node, incarnation);
-        // Whatever was agreed needed each of the sets, and of two voters both.
-        let needed_me = era.agreement.voter_sets().iter().any(|voters| {
-            voters.len() == 2
-                && voters.contains(&mine)
-                && voters.iter().all(|id| *id == mine || over(NodeIx(id.node), id.incarnation))
-        });
-        if needed_me {
+        let is_over = |id: &RaftId| governing.is_over(NodeIx(id.node), id.incarnation);
+        // Whatever was agreed needed each of the sets.
+        if was_needed(&era.agreement.voter_sets(), &mine, is_over) {
             return Some(false);
         }
         if self.shared.cluster.minority == Minority::Refuse {

@@ -20,7 +20,7 @@ use crate::control::accepted::Accepted;
 use crate::control::line::Order;
 use crate::control::{Control, Standing as Stands};
 use crate::coordinator::{Coordinator, Times};
-use crate::map::{Change, ClusterMap, NodeIx, Standing};
+use crate::map::{Change, ClusterMap, NodeIx, Standing, majority_is_over};
 use crate::op::Ms;
 use crate::version::Spoken;
 use crate::wire::{Agreed, encode_agreed};
@@ -186,11 +186,9 @@ impl Supervisor {
     fn is_majority_over(&self) -> bool {
         let Some(governing) = &self.governing else { return false };
         let Some(era) = &governing.era else { return false };
-        let is_over = |id: &&RaftId| {
+        majority_is_over(&era.agreement.voter_sets(), |id: &RaftId| {
             id.node != self.shared.me.0 && governing.is_over(NodeIx(id.node), id.incarnation)
-        };
-        let configs = era.agreement.voter_sets();
-        configs.iter().any(|voters| voters.iter().filter(is_over).count() > voters.len() / 2)
+        })
     }
 
     /// Coordinates, if this node leads.

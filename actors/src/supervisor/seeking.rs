@@ -9,8 +9,8 @@ use actix::{ActorFutureExt, AsyncContext, Context};
 use super::Supervisor;
 use crate::agreement::RaftId;
 use crate::control::Control;
-use crate::founding::{self, COUNTS_MS, Known, PROMISE_MS, Rules, Step};
-use crate::map::{ClusterMap, NodeIx, VOTERS_MAX};
+use crate::founding::{self, COUNTS_MS, Known, PROMISE_MS, Rules, Step, first_voters};
+use crate::map::{ClusterMap, NodeIx};
 use crate::op::Ms;
 use crate::spec::Minority;
 
@@ -107,12 +107,7 @@ impl Supervisor {
         if starts.len() + 1 < with.len() || era.is_founding {
             return;
         }
-        starts.insert(era.agreement.me());
-        // Who does not vote joins.
-        let voters = starts.into_iter().collect::<Vec<_>>();
-        let count = voters.len() - usize::from(voters.len() > 2 && voters.len() % 2 == 0);
-        let mut voters: BTreeSet<RaftId> = voters.into_iter().take(count.min(VOTERS_MAX)).collect();
-        voters.insert(era.agreement.me());
+        let voters = first_voters(era.agreement.me(), &starts);
         era.is_founding = true;
         let agreement = era.agreement.clone();
         tracing::info!(node = %self.shared.id, nodes = with.len(), "founding the cluster");

@@ -1,9 +1,10 @@
 //! The world: virtual time, what nodes without a map do, and the checks.
 
 use std::collections::BTreeSet;
+use std::slice;
 
-use lariat_actors::founding::{COUNTS_MS, PROMISE_MS, Rules, Step, step};
-use lariat_actors::map::{Claim, NodeIx, VOTERS_MAX};
+use lariat_actors::founding::{COUNTS_MS, PROMISE_MS, Rules, Step, first_voters, step};
+use lariat_actors::map::{Claim, NodeIx, majority_is_over};
 use lariat_actors::op::Ms;
 
 use super::node::{Node, Start};
@@ -261,9 +262,9 @@ impl World {
         if let Some(map) = self.node(node).map {
             let voters = &self.foundings[map].voters;
             let me = &self.nodes[usize::from(node.0)];
-            let over = |(voter, start): &&Start| me.peers[usize::from(voter.0)].seen > *start;
+            let over = |(voter, start): &Start| me.peers[usize::from(voter.0)].seen > *start;
             // The others have restarted, or follow a map that prevails.
-            let is_lost = voters.iter().filter(over).count() > voters.len() / 2;
+            let is_lost = majority_is_over(slice::from_ref(voters), over);
             let mine = self.claim(map);
             let mut heard_of = me.peers.iter().filter_map(|peer| peer.standing.flatten());
             let yields = heard_of.any(|other| mine.yields_to(&self.claim(other)));
@@ -349,10 +350,7 @@ impl World {
         if starts.len() + 1 < with.len() {
             return Ok(());
         }
-        starts.insert((node, self.node(node).start));
-        let count = starts.len() - usize::from(starts.len() > 2 && starts.len() % 2 == 0);
-        let mut voters: BTreeSet<Start> = starts.into_iter().take(count.min(VOTERS_MAX)).collect();
-        voters.insert((node, self.node(node).start));
+        let voters = first_voters((node, self.node(node).start), &starts);
         self.say(|| format!("{node:?} founds with {voters:?}"));
         let cluster_id = self.random.between(1, u64::MAX);
         let followed = BTreeSet::new();
