@@ -97,6 +97,21 @@ pub fn look(map: &ClusterMap, listed: usize, details: &Details, needs: Option<No
     }
 }
 
+/// The start of a node that a process says has ended when it asks to be listed: it is at that node's
+/// addresses, where no two can be, and has no start yet. `known` is the newest start of the node that was
+/// known before the process proved that it is there; a later one may be its own, and the question be late.
+pub fn ended(
+    map: &ClusterMap,
+    listed: usize,
+    details: &Details,
+    known: u64,
+) -> Option<(NodeIx, u64)> {
+    let node = map.find(&details.id).filter(|node| usize::from(node.0) >= listed)?;
+    let member = map.member(node);
+    let was_before = member.is_present() && member.incarnation <= known;
+    (was_before && is_at(member, details)).then_some((node, member.incarnation))
+}
+
 /// How long a cluster may serve without listing a node that runs and asks for it.
 const UNLISTED_MAX_MS: Ms = 10_000;
 
@@ -194,6 +209,8 @@ mod tests {
         let change = |id: &str| Change::List { node: NodeIx(3), details: details(id) };
         let map = map.apply(2, &[change("x"), change("y"), change("x")]).0;
         assert_eq!((map.members.len(), map.members[3].id.as_str()), (4, "x"));
+        let late = after(&map, change("y"));
+        assert_eq!(late.members, map.members, "what was proposed before the first was listed");
         let Look::List(again) = look(&map, 3, &details("y"), None) else { panic!() };
         assert_eq!(after(&map, again).find("y"), Some(NodeIx(4)));
     }
@@ -212,6 +229,21 @@ mod tests {
         assert_eq!(look(&map, 3, &moved, None), Look::Listed(node));
         let old = Change::Admit { node, incarnation: 20 };
         assert!(!after(&map, old).member(node).is_present(), "its old start never comes back");
+    }
+
+    #[test]
+    fn a_process_without_a_start_says_that_the_one_before_has_ended_and_no_later_one() {
+        let (map, node) = list(&founded(), "x");
+        assert_eq!(ended(&map, 3, &details("x"), u64::MAX), None, "no start is a member");
+        let map = after(&map, Change::Admit { node, incarnation: 20 });
+        assert_eq!(ended(&map, 3, &details("x"), 20), Some((node, 20)));
+        let late = ended(&map, 3, &details("x"), 19);
+        assert_eq!(late, None, "the start may be its own");
+        let elsewhere = Details { peer: "elsewhere:7".into(), ..details("x") };
+        assert_eq!(ended(&map, 3, &elsewhere, 20), None);
+        assert_eq!(ended(&map, 3, &details("y"), 20), None);
+        let in_file = map.member(NodeIx(1)).details();
+        assert_eq!(ended(&map, 3, &in_file, 10), None, "nodes of the file show their starts");
     }
 
     #[test]

@@ -251,6 +251,35 @@ fn a_cluster_that_is_founded_anew_lists_the_node_that_was_not_restarted() {
     });
 }
 
+/// Whoever is not in the file shows nobody a newer start before it is listed, and is not listed without a
+/// majority. That it asks says that the start before has ended.
+#[test]
+fn a_majority_that_restarts_is_missed_though_a_voter_of_it_had_joined() {
+    run(async {
+        let shape = Shape { nodes: 2, minority: Some(Minority::Refuse), ..Shape::default() };
+        let mut cluster = Cluster::start(shape).await;
+        let new = cluster.join("new").await;
+        wait_ready(&cluster, new).await;
+        cluster.wait_whole().await;
+        let old = cluster.client(0).map().cluster_id;
+        cluster.kill(1).await;
+        cluster.kill(new).await;
+        cluster.restart(1).await;
+        cluster.restart(new).await;
+        wait_until("all are members of a new cluster", || async {
+            cluster.nodes.iter().flatten().map(Node::client).all(|client| {
+                let map = client.map();
+                map.cluster_id != old && map.present().count() == 3
+            })
+        })
+        .await;
+        assert_eq!(counter(&cluster.client(0), "majority_lost"), 1);
+        let keys = fill(&cluster, 0, 50).await;
+        all_there(&cluster, &keys).await;
+        cluster.stop().await;
+    });
+}
+
 #[test]
 fn a_listed_node_finds_the_cluster_when_only_nodes_that_joined_are_left_of_it() {
     run(async {

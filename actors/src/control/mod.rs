@@ -49,7 +49,7 @@ pub enum Control {
         /// When the sender asked, by its own clock.
         sent: Ms,
     },
-    /// An operator declares a start of a node dead.
+    /// A start of a node is declared dead, by an operator or by a process that comes after it.
     Forget {
         /// The node.
         node: NodeIx,

@@ -42,10 +42,11 @@ pub(crate) fn accept(
         }
     };
     let on_connection = move |accepted: Accepted| {
-        let Accepted { identity, mine, purpose, connection } = accepted;
+        let Accepted { identity, known, mine, purpose, connection } = accepted;
         if purpose == Purpose::Enrol {
+            let id = identity.id;
             match connection.detach() {
-                Ok(connection) => supervisor.do_send(EnrolAccepted { connection }),
+                Ok(connection) => supervisor.do_send(EnrolAccepted { id, known, connection }),
                 Err(error) => {
                     tracing::warn!(node = %shared.id, %error, "cannot pass a connection on")
                 }

@@ -153,6 +153,8 @@ pub enum ReadError {
 pub struct Accepted {
     /// Who the peer has proven to be.
     pub identity: PeerIdentity,
+    /// The highest start of a member of its id that was known before it proved that it is there.
+    pub known: Option<u64>,
     /// The start of this node that it shook hands with.
     pub mine: u64,
     /// What the connection is for.
@@ -329,8 +331,13 @@ pub async fn accept(mut stream: TcpStream, params: &Params) -> Result<Accepted, 
         stream.set_nodelay(true)?;
         let mut buffer = BytesMut::new();
         let hello = receive(&mut stream, &mut buffer).await?;
-        let (me, known) = (params.identity(Purpose::Data), |id: &str| (params.known)(id));
-        let started = Listener::start(&me, &hello, &params.secret, nonce(), params.settings, known);
+        let (me, mut known) = (params.identity(Purpose::Data), None);
+        let look_up = |id: &str| {
+            known = (params.known)(id);
+            known
+        };
+        let (secret, settings) = (&params.secret, params.settings);
+        let started = Listener::start(&me, &hello, secret, nonce(), settings, look_up);
         let (listener, challenge) = match started {
             Ok(started) => started,
             Err(error) => return Err(refuse(&mut stream, error).await),
@@ -343,7 +350,7 @@ pub async fn accept(mut stream: TcpStream, params: &Params) -> Result<Accepted, 
                 send(&mut stream, &welcome).await?;
                 let max_frame = params.max_frame;
                 let connection = Connection { stream, buffer, max_frame, version };
-                Ok(Accepted { identity, mine: me.incarnation, purpose, connection })
+                Ok(Accepted { identity, known, mine: me.incarnation, purpose, connection })
             }
             Err(error) => Err(refuse(&mut stream, error).await),
         }

@@ -15,7 +15,7 @@ use super::{AskRows, EnrolAccepted, Supervisor};
 use crate::control::accepted::Accepted;
 use crate::control::enrolling::Enrolling;
 use crate::control::{Control, Enrol, Enrolled};
-use crate::joining::{Look, Refused, Told, look, must_end};
+use crate::joining::{Look, Refused, Told, ended, look, must_end};
 use crate::map::{Details, MEMBERS_MAX, Member, NodeIx};
 use crate::op::Ms;
 
@@ -31,6 +31,9 @@ const INTRODUCED_EVERY_MS: Ms = 300;
 struct Introduced {
     /// The connection it came by.
     number: u64,
+    /// Its id, and the highest start of a member of that id that was known before.
+    id: String,
+    known: Option<u64>,
     message: Control,
     _permit: OwnedSemaphorePermit,
 }
@@ -74,6 +77,19 @@ impl Supervisor {
                 self.have_listed(details, index, ctx);
                 Enrolled::NotYet
             }
+        }
+    }
+
+    /// Without a majority: a process that is to be listed has no start yet, so the one before has ended.
+    /// Nobody is shown a newer one while nothing can be agreed, and without the voters that have ended
+    /// there may be a majority no more; so all are told.
+    fn hear_of_end(&mut self, details: &Details, known: u64) {
+        let map = self.shared.map.load();
+        let Some((node, start)) = ended(&map, self.shared.listed, details, known) else { return };
+        let Some(governing) = &mut self.governing else { return };
+        if !governing.is_over(node, start) {
+            governing.send_all(&Control::Forget { node, incarnation: start });
+            self.forget(node, start);
         }
     }
 
@@ -213,7 +229,8 @@ impl Supervisor {
 impl Handler<EnrolAccepted> for Supervisor {
     type Result = ();
     fn handle(&mut self, accepted: EnrolAccepted, ctx: &mut Context<Self>) {
-        let connection = match accepted.connection.attach() {
+        let EnrolAccepted { id, known, connection } = accepted;
+        let connection = match connection.attach() {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::warn!(node = %self.shared.id, %error, "cannot take over a connection");
@@ -222,7 +239,9 @@ impl Handler<EnrolAccepted> for Supervisor {
         };
         self.connections += 1;
         let (number, me) = (self.connections, ctx.address());
-        let heard = move |message, _permit| me.do_send(Introduced { number, message, _permit });
+        let heard = move |message, _permit| {
+            me.do_send(Introduced { number, id: id.clone(), known, message, _permit });
+        };
         self.guests.retain(Accepted::is_open);
         if self.guests.len() == GUESTS_MAX {
             self.guests.pop_front();
@@ -241,6 +260,10 @@ impl Handler<Introduced> for Supervisor {
             self.guests.retain(|guest| guest.number != said.number);
             return;
         };
+        let has_no_start = enrol.index.is_none() && enrol.standing.cluster_id == 0;
+        if has_no_start && enrol.details.id == said.id && !self.stands().has_lease {
+            self.hear_of_end(&enrol.details, said.known.unwrap_or_default());
+        }
         let answer = self.enrol(enrol, ctx);
         reply.send(Control::Enrolled { standing: self.stands(), answer });
     }

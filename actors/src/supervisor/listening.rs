@@ -368,7 +368,7 @@ impl Supervisor {
         });
     }
 
-    fn forget(&mut self, node: NodeIx, incarnation: u64) {
+    pub(super) fn forget(&mut self, node: NodeIx, incarnation: u64) {
         let id = self.shared.map.load().members.get(usize::from(node.0)).map(|m| m.id.clone());
         let Some(governing) = &mut self.governing else { return };
         if node == self.shared.me || usize::from(node.0) >= governing.peers.len() {
@@ -377,7 +377,7 @@ impl Supervisor {
         let peer = governing.peer(node);
         if incarnation > peer.forgotten {
             peer.forgotten = incarnation;
-            tracing::warn!(node = %self.shared.id, member = ?id, incarnation, "an operator declares a node dead");
+            tracing::warn!(node = %self.shared.id, member = ?id, incarnation, "a start of a node is declared dead");
         }
     }
 }

@@ -153,6 +153,10 @@ pub struct ControlAccepted {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct EnrolAccepted {
+    /// Its id.
+    pub id: String,
+    /// The highest start of a member of this id that was known before it proved that it is there.
+    pub known: Option<u64>,
     /// The connection.
     pub connection: Detached,
 }

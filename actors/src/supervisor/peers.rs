@@ -26,7 +26,7 @@ pub(super) struct Peer {
     pub standing: Option<Standing>,
     /// The start of it that agreed to this node as the founder, and when it was asked.
     pub agreed: Option<(u64, Ms)>,
-    /// The newest start that an operator declared dead.
+    /// The newest start that was declared dead, by an operator or by a process that comes after it.
     pub forgotten: u64,
     /// The newest start that has left the cluster politely.
     pub left: u64,
