@@ -86,7 +86,7 @@ pub enum Change {
         zone: String,
     },
     /// A node that is not in the cluster file is listed at this index: at the end of the list, as the
-    /// same node with other details, or in the place of one that is gone. Does nothing while a start
+    /// same node with other details, or, where the list is full, in the place of one that is gone. Does nothing while a start
     /// of whoever is listed there is a member, or when the id is listed elsewhere.
     List {
         /// The index.
@@ -235,9 +235,11 @@ impl Applying {
             return;
         }
         let member = Member::new(details.clone());
+        // Whoever was listed a moment ago is about to start there: only a full list has no other place.
+        let is_full = end >= MEMBERS_MAX;
         match members.get_mut(at) {
             // Starts are never used again, whoever had the index before.
-            Some(old) if !old.is_present() => {
+            Some(old) if !old.is_present() && (is_full || old.id == member.id) => {
                 let is_another = old.id != member.id;
                 *old = Member { known: old.known, ..member };
                 if is_another {
