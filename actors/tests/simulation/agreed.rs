@@ -7,9 +7,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lariat_actors::map::{Ask, Change, ClusterMap, NodeIx, Summary, voters};
+use lariat_actors::version::PROTOCOL_VERSION;
 
 #[derive(Debug)]
 pub struct Agreed {
+    /// Logs before this one, of which nobody knows what they ended with.
+    pub era: u64,
     /// The map after each entry; the epoch is the index.
     maps: Vec<Arc<ClusterMap>>,
     /// The slots whose rows each entry changed.
@@ -25,7 +28,21 @@ impl Agreed {
     pub fn new(map: ClusterMap) -> Self {
         let changed = vec![(0..map.rows.len() as u16).collect()];
         let (maps, voters) = (vec![Arc::new(map)], vec![BTreeSet::new()]);
-        Agreed { maps, changed, voters, leader: None, term: 0 }
+        Agreed { era: 0, maps, changed, voters, leader: None, term: 0 }
+    }
+
+    /// Another log begins, of a cluster that these starts found. Terms go on, so that each names one
+    /// leader of all logs.
+    pub fn found_anew(&mut self, unfounded: &ClusterMap, starts: Vec<(NodeIx, u64)>) {
+        let (era, term) = (self.era + 1, self.term);
+        *self = Agreed { era, term, ..Agreed::new(unfounded.clone()) };
+        self.found(starts);
+    }
+
+    /// The first entry: these starts are the members, and speak what this build does.
+    pub fn found(&mut self, starts: Vec<(NodeIx, u64)>) {
+        let found = Change::Found { cluster_id: 1 + self.era, starts };
+        self.append(&[found, Change::Version { version: PROTOCOL_VERSION }]);
     }
 
     pub fn last(&self) -> u64 {

@@ -42,7 +42,7 @@ impl World {
     }
 
     /// Age of the oldest thing that a majority of the voters acknowledged, by the leader's clock.
-    pub fn quorum_ms(&mut self, leader: NodeIx) -> Ms {
+    pub fn quorum_ms(&self, leader: NodeIx) -> Ms {
         let clock = self.clock(leader);
         let node = &self.nodes[usize::from(leader.0)];
         let Some(leading) = &node.leading else { return Ms::MAX };
@@ -57,20 +57,26 @@ impl World {
     }
 
     /// Until when a node may serve, by its own clock.
-    pub fn lease_until(&mut self, node: NodeIx) -> Ms {
+    pub fn lease_until(&self, node: NodeIx) -> Ms {
         let (clock, quorum) = (self.clock(node), self.quorum_ms(node));
         let lease = self.times.lease_ms;
-        match self.nodes[usize::from(node.0)].leading {
+        if self.has_bug(Bug::GoesOnWithoutItsMajority) && self.misses_majority(node) {
+            return clock + lease;
+        }
+        let me = &self.nodes[usize::from(node.0)];
+        match me.leading {
             Some(_) if self.has_bug(Bug::WokenCoordinatorAnswers) => clock + lease,
             Some(_) => (clock + lease).saturating_sub(quorum),
-            None => self.node(node).lease.until(),
+            None => me.lease.until(),
         }
     }
 
     pub fn control_tick(&mut self, node: NodeIx) -> Result<(), String> {
-        if self.node(node).has_left {
+        if self.node(node).has_left || self.look_at_majority(node)? {
             return Ok(());
         }
+        self.seek(node)?;
+        self.look_whether_alone(node);
         self.tell_wish(node);
         self.ask_status(node);
         if self.node(node).leading.is_some() {
@@ -135,11 +141,17 @@ impl World {
         }
         let commit = self.node(node).epoch;
         let voters = self.agreed.voters(commit).clone();
+        let era = self.agreed.era;
         let me = self.node(node);
         let (incarnation, map) = (me.incarnation, me.map.clone());
         let Some(leading) = &mut me.leading else { return };
         let term = leading.term;
         let mut changes = Vec::new();
+        for (member, start) in map.present().map(|node| (node, map.member(node).incarnation)) {
+            if me.forgotten[usize::from(member.0)] >= start {
+                leading.coordinator.refused(member, start, clock);
+            }
+        }
         leading.coordinator.note_quorum(quorum);
         leading.coordinator.note_voters(voters);
         leading.speaks_since =
@@ -167,7 +179,7 @@ impl World {
             self.after(delay, Event::Commit { node, incarnation, term, changes });
         }
         for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| says_so && peer != node) {
-            self.send(node, peer, Message::Lead { term, commit, sent: clock });
+            self.send(node, peer, Message::Lead { era, term, commit, sent: clock });
         }
     }
 
@@ -181,6 +193,7 @@ impl World {
     ) -> Result<(), String> {
         let may = self.is_running(node, incarnation)
             && self.agreed.leader == Some((node, incarnation, term))
+            && self.majority_ended_at.is_none()
             && self.quorum_ms(node) < Ms::MAX;
         if may {
             let unfit = self.has_bug(Bug::PromotedThoughNotInSync);
@@ -195,6 +208,7 @@ impl World {
             self.note_given(changes);
             self.say(|| format!("epoch {epoch} by {node:?}: {changes:?}"));
             self.meter.agreed(changes, self.agreed.latest(), self.now);
+            self.check_listed(changes)?;
             self.check_in_sync(changes)?;
             self.note_moves(changes);
             self.adopt(node, epoch);
@@ -286,7 +300,9 @@ impl World {
             return Ok(());
         }
         match message {
-            Message::Lead { term, commit, sent } => {
+            // A connection ends with the starts at both ends of it, and so do those of an earlier cluster.
+            Message::Lead { era, .. } | Message::Ask { era, .. } if era != self.agreed.era => {}
+            Message::Lead { term, commit, sent, .. } => {
                 if term < self.node(to).term {
                     let term = self.node(to).term;
                     self.send(to, from, Message::Stale { term });
@@ -353,6 +369,7 @@ impl World {
                     self.come_back(to);
                 }
             }
+            Message::Join { .. } if !self.knows(to, from) => {}
             Message::Join { incarnation } => {
                 let quorum = self.quorum_ms(to);
                 let me = self.node(to);
@@ -367,7 +384,9 @@ impl World {
                     leading.coordinator.leave(from, incarnation, leaving);
                 }
             }
-            Message::Ask { slot, stamp, ask } => self.take_ask(to, slot, stamp, ask),
+            Message::List { joiner, needs } => self.list(to, joiner, needs),
+            Message::Forget { node, start } => self.note_forgotten(to, node, start),
+            Message::Ask { slot, stamp, ask, .. } => self.take_ask(to, slot, stamp, ask),
             _ => {}
         }
         Ok(())
@@ -377,7 +396,10 @@ impl World {
     pub fn ask_coordinator(&mut self, node: NodeIx, slot: u16, stamp: u64, ask: Ask) {
         match self.node(node).leader {
             Some(leader) if leader == node => self.take_ask(node, slot, stamp, ask),
-            Some(leader) => self.send(node, leader, Message::Ask { slot, stamp, ask }),
+            Some(leader) => {
+                let era = self.agreed.era;
+                self.send(node, leader, Message::Ask { era, slot, stamp, ask });
+            }
             None => {}
         }
     }
@@ -422,9 +444,17 @@ impl World {
             return;
         }
         self.say(|| format!("{node:?} learns that it is no member"));
+        self.become_another_start(node);
+    }
+
+    /// The process goes on as another start, which holds nothing and has no map.
+    pub fn become_another_start(&mut self, node: NodeIx) {
+        let keeps = self.has_bug(Bug::AnotherStartKeepsItsSlots);
         let me = self.node(node);
         let (term, leader, heard) = (me.term, me.leader, me.heard_leader_at);
         let hangs_until = me.hangs_until;
+        let (seen, forgotten) = (me.seen.clone(), me.forgotten.clone());
+        let slots = if keeps { std::mem::take(&mut me.slots) } else { Vec::new() };
         let maybe = self.node(node).pending.values().filter(|p| p.is_sent).count() as u64;
         self.report.maybe += maybe;
         for peer in (0..self.shape.nodes).map(NodeIx).filter(|&peer| peer != node) {
@@ -433,6 +463,11 @@ impl World {
         self.rejoin(node);
         let me = self.node(node);
         (me.term, me.leader, me.heard_leader_at) = (term, leader, heard);
-        me.hangs_until = hangs_until;
+        (me.hangs_until, me.seen, me.forgotten) = (hangs_until, seen, forgotten);
+        if keeps {
+            me.slots = slots;
+            (0..self.shape.slots).for_each(|slot| self.node(node).note(slot));
+        }
+        self.note_end();
     }
 }

@@ -1,7 +1,9 @@
 //! What happens in a run.
 
 use lariat_actors::map::{Change, NodeIx};
+use lariat_actors::op::Ms;
 
+use super::enrolling::{Question, Said};
 use super::network::Message;
 use super::stalls::Decided;
 
@@ -82,6 +84,32 @@ pub enum Event {
     Flap {
         node: NodeIx,
     },
+    /// A process starts that no file lists.
+    Appear {
+        joiner: usize,
+    },
+    /// It asks to be listed.
+    Enrol {
+        joiner: usize,
+        life: u64,
+    },
+    /// A member is asked.
+    Asked {
+        node: NodeIx,
+        question: Question,
+    },
+    /// It is answered.
+    Told {
+        joiner: usize,
+        life: u64,
+        said: Said,
+    },
+    /// A process is to die, and to start again after this time.
+    Die {
+        node: NodeIx,
+        incarnation: u64,
+        down_ms: Ms,
+    },
     Restart {
         node: NodeIx,
     },
@@ -107,7 +135,9 @@ impl Event {
     pub fn of_process(&self) -> Option<NodeIx> {
         match self {
             Event::Deliver { to, .. } => Some(*to),
-            Event::Tick { node } | Event::Commit { node, .. } => Some(*node),
+            Event::Tick { node } | Event::Commit { node, .. } | Event::Asked { node, .. } => {
+                Some(*node)
+            }
             _ => self.of_thread(),
         }
     }

@@ -5,6 +5,7 @@ use lariat_actors::map::NodeIx;
 use lariat_actors::op::Ms;
 
 use super::agreed::majority;
+use super::node::Node;
 use super::random::Random;
 use super::report::Bug;
 use super::world::{Event, World};
@@ -27,6 +28,9 @@ pub struct Faults {
     pub kills_at_moves: u64,
     /// Two die at the same moment, besides.
     pub double_kills: u64,
+    /// Most of the voters die within a moment. Where this happens, deaths that come together may end a
+    /// majority too.
+    pub majorities: u64,
     /// A process stands still and wakes up.
     pub pauses: u64,
     /// A node's clock jumps ahead, by 10 ms to 5 s.
@@ -56,6 +60,8 @@ pub struct Faults {
     pub leave_alls: u64,
     /// A node dies while it leaves.
     pub leave_and_dies: u64,
+    /// A process that no file lists dies at one of the steps of its joining, in per cent of each.
+    pub joiner_deaths_percent: u64,
     /// How often a primary gives a slot to a copy, in tenths of a per cent of its looks at it.
     pub gives_permille: u64,
     /// Do slots go where the ring wants them, as planned?
@@ -73,6 +79,7 @@ impl Faults {
             leader_kills: 0,
             kills_at_moves: 0,
             double_kills: 0,
+            majorities: 0,
             pauses: 0,
             jumps: 0,
             partitions: 0,
@@ -87,6 +94,7 @@ impl Faults {
             stays: 0,
             leave_alls: 0,
             leave_and_dies: 0,
+            joiner_deaths_percent: 0,
             gives_permille: 0,
             moves: false,
             drift: false,
@@ -102,6 +110,7 @@ pub enum Fault {
     LeaderKill,
     KillAtMove,
     DoubleKill,
+    Majority,
     Pause,
     Jump,
     Partition,
@@ -122,6 +131,7 @@ pub fn schedule(faults: &Faults, random: &mut Random) -> Vec<Fault> {
         (Fault::LeaderKill, faults.leader_kills),
         (Fault::KillAtMove, faults.kills_at_moves),
         (Fault::DoubleKill, faults.double_kills),
+        (Fault::Majority, faults.majorities),
         (Fault::Pause, faults.pauses),
         (Fault::Jump, faults.jumps),
         (Fault::Partition, faults.partitions),
@@ -176,6 +186,22 @@ impl World {
         for peer in 0..self.shape.nodes {
             self.break_connections(node, NodeIx(peer), 3);
         }
+        self.joiner_ended(node);
+        self.note_end();
+    }
+
+    /// Has every slot its copies, and is everybody a member who is not on his way out or in?
+    fn is_whole(&self) -> bool {
+        let latest = self.agreed.latest();
+        let is_settled = |node: &Node| {
+            let is_in = latest.member(node.ix).is_present();
+            let may_be_out = node.ix.0 >= self.shape.listed();
+            match node.is_alive {
+                true => is_in && node.is_member() && !node.is_leaving(),
+                false => may_be_out && !is_in,
+            }
+        };
+        latest.under_replicated() == 0 && self.nodes.iter().all(is_settled)
     }
 
     /// Is there a majority of the voters without these? The agreement needs one.
@@ -218,13 +244,7 @@ impl World {
             return;
         }
         let latest = self.agreed.latest().clone();
-        let is_whole = latest.under_replicated() == 0
-            && latest.present().count() == usize::from(self.shape.nodes)
-            && self
-                .nodes
-                .iter()
-                .all(|node| node.is_alive && node.is_member() && !node.is_leaving());
-        if self.faults.one_at_a_time && !is_whole {
+        if self.faults.one_at_a_time && !self.is_whole() {
             self.after(50, Event::NextFault);
             return;
         }
@@ -246,20 +266,21 @@ impl World {
         self.say(|| format!("fault: {fault:?} at {node:?}"));
         let mut lasts = self.random.between(10, 2_500);
         match fault {
-            Fault::DoubleKill if self.survives(&[node, other]) => {
+            Fault::DoubleKill if self.may_die(&[node, other]) => {
                 self.kill(node);
                 self.kill(other);
                 self.after(lasts, Event::Restart { node });
                 self.after(lasts / 2, Event::Restart { node: other });
             }
             Fault::Kill | Fault::LeaderKill | Fault::KillAtMove | Fault::DoubleKill
-                if self.survives(&[node]) =>
+                if self.may_die(&[node]) =>
             {
                 self.report.killed_at_moves += u64::from(fault == Fault::KillAtMove);
                 self.kill(node);
                 self.after(lasts, Event::Restart { node });
             }
             Fault::Kill | Fault::LeaderKill | Fault::KillAtMove | Fault::DoubleKill => {}
+            Fault::Majority => lasts = self.end_a_majority(),
             Fault::Pause => {
                 lasts = self.random.between(10, 4_000);
                 self.node(node).paused_until = self.now + lasts;

@@ -1,6 +1,6 @@
 //! The invariants of docs/protocol.md, looked at from outside after each event.
 //!
-//! After every event: 2, and 7 of the node that it concerned. After every
+//! After every event: 2, and 7 and 14 of the node that it concerned. After every
 //! [`EVERY`]th, in the end, and after each when a run tells what happens: 1, 3, 4, 5, 6, 8 and 11 of all
 //! nodes and slots. Those are asserted where they are made true besides, by the oracle and by
 //! [`super::numbers`], so what lies between two looks is no gap.
@@ -50,10 +50,11 @@ impl World {
         }
     }
 
-    /// 7: a start serves nothing before a map names it. It serves nothing without a lease.
+    /// 7 and 14: a start serves nothing before a map names it, and nothing once a majority of the voters
+    /// has ended. It serves nothing without a lease.
     fn check_named(&mut self, node: NodeIx) -> Result<(), String> {
         match self.clock(node) < self.lease_until(node) {
-            true => self.check_is_named(node),
+            true => self.check_is_named(node).and_then(|()| self.check_has_majority(node)),
             false => Ok(()),
         }
     }

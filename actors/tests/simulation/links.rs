@@ -29,7 +29,9 @@ impl World {
                 continue;
             }
             self.network.dial(node, peer);
-            let start = self.node(peer).incarnation;
+            let (mine, start) = (self.node(node).incarnation, self.node(peer).incarnation);
+            self.node(node).see(peer, start);
+            self.node(peer).see(node, mine);
             let same =
                 std::mem::replace(&mut self.node(node).linked[usize::from(peer.0)], start) == start;
             let forgets_one = self.has_bug(Bug::GapTaken);

@@ -11,10 +11,13 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod agreed;
+mod alone;
+mod anew;
 mod control;
 mod copying;
 mod cost;
 mod data;
+mod enrolling;
 mod event;
 mod faults;
 mod full_size;
@@ -23,6 +26,7 @@ mod invariants;
 mod late;
 mod leaving;
 mod links;
+mod majority;
 mod moves;
 mod network;
 mod node;
@@ -166,6 +170,7 @@ const LEAVING: Faults = Faults {
 
 const WHILE_LEAVING: Shape = Shape {
     nodes: 5,
+    joining: 0,
     copies: 3,
     slots: 12,
     length_ms: 30_000,
@@ -186,6 +191,72 @@ fn nodes_that_leave_among_faults_lose_no_acknowledged_write() {
 fn nodes_that_leave_among_faults_at_once_break_no_invariant() {
     let faults = Faults { one_at_a_time: false, ..LEAVING };
     all_hold("leaving among faults at once", WHILE_LEAVING, faults, 30);
+}
+
+/// Most of the voters end within a moment. Nobody knows what they agreed on: whoever is left drops what it
+/// holds, and the cluster is founded anew, empty.
+#[test]
+fn a_majority_that_ends_costs_everything_and_nothing_stale_is_served() {
+    let faults = Faults { majorities: 3, drift: true, ..Faults::none() };
+    for (nodes, copies) in [(3, 2), (5, 3), (7, 2)] {
+        let shape = Shape { nodes, copies, length_ms: 20_000, ..Shape::default() };
+        let sum = all_hold(&format!("majorities, {nodes} nodes"), shape, faults, 40);
+        assert_eq!(sum.lost, 0, "{sum:?}");
+        let happened = sum.founded_anew > 80 && sum.majority_lost > 40 && sum.gone_before > 1_000;
+        assert!(happened, "the fault did not happen: {sum:?}");
+    }
+}
+
+#[test]
+fn majorities_that_end_among_all_faults_break_no_invariant() {
+    let faults = Faults { one_at_a_time: false, majorities: 3, bridges: true, ..MANY };
+    for (nodes, copies) in [(3, 2), (5, 3)] {
+        let shape = Shape { nodes, copies, length_ms: 20_000, ..Shape::default() };
+        let sum = all_hold(&format!("majorities at once, {nodes} nodes"), shape, faults, 60);
+        assert!(sum.founded_anew > 60 && sum.majority_lost > 30, "{sum:?}");
+    }
+}
+
+/// Three nodes of a file, and two that nobody lists and that join.
+const JOINING: Shape = Shape { nodes: 5, joining: 2, length_ms: 20_000, ..WHILE_LEAVING };
+
+#[test]
+fn nodes_that_no_file_lists_join_while_others_die_and_nothing_is_lost() {
+    let shape = Shape { copies: 2, ..JOINING };
+    let faults = Faults { kills: 3, moves: true, drift: true, ..Faults::none() };
+    let sum = all_hold("joining", shape, faults, 60);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    assert!(sum.enrolled >= 120 && sum.removed > 60, "the faults did not happen: {sum:?}");
+}
+
+/// They die before they are listed, before they start, before they are members and while they are filled;
+/// questions and answers get lost, and come twice and late.
+#[test]
+fn nodes_that_die_while_they_join_cost_nothing() {
+    let quiet = Faults { moves: true, joiner_deaths_percent: 25, ..Faults::none() };
+    let faults = Faults { loss_percent: 10, late_percent: 10, ..quiet };
+    let sum = all_hold("dying while they join", JOINING, faults, 60);
+    assert_eq!(sum.lost, 0, "{sum:?}");
+    let happened = sum.enrolled > 130 && sum.died_joining > 100;
+    assert!(happened, "the faults did not happen: {sum:?}");
+}
+
+#[test]
+fn nodes_that_join_among_all_faults_break_no_invariant() {
+    let faults = Faults { moves: true, joiner_deaths_percent: 15, bridges: true, ..MANY };
+    let faults = Faults { one_at_a_time: false, double_kills: 1, ..faults };
+    let sum = all_hold("joining among all faults", JOINING, faults, 60);
+    assert!(sum.enrolled > 120 && sum.died_joining > 30, "{sum:?}");
+}
+
+/// A cluster that is founded anew lists those that joined again, at the places that they run at, and a voter
+/// that had joined is missed though it shows nobody a newer start.
+#[test]
+fn a_majority_that_ends_may_have_joined() {
+    let faults = Faults { majorities: 3, joiner_deaths_percent: 5, ..Faults::none() };
+    let faults = Faults { moves: true, loss_percent: 2, late_percent: 2, ..faults };
+    let sum = all_hold("majorities of those that joined", JOINING, faults, 60);
+    assert!(sum.founded_anew > 60 && sum.enrolled > 180, "the faults did not happen: {sum:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::node::{Effect, Op};
 pub enum Message {
     /// The leader's heartbeat: everything up to `commit` is agreed.
     Lead {
+        era: u64,
         term: u64,
         commit: u64,
         sent: Ms,
@@ -43,6 +44,7 @@ pub enum Message {
         incarnation: u64,
     },
     Ask {
+        era: u64,
         slot: u16,
         stamp: u64,
         ask: Ask,
@@ -51,6 +53,16 @@ pub enum Message {
     Leave {
         incarnation: u64,
         leaving: bool,
+    },
+    /// Somebody whom no file lists is to be listed, at this index if he runs with it.
+    List {
+        joiner: usize,
+        needs: Option<NodeIx>,
+    },
+    /// A start of a node has ended.
+    Forget {
+        node: NodeIx,
+        start: u64,
     },
     // Over connections:
     /// With the epoch of the sender's map.

@@ -132,6 +132,16 @@ pub struct Node {
     /// When each node told it last how it stands, and when it asked.
     pub heard: Vec<Ms>,
     pub status_at: Ms,
+    /// The newest start of each node that a handshake has named, and the newest that it was told has
+    /// ended.
+    pub seen: Vec<u64>,
+    pub forgotten: Vec<u64>,
+    /// Since when it could go on alone.
+    pub alone_since: Option<Ms>,
+    /// Since when it listens as this start, and when it looked last whether there is a cluster to join
+    /// or to found.
+    pub began_at: Ms,
+    pub sought_at: Ms,
     pub slots: Vec<Slot>,
     pub begun: Vec<u64>,
     /// The slots of which it holds anything or the map says that it should.
@@ -153,8 +163,15 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(ix: NodeIx, incarnation: u64, map: Arc<ClusterMap>, lease_ms: Ms) -> Self {
-        let (slots, nodes) = (map.rows.len(), map.members.len());
+    /// One of `nodes`, some of which the map may not list.
+    pub fn new(
+        ix: NodeIx,
+        incarnation: u64,
+        map: Arc<ClusterMap>,
+        nodes: usize,
+        lease_ms: Ms,
+    ) -> Self {
+        let slots = map.rows.len();
         Node {
             ix,
             incarnation,
@@ -177,6 +194,11 @@ impl Node {
             election_wait: 0,
             heard: vec![0; nodes],
             status_at: 0,
+            seen: vec![0; nodes],
+            forgotten: vec![0; nodes],
+            alone_since: None,
+            began_at: 0,
+            sought_at: 0,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             begun: vec![0; slots],
             near: BTreeSet::new(),
@@ -231,6 +253,23 @@ impl Node {
         };
     }
 
+    /// A handshake has named a start of another node.
+    pub fn see(&mut self, other: NodeIx, start: u64) {
+        let seen = &mut self.seen[usize::from(other.0)];
+        *seen = (*seen).max(start);
+    }
+
+    /// Does it know that a start of another node has ended?
+    pub fn knows_end(&self, other: NodeIx, start: u64) -> bool {
+        let at = usize::from(other.0);
+        self.seen[at] > start || self.forgotten[at] >= start
+    }
+
+    /// It knows of no map any more. What somebody who is no member reads of one binds nobody.
+    pub fn forget_map(&mut self, unfounded: Arc<ClusterMap>) {
+        (self.map, self.epoch, self.leading) = (unfounded, 0, None);
+    }
+
     /// A copy is proposed as in sync while the row has this stamp.
     pub fn proposed(&mut self, slot: u16, stamp: u64) {
         let epoch = self.epoch;
@@ -263,7 +302,7 @@ impl Node {
     pub fn restart(&mut self, incarnation: u64, unfounded: Arc<ClusterMap>, lease_ms: Ms) {
         let (offset, permille) = (self.clock_offset, self.clock_permille);
         let standing = std::mem::take(&mut self.standing);
-        *self = Node::new(self.ix, incarnation, unfounded, lease_ms);
+        *self = Node::new(self.ix, incarnation, unfounded, self.heard.len(), lease_ms);
         (self.clock_offset, self.clock_permille) = (offset, permille);
         self.standing = standing;
     }

@@ -14,6 +14,8 @@ type Where = (u64, u64);
 pub struct Oracle {
     slots: BTreeMap<u16, Slot>,
     refused: BTreeSet<u64>,
+    /// Writes that were applied before the cluster was founded anew.
+    before: BTreeSet<u64>,
     /// Acknowledged writes in all.
     pub acknowledged_count: u64,
     pub lost: u64,
@@ -23,6 +25,8 @@ pub struct Oracle {
     pub async_lost: u64,
     /// Entries kept in one copy that a new primary was not handed.
     pub own_lost: u64,
+    /// Acknowledged writes that went with a majority of the voters.
+    pub gone_before: u64,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +91,15 @@ impl Slot {
 impl Oracle {
     fn slot(&mut self, slot: u16) -> &mut Slot {
         self.slots.entry(slot).or_default()
+    }
+
+    /// A cluster is founded anew: whatever is read in it has been written in it.
+    pub fn found_anew(&mut self) {
+        for state in std::mem::take(&mut self.slots).into_values() {
+            self.gone_before += state.acknowledged.values().map(|(_, count)| count).sum::<u64>();
+            self.gone_before += state.unconfirmed.values().map(|all| all.len() as u64).sum::<u64>();
+            self.before.extend(state.states.values().flat_map(Data::values).flatten());
+        }
     }
 
     /// A slot starts empty because its last copy was lost.
@@ -194,6 +207,9 @@ impl Oracle {
         if data.values().any(doubled) {
             return Err(format!("slot {slot}: a write was applied twice: {data:?}"));
         }
+        if let Some(id) = data.values().flatten().find(|id| self.before.contains(id)) {
+            return Err(format!("slot {slot}: write {id} is from before, and is readable"));
+        }
         let seen = data.values().flatten().find(|id| self.refused.contains(id));
         match seen {
             Some(id) => Err(format!("slot {slot}: write {id} was answered 'no' and is readable")),
@@ -274,7 +290,7 @@ impl Oracle {
         let applied = |state: &Slot| {
             state.states.values().any(|data| data.values().flatten().any(|i| *i == id))
         };
-        match self.slots.values().any(applied) {
+        match self.before.contains(&id) || self.slots.values().any(applied) {
             true => Err(format!("write {id} is answered 'no' and was applied")),
             false => Ok(()),
         }

@@ -10,6 +10,7 @@ const SEEDS_MAX: u64 = 600;
 
 const FIVE: Shape = Shape {
     nodes: 5,
+    joining: 0,
     copies: 3,
     slots: 12,
     length_ms: 25_000,
@@ -52,8 +53,24 @@ const HANGING: Faults = Faults { stalls: 4, ..Faults::none() };
 /// Slots wander, and whoever has to do with that dies.
 const AIMED: Faults = Faults { gives_permille: 5, kills_at_moves: 4, ..Faults::none() };
 
+/// Most of the voters end at once.
+const ENDING: Faults = Faults { majorities: 3, drift: true, ..Faults::none() };
+
+/// Nodes that no file lists die while they join, and what they ask and are told comes late.
+const DOOMED: Faults =
+    Faults { joiner_deaths_percent: 20, loss_percent: 10, late_percent: 20, ..Faults::none() };
+
 fn configuration(bug: Bug) -> (Shape, Faults) {
     match bug {
+        Bug::SilentVotersCountAsEnded => (THREE, CUTS),
+        Bug::GoesOnWithoutItsMajority
+        | Bug::AnotherStartKeepsItsSlots
+        | Bug::FoundsBesideTheSilent => (FIVE, ENDING),
+        Bug::StartsBeforeItIsListed => (super::JOINING, DOOMED),
+        // A member stands still while it is asked, and has no lease when it wakes.
+        Bug::LateQuestionEndsANewStart => {
+            (super::JOINING, Faults { pauses: 12, one_at_a_time: false, ..DOOMED })
+        }
         Bug::LateImportAccepted => (FIVE, RESTLESS),
         // Whoever fills a copy dies before it has all.
         Bug::PromotedThoughNotInSync => (

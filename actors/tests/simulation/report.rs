@@ -34,10 +34,16 @@ pub enum Bug {
     GivesBeforeAsyncIsThere,
     FloorForgotten,
     ForgetsWhatItGives,
+    SilentVotersCountAsEnded,
+    GoesOnWithoutItsMajority,
+    AnotherStartKeepsItsSlots,
+    FoundsBesideTheSilent,
+    StartsBeforeItIsListed,
+    LateQuestionEndsANewStart,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 29] = [
+    pub const ALL: [Bug; 35] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -67,6 +73,12 @@ impl Bug {
         Bug::GivesBeforeAsyncIsThere,
         Bug::FloorForgotten,
         Bug::ForgetsWhatItGives,
+        Bug::SilentVotersCountAsEnded,
+        Bug::GoesOnWithoutItsMajority,
+        Bug::AnotherStartKeepsItsSlots,
+        Bug::FoundsBesideTheSilent,
+        Bug::StartsBeforeItIsListed,
+        Bug::LateQuestionEndsANewStart,
     ];
 }
 
@@ -106,6 +118,16 @@ pub struct Report {
     pub killed_at_moves: u64,
     /// Times that a flapping link was cut.
     pub flaps: u64,
+    /// Nodes that dropped what they held because most of the voters had ended, clusters that were
+    /// founded anew, and acknowledged writes that went with the one before.
+    pub majority_lost: u64,
+    pub founded_anew: u64,
+    pub gone_before: u64,
+    /// Voters of two that went on when the other had ended.
+    pub went_on_alone: u64,
+    /// Nodes that started because a map lists them and no file does, and processes that died before.
+    pub enrolled: u64,
+    pub died_joining: u64,
     pub elections: u64,
     pub epochs: u64,
     pub cost: Cost,
@@ -136,6 +158,12 @@ impl Report {
         self.given += other.given;
         self.killed_at_moves += other.killed_at_moves;
         self.flaps += other.flaps;
+        self.majority_lost += other.majority_lost;
+        self.founded_anew += other.founded_anew;
+        self.gone_before += other.gone_before;
+        self.went_on_alone += other.went_on_alone;
+        self.enrolled += other.enrolled;
+        self.died_joining += other.died_joining;
         self.elections += other.elections;
         self.epochs += other.epochs;
         self.cost.add(&other.cost);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lariat_actors::coordinator::Times;
-use lariat_actors::map::{Change, ClusterMap, Member, NodeIx};
+use lariat_actors::map::{ClusterMap, Member, NodeIx};
 use lariat_actors::op::Ms;
 use lariat_actors::replication::fan::Fan;
 
@@ -12,6 +12,7 @@ pub use super::event::Event;
 
 use super::agreed::Agreed;
 use super::cost::Meter;
+use super::enrolling::Joiner;
 use super::faults::{Fault, Faults, schedule};
 use super::network::Network;
 use super::node::{Kind, Node, Op};
@@ -25,6 +26,8 @@ use super::report::{Bug, Report};
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub nodes: u16,
+    /// The last of them, which no file lists: they join while it runs.
+    pub joining: u16,
     pub copies: usize,
     pub slots: u16,
     pub length_ms: Ms,
@@ -42,6 +45,7 @@ impl Default for Shape {
     fn default() -> Self {
         Shape {
             nodes: 3,
+            joining: 0,
             copies: 2,
             slots: 8,
             length_ms: 12_000,
@@ -50,6 +54,13 @@ impl Default for Shape {
             async_percent: 0,
             min_copies: 1,
         }
+    }
+}
+
+impl Shape {
+    /// The nodes of the file.
+    pub fn listed(&self) -> u16 {
+        self.nodes - self.joining
     }
 }
 
@@ -66,6 +77,7 @@ pub struct World {
     pub times: Times,
     pub now: Ms,
     pub nodes: Vec<Node>,
+    pub joiners: Vec<Joiner>,
     pub network: Network,
     pub agreed: Agreed,
     pub unfounded: Arc<ClusterMap>,
@@ -73,6 +85,8 @@ pub struct World {
     pub numbers: Numbers,
     /// Who was elected and may lead still.
     pub leaders: Vec<NodeIx>,
+    /// When a majority of the voters had ended, while no cluster has been founded since.
+    pub majority_ended_at: Option<Ms>,
     /// Events that have happened.
     pub events: u64,
     pub random: Random,
@@ -103,18 +117,20 @@ impl World {
             zone: String::new(),
             leaving: false,
         };
-        let members: Vec<Member> = (0..shape.nodes).map(member).collect();
+        let members: Vec<Member> = (0..shape.listed()).map(member).collect();
         let mut unfounded = ClusterMap::from_members(0, members, 16, shape.copies);
         unfounded.rows.truncate(usize::from(shape.slots));
         let mut agreed = Agreed::new(unfounded.clone());
-        let starts = (0..shape.nodes).map(|node| (NodeIx(node), 1 + u64::from(node))).collect();
-        agreed.append(&[Change::Found { cluster_id: 1, starts }]);
+        let starts = (0..shape.listed()).map(|node| (NodeIx(node), 1 + u64::from(node))).collect();
+        agreed.found(starts);
         let unfounded = Arc::new(unfounded);
         let times = Times { lease_ms: 250, failure_timeout_ms: 1_000 };
         let nodes: Vec<Node> = (0..shape.nodes)
             .map(|i| {
-                let mut node =
-                    Node::new(NodeIx(i), 1 + u64::from(i), unfounded.clone(), times.lease_ms);
+                let (count, lease_ms) = (usize::from(shape.nodes), times.lease_ms);
+                let start = 1 + u64::from(i);
+                let mut node = Node::new(NodeIx(i), start, unfounded.clone(), count, lease_ms);
+                node.is_alive = i < shape.listed();
                 node.clock_offset = random.between(50_000, 1_000_000);
                 if faults.drift {
                     node.clock_permille = random.between(0, 20) as i64 - 10;
@@ -135,7 +151,9 @@ impl World {
             unfounded,
             oracle: Oracle::default(),
             numbers: Numbers::default(),
+            joiners: (0..shape.joining).map(|_| Joiner::default()).collect(),
             leaders: Vec::new(),
+            majority_ended_at: None,
             events: 0,
             random,
             report: Report::default(),
@@ -152,9 +170,15 @@ impl World {
             let clock = world.clock(NodeIx(node));
             world.node(NodeIx(node)).heard.fill(clock);
             // Everybody knows the first map.
-            world.adopt(NodeIx(node), 1);
+            if node < shape.listed() {
+                world.adopt(NodeIx(node), 1);
+            }
             let after = world.random.below(TICK_MS);
             world.after(after, Event::Tick { node: NodeIx(node) });
+        }
+        for joiner in 0..usize::from(shape.joining) {
+            let after = world.random.between(1_500, 6_000);
+            world.after(after, Event::Appear { joiner });
         }
         world.after(1_000, Event::Request);
         world.after(1_000, Event::Quiet);
@@ -206,9 +230,11 @@ impl World {
         self.report.acknowledged = self.oracle.acknowledged_count;
         (self.report.lost, self.report.lost_slots) = (self.oracle.lost, self.oracle.lost_slots);
         self.report.own_lost = self.oracle.own_lost;
+        self.report.gone_before = self.oracle.gone_before;
         self.report.async_acknowledged = self.oracle.async_count;
         self.report.async_lost = self.oracle.async_lost;
-        (self.report.epochs, self.report.cost) = (self.agreed.last(), self.meter.cost);
+        self.report.epochs += self.agreed.last();
+        self.report.cost = self.meter.cost;
         Ok(self.report)
     }
 
@@ -305,6 +331,22 @@ impl World {
                 self.flap(node);
                 Ok(())
             }
+            Event::Appear { joiner } => {
+                self.appear(joiner);
+                Ok(())
+            }
+            Event::Enrol { joiner, life } => {
+                self.enrol(joiner, life);
+                Ok(())
+            }
+            Event::Asked { node, question } => self.asked(node, question),
+            Event::Told { joiner, life, said } => self.told(joiner, life, said),
+            Event::Die { node, incarnation, down_ms } => {
+                if self.is_running(node, incarnation) {
+                    self.die(node, down_ms);
+                }
+                Ok(())
+            }
             Event::Restart { node } => {
                 self.start_again(node);
                 Ok(())
@@ -363,7 +405,8 @@ impl World {
     }
 
     fn start_again(&mut self, node: NodeIx) {
-        if self.node(node).is_alive {
+        // Whoever is in no file comes back by asking for it.
+        if self.node(node).is_alive || node.0 >= self.shape.listed() {
             return;
         }
         self.rejoin(node);
@@ -378,6 +421,7 @@ impl World {
         self.node(node).restart(incarnation, unfounded, lease);
         let clock = self.clock(node);
         self.node(node).heard.fill(clock);
+        self.node(node).began_at = clock;
     }
 
     /// In the end every node is a member, every slot has its copies, and all copies are equal.
