@@ -243,7 +243,7 @@ fn tag(hash: u64) -> u32 {
 
 /// Where the way of a hash begins.
 fn home(hash: u64, places: usize) -> usize {
-    (u64::from(hash as u32) * places as u64 >> 32) as usize
+    ((u64::from(hash as u32) * places as u64) >> 32) as usize
 }
 
 /// The node that `is_it` says it is, and where it is. Of `size` places the last may be emptied and left
