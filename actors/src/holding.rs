@@ -1,6 +1,6 @@
 //! What a shard holds of a slot, and what a new row of the map means for it.
 
-use crate::map::{NodeIx, Row};
+use crate::map::{ClusterMap, NodeIx, Row, Standing};
 use crate::op::Ms;
 use crate::replication::{Copy, Refusal};
 
@@ -140,6 +140,35 @@ pub fn may_decide(
     }
 }
 
+/// The cluster whose primaries a start follows. A cluster that is founded anew counts its epochs anew, so what
+/// a copy took of the one before would pass for newer than all its rows.
+///
+/// A member follows those of its map. A start that no map has named yet may be filled already, by a primary that
+/// has heard of it first: it follows the first cluster that says its id, and drops what it took if
+/// it becomes a member of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Followed(Option<u64>);
+
+impl Followed {
+    /// May it take what a node replicates that is in the cluster `theirs` (0 if it does not say)?
+    pub fn may_take(&mut self, map: &ClusterMap, me: NodeIx, start: u64, theirs: u64) -> bool {
+        if map.standing(me, start) == Standing::Member {
+            return theirs == 0 || theirs == map.cluster_id;
+        }
+        theirs != 0 && *self.0.get_or_insert(theirs) == theirs
+    }
+
+    /// A map of this cluster names the start: has it to drop what it took before?
+    pub fn has_to_drop(&mut self, cluster_id: u64) -> bool {
+        std::mem::take(self).is_another(cluster_id)
+    }
+
+    /// Did it follow another cluster before it was a member?
+    pub fn is_another(self, cluster_id: u64) -> bool {
+        self.0.is_some_and(|followed| followed != cluster_id)
+    }
+}
+
 /// May a primary that names `stamp` as its row's begin or open a copy at a node whose own map has
 /// `row`? One that the newer row does not name any more is late.
 ///
@@ -189,6 +218,7 @@ pub fn given_away(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::map::Change;
 
     const ME: NodeIx = NodeIx(0);
     const HEIR: NodeIx = NodeIx(1);
@@ -209,6 +239,27 @@ mod tests {
     }
 
     const PARKED: Holding = Holding::Primary { since: 5, parked: 6 };
+
+    #[test]
+    fn a_member_follows_its_own_cluster_and_before_that_a_start_follows_one() {
+        let members = (0..2).map(|node| crate::map::tests::member(node, "")).collect();
+        let unfounded = ClusterMap::from_members(0, members, 16, 2);
+        let starts = vec![(ME, 10), (HEIR, 11)];
+        let map = unfounded.apply(1, &[Change::Found { cluster_id: 7, starts }]).0;
+        let mut followed = Followed::default();
+        let takes = [(7, true), (8, false), (0, true)];
+        for (theirs, may) in takes {
+            assert_eq!(followed.may_take(&map, ME, 10, theirs), may, "{theirs}");
+        }
+        assert!(!followed.has_to_drop(7), "it took nothing before");
+        // Another start of the node, which the map does not name.
+        for (theirs, may) in [(0, false), (8, true), (7, false), (8, true)] {
+            assert_eq!(followed.may_take(&map, ME, 20, theirs), may, "{theirs}");
+        }
+        assert!(followed.has_to_drop(7) && !followed.has_to_drop(7), "once");
+        assert!(followed.may_take(&unfounded, ME, 20, 8));
+        assert!(!followed.has_to_drop(8));
+    }
 
     #[test]
     fn a_slot_that_is_given_away_is_decided_by_nobody_until_a_newer_row() {

@@ -30,8 +30,9 @@ pub const FIRST_VERSION: u16 = 1;
 /// The version that brought ranges to the handshake. Before it a node spoke a single version.
 pub const RANGES_SINCE: u16 = 2;
 
-/// The version that brought ages to the entries of imports. Before it they are sent without.
-pub const AGES_SINCE: u16 = 2;
+/// The version that brought ages to the entries of imports, and the cluster's id to what is
+/// replicated. Before it both are sent without, and a member of another cluster is not told apart.
+pub const REPLICATION_SINCE: u16 = 2;
 
 /// The versions that a node understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

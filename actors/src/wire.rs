@@ -96,6 +96,14 @@ pub enum Message {
     },
     /// What Supervisors say to each other.
     Control(Control),
+    /// A `Replicate` that says which cluster the sender is in; a peer that does not know it is sent
+    /// a `Replicate`.
+    ReplicateOf {
+        /// The cluster's id.
+        cluster_id: u64,
+        /// What to apply.
+        items: Vec<ReplicationItem>,
+    },
 }
 
 /// A request as it travels.

@@ -154,6 +154,7 @@ fn samples() -> Vec<(&'static str, Message)> {
     };
     let mut acks = vec![AckItem::Ack { slot, since, import, n: 5, complete: true }];
     acks.extend([Refusal::Gap, Refusal::Lower, Refusal::Unknown, Refusal::Differs].map(nack));
+    let open = vec![ReplicationItem::Open { slot, since, stamp: 7, old_since: 5, old_n: 6 }];
     let (more_requests, more_answers, more_items) = later_samples(slot, since, import);
     let stats = NodeStats { id: "node-1".into(), incarnation: 1, ..NodeStats::default() };
     vec![
@@ -184,6 +185,7 @@ fn samples() -> Vec<(&'static str, Message)> {
     .chain(giving_samples(slot, since, import))
     .chain(aged_samples(slot, since, import))
     .chain(joining_samples())
+    .chain([("replicate_of", Message::ReplicateOf { cluster_id: 1 << 40, items: open })])
     .collect()
 }
 
@@ -262,15 +264,14 @@ fn aged_samples(slot: Slot, since: u64, import: u64) -> [(&'static str, Message)
 }
 
 #[test]
-fn without_ages_a_peer_is_sent_what_it_knows() {
+fn an_older_peer_is_sent_what_it_knows() {
     let (slot, since, import) = (5, 1 << 33, 2);
     let [(_, chunk), (_, hand)] = aged_samples(slot, since, import);
-    let bare = |message| match message {
-        Message::Replicate { items } => {
-            items.into_iter().map(ReplicationItem::without_ages).collect::<Vec<_>>()
-        }
+    let of = |message| match message {
+        Message::Replicate { items } => items,
         other => panic!("{other:?}"),
     };
+    let bare = |message| of(Message::replication(9, of(message), 1));
     let (after, entries, last) = (4, vec![entry()], true);
     let known = ReplicationItem::Chunk { slot, since, import, after, entries, last };
     assert_eq!(bare(chunk), [known]);
@@ -279,6 +280,8 @@ fn without_ages_a_peer_is_sent_what_it_knows() {
     };
     assert_eq!(bare(hand), items);
     assert_eq!(bare(Message::Replicate { items: items.clone() }), items);
+    let newer = Message::ReplicateOf { cluster_id: 9, items: items.clone() };
+    assert_eq!(Message::replication(9, items, 2), newer);
 }
 
 /// What nodes that are not in the cluster file brought.

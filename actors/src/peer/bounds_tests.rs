@@ -130,7 +130,11 @@ fn replication_beyond_what_a_connection_holds_waits_and_arrives_in_order() {
             let counts = counts.clone();
             actix_rt::spawn(async move {
                 while let Ok(Some(message)) = reader.next().await {
-                    let Message::Replicate { items } = message else { continue };
+                    let (Message::Replicate { items } | Message::ReplicateOf { items, .. }) =
+                        message
+                    else {
+                        continue;
+                    };
                     for item in items {
                         let ReplicationItem::Write { n, .. } = item else { panic!("{item:?}") };
                         assert_eq!(n, counts.get());
@@ -154,7 +158,7 @@ fn replication_beyond_what_a_connection_holds_waits_and_arrives_in_order() {
             n,
             effect: WireEffect::Delete { cache: 1, key: key.clone(), version: Version(n) },
         };
-        link.do_send(SendItems { items: (0..count).map(item).collect() });
+        link.do_send(SendItems { cluster_id: 1, items: (0..count).map(item).collect() });
         node.wait_until("all has arrived", || arrived.get() == count).await;
         assert_eq!(counters.peer_connections_lost.get(), 0);
     });

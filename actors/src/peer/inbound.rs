@@ -171,7 +171,7 @@ impl Inbound {
         }
     }
 
-    fn replicate(&mut self, items: Vec<ReplicationItem>, ctx: &mut Context<Self>) {
+    fn replicate(&mut self, cluster_id: u64, items: Vec<ReplicationItem>, ctx: &mut Context<Self>) {
         let Some(registry) = self.shared.registry.get() else { return };
         let mut by_shard: Vec<Vec<ReplicationItem>> = vec![Vec::new(); self.shared.shards];
         for item in items {
@@ -190,7 +190,7 @@ impl Inbound {
             let handle = registry.shards[shard].load();
             // One that has ended, or hangs, would only collect them.
             if handle.serving.load(Acquire) {
-                handle.addr.do_send(Replicate { incarnation, items, reply });
+                handle.addr.do_send(Replicate { incarnation, cluster_id, items, reply });
             }
         }
     }
@@ -213,7 +213,8 @@ impl Handler<Received> for Inbound {
                 let from = ctx.address();
                 self.router.do_send(Serve { requests, deadline, max_reply_bytes, from, id });
             }
-            Wire::Replicate { items } => self.replicate(items, ctx),
+            Wire::Replicate { items } => self.replicate(0, items, ctx),
+            Wire::ReplicateOf { cluster_id, items } => self.replicate(cluster_id, items, ctx),
             Wire::Beat { seq } => {
                 let epoch = self.shared.map.load().epoch;
                 self.send(&Wire::BeatAnswer { seq, epoch }, ctx);

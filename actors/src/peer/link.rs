@@ -6,7 +6,6 @@
 //!
 //! What is not confirmed when the link breaks is the Router's to send again: a PeerLink forgets.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use actix::fut::WrapFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 
 use super::asking::{Asked, Asking};
+use super::items::Items;
 use super::{Backoff, ConnectError, Connection, Params, PeerIdentity, Whom, WriterHandle};
 use crate::handshake::Purpose;
 use crate::map::NodeIx;
@@ -23,12 +23,8 @@ use crate::router::Router;
 use crate::router::messages::{Acked, LinkEvent, LinkNews, PartBroken, PartDone, StatsArrived};
 use crate::shard::messages::{Item, PartAnswer};
 use crate::shared::Shared;
-use crate::version::AGES_SINCE;
 use crate::wire::{Message as Wire, PeerAnswer, ReplicationItem};
 use crate::wire_map::request_to_wire;
-
-/// Bytes of keys and values after which a frame of replication is closed: far below what a peer takes.
-const ITEMS_BYTES: usize = 1 << 20;
 
 /// Bytes that may wait to be written before replication waits for room: chunks of imports with large
 /// values are more than a connection takes at once, and what is answered must not wait behind all of them.
@@ -53,9 +49,8 @@ pub struct PeerLink {
     connection: u64,
     writer: Option<WriterHandle>,
     asking: Asking,
-    /// Replication that waits for room in the connection; bounded by the windows of writes and of
-    /// imports.
-    items: VecDeque<ReplicationItem>,
+    /// Replication that waits for room in the connection.
+    items: Items,
     /// Is room waited for?
     awaits_room: bool,
     /// Does the peer leave, or has it left and not come back?
@@ -84,6 +79,8 @@ pub struct Forward {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct SendItems {
+    /// The cluster that this node is in.
+    pub cluster_id: u64,
     /// What to send.
     pub items: Vec<ReplicationItem>,
 }
@@ -156,7 +153,7 @@ impl PeerLink {
             connection: 0,
             writer: None,
             asking: Asking::default(),
-            items: VecDeque::new(),
+            items: Items::default(),
             awaits_room: false,
             leaves: false,
             beat: 0,
@@ -278,14 +275,8 @@ impl PeerLink {
                 }));
                 return;
             }
-            let mut bytes = 0;
-            let items = std::iter::from_fn(|| {
-                let item = self.items.pop_front_if(|_| bytes < ITEMS_BYTES)?;
-                bytes += item.weight();
-                Some(item)
-            });
-            let items = items.collect();
-            self.send(&Wire::Replicate { items }, ctx);
+            let frame = self.items.frame(writer.version());
+            self.send(&frame, ctx);
         }
     }
 
@@ -458,10 +449,10 @@ impl Handler<Forward> for PeerLink {
 impl Handler<SendItems> for PeerLink {
     type Result = ();
     fn handle(&mut self, message: SendItems, ctx: &mut Context<Self>) {
-        let Some(writer) = &self.writer else { return };
-        let knows_ages = writer.version() >= AGES_SINCE;
-        let as_known = |item: ReplicationItem| if knows_ages { item } else { item.without_ages() };
-        self.items.extend(message.items.into_iter().map(as_known));
+        if self.writer.is_none() {
+            return;
+        }
+        self.items.add(message.cluster_id, message.items);
         self.send_items(ctx);
     }
 }

@@ -11,6 +11,7 @@ pub mod accepting;
 pub mod asking;
 mod backoff;
 pub mod inbound;
+mod items;
 pub mod link;
 mod whom;
 mod writer;

@@ -41,6 +41,8 @@ const WINDOW_MAX_BYTES: u64 = (QUEUE_MAX_BYTES / 2) as u64;
 #[derive(Debug)]
 pub struct Fans {
     pub(super) shared: Arc<Shared>,
+    /// The cluster that the fans' rows are of.
+    cluster_id: u64,
     gates: Rc<CopyGates>,
     supervisor: Addr<Supervisor>,
     pub(super) fans: HashMap<Slot, SlotFan>,
@@ -85,6 +87,7 @@ impl Fans {
             late: Vec::new(),
             turns: Turns::new(shared.import_rate / shared.shard_threads() as u64),
             shared,
+            cluster_id: 0,
             gates,
             supervisor,
             fans: HashMap::new(),
@@ -123,6 +126,7 @@ impl Fans {
 
     /// Takes in rows that a shard has adopted.
     pub fn rows(&mut self, rows: Rows) {
+        self.cluster_id = rows.cluster_id;
         for news in rows.rows {
             let slot = news.slot;
             match news.what {
@@ -396,7 +400,7 @@ impl Fans {
         if self.turns.is_due {
             self.read_chunks();
         }
-        self.links.flush();
+        self.links.flush(self.cluster_id);
         if !self.asks.is_empty() {
             self.supervisor.do_send(AskRows { asks: std::mem::take(&mut self.asks) });
         }

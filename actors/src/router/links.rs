@@ -112,9 +112,10 @@ impl Links {
     }
 
     /// Hands what has piled up to the links, one message each.
-    pub fn flush(&mut self) {
+    pub fn flush(&mut self, cluster_id: u64) {
         for (_, link) in self.all_mut().filter(|(_, link)| !link.items.is_empty()) {
-            link.addr.do_send(SendItems { items: std::mem::take(&mut link.items) });
+            let items = std::mem::take(&mut link.items);
+            link.addr.do_send(SendItems { cluster_id, items });
         }
     }
 }

@@ -140,6 +140,8 @@ pub struct FanoutWrite {
 pub struct Rows {
     /// The start of the node that adopted them.
     pub incarnation: u64,
+    /// The cluster that they are of.
+    pub cluster_id: u64,
     /// The gate of the shard's instance.
     pub serving: Arc<AtomicBool>,
     /// The rows that changed.

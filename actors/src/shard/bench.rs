@@ -140,10 +140,15 @@ impl Node {
 
     /// The first map, of these starts of both nodes.
     pub fn found(&self, me: u64, other: u64) {
-        self.change(5, |map| {
+        self.found_in(1, 5, [me, other]);
+    }
+
+    /// The same of a cluster with this id, and at this epoch.
+    pub fn found_in(&self, cluster_id: u64, epoch: u64, [me, other]: [u64; 2]) {
+        self.change(epoch, |map| {
             map.members.iter_mut().for_each(|member| (member.incarnation, member.known) = (0, 0));
-            let found = Change::Found { cluster_id: 1, starts: vec![(ME, me), (OTHER, other)] };
-            *map = map.apply(5, &[found]).0;
+            let found = Change::Found { cluster_id, starts: vec![(ME, me), (OTHER, other)] };
+            *map = map.apply(epoch, &[found]).0;
         });
     }
 

@@ -71,6 +71,8 @@ pub enum PartAnswer {
 pub struct Replicate {
     /// The start of this node that the connection was made to.
     pub incarnation: u64,
+    /// The cluster that the peer is in; 0 if it does not say.
+    pub cluster_id: u64,
     /// What the peer says, in its order.
     pub items: Vec<ReplicationItem>,
     /// Where the acknowledgements go.

@@ -24,8 +24,13 @@ struct Pair {
 impl Pair {
     /// Both nodes are connected, with the first map and leases.
     fn start() -> Pair {
+        Pair::start_where(true)
+    }
+
+    /// The same, and one of them may not have heard of the map yet.
+    fn start_where(both_know: bool) -> Pair {
         let (a, b) = (Node::start_as("me"), Node::start_as("other"));
-        for node in [&a, &b] {
+        for node in if both_know { vec![&a, &b] } else { vec![&a] } {
             node.found(a.shared.incarnation(), b.shared.incarnation());
             node.lease(FOREVER);
         }
@@ -156,5 +161,43 @@ fn a_slot_that_is_given_away_may_be_taken_over_before_its_old_primary_hears_of_i
         assert!(is_hit(&parked.await.unwrap()), "what waited was answered by the new primary");
         assert_eq!(pair.a.held(&key).await, copy);
         assert_eq!(pair.b.shared.counters.imports_begun.get(), begun);
+    });
+}
+
+/// A cluster that is founded anew counts its epochs anew: what a copy took of the one before would pass for
+/// newer than all its rows.
+#[test]
+fn what_a_start_took_before_any_map_named_it_goes_if_it_becomes_a_member_elsewhere() {
+    run(async {
+        for cluster_id in [1, 2] {
+            // The primary has heard of a start that has not heard of the map itself.
+            let pair = Pair::start_where(false);
+            let (a, b) = (&pair.a, &pair.b);
+            let filled = || a.shared.counters.imports_completed.get() > 0;
+            a.wait_until("copies are filled", filled).await;
+            let mut filled = Vec::new();
+            for key in (0..500).map(|i| format!("key-{i}")) {
+                if let HeldAs::Copy { complete: true, .. } = b.held(&key).await {
+                    filled.push(key);
+                }
+            }
+            let key = filled.first().unwrap();
+            let starts = [a.shared.incarnation(), b.shared.incarnation()];
+            let epoch = if cluster_id == 1 { 5 } else { 1 };
+            b.found_in(cluster_id, epoch, starts);
+            let refused = || a.shared.counters.replication_refused.get();
+            if cluster_id == 1 {
+                assert!(matches!(b.held(key).await, HeldAs::Copy { complete: true, .. }));
+                assert_eq!(refused(), 0);
+                continue;
+            }
+            for key in &filled {
+                assert_eq!(b.held(key).await, HeldAs::Nothing, "{key}");
+            }
+            let answer = a.send(put(key), 10_000);
+            a.wait_until("its primary is refused", || refused() > 0).await;
+            drop(answer);
+            assert_eq!(b.held(key).await, HeldAs::Nothing);
+        }
     });
 }

@@ -205,9 +205,18 @@ impl Handler<Replicate> for Shard {
             // Meant for another instance of the shard, or for another start of the node.
             return;
         }
+        let (me, start) = (self.shared.me, self.adopted.incarnation);
+        let followed = &mut self.adopted.followed;
+        let may_take = followed.may_take(&turn.map, me, start, message.cluster_id);
         let mut items = Vec::with_capacity(message.items.len());
         for item in message.items {
             let (slot, ..) = item.place();
+            if !may_take {
+                let is_asked = !matches!(item, ReplicationItem::Touch { .. });
+                let refuse = || refusal(&item, &Copy::default(), Refusal::Lower);
+                items.extend(is_asked.then(refuse));
+                continue;
+            }
             if let ReplicationItem::Touch { cache, key, .. } = &item {
                 self.touch_copy(slot, *cache, key);
                 continue;

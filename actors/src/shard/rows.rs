@@ -9,7 +9,7 @@ use arc_swap::Guard;
 use super::Shard;
 use super::messages::{Reset, RowsChanged};
 use super::slots::role_of;
-use crate::holding::{Holding, Step, on_row};
+use crate::holding::{Followed, Holding, Step, on_row};
 use crate::map::{Ask, ClusterMap, Row, Standing};
 use crate::op::Ms;
 use crate::replication::Copy;
@@ -34,12 +34,15 @@ pub(super) struct Adopted {
     looked_at: Option<(u64, u64)>,
     /// The same of the newest one that named this start as a member.
     rows: Option<(u64, u64)>,
+    /// Whose replication is taken before that.
+    pub followed: Followed,
 }
 
 impl Adopted {
     /// Before this start of the node has adopted any map.
     pub fn nothing(incarnation: u64) -> Self {
-        Adopted { incarnation, looked_at: None, rows: None }
+        let (looked_at, rows, followed) = (None, None, Followed::default());
+        Adopted { incarnation, looked_at, rows, followed }
     }
 }
 
@@ -87,6 +90,9 @@ impl Shard {
             // Rows that name this node mean another start of it.
             return;
         }
+        if self.adopted.followed.has_to_drop(map.cluster_id) {
+            self.drop_all();
+        }
         let known = match self.adopted.rows {
             Some((cluster_id, epoch)) if cluster_id == map.cluster_id => Some(epoch),
             _ => None,
@@ -106,7 +112,8 @@ impl Shard {
         }
         if !rows.is_empty() {
             let (incarnation, serving) = (self.adopted.incarnation, self.serving.clone());
-            self.router.do_send(Rows { incarnation, serving, rows });
+            let cluster_id = map.cluster_id;
+            self.router.do_send(Rows { incarnation, cluster_id, serving, rows });
         }
         if !asks.is_empty() {
             self.shared.counters.slots_lost_here.add(asks.len() as u64);
@@ -208,6 +215,13 @@ impl Shard {
         self.lost.clear();
         for slot in self.slots.all() {
             self.shared.begun[usize::from(slot)].store(0, Relaxed);
+        }
+        self.drop_all();
+    }
+
+    /// What is held of every slot goes.
+    fn drop_all(&mut self) {
+        for slot in self.slots.all() {
             if self.slots.get(slot).holding != Holding::None {
                 self.hold(slot, Holding::None);
             }

@@ -1,9 +1,10 @@
-//! Ages of entries, and what is sent to a peer that does not know them.
+//! Ages of entries and the id of the cluster, and what is sent to a peer that does not know them.
 
 use serde::{Deserialize, Serialize};
 
-use super::{ReplicationItem, WireEntry};
+use super::{Message, ReplicationItem, WireEntry};
 use crate::op::Ms;
+use crate::version::REPLICATION_SINCE;
 
 /// An entry with the time since its last use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,9 +22,20 @@ impl AgedEntry {
     }
 }
 
+impl Message {
+    /// Replication by a node in this cluster, as a peer that speaks `version` knows it.
+    pub fn replication(cluster_id: u64, items: Vec<ReplicationItem>, version: u16) -> Self {
+        if version >= REPLICATION_SINCE {
+            return Message::ReplicateOf { cluster_id, items };
+        }
+        let items = items.into_iter().map(ReplicationItem::without_ages).collect();
+        Message::Replicate { items }
+    }
+}
+
 impl ReplicationItem {
     /// The same for a peer that does not know ages.
-    pub fn without_ages(self) -> Self {
+    fn without_ages(self) -> Self {
         let bare = |entries: Vec<AgedEntry>| entries.into_iter().map(|aged| aged.entry).collect();
         match self {
             ReplicationItem::AgedChunk { slot, since, import, after, entries, last } => {

@@ -35,8 +35,20 @@ impl World {
                     continue;
                 }
             };
-            self.send_over(node, node, to, Message::Follow { slot, since, stamp, what });
+            self.replicate(node, to, (slot, since, stamp), what);
         }
+    }
+
+    /// Tells a copy what its primary wants of it.
+    pub fn replicate(
+        &mut self,
+        node: NodeIx,
+        to: NodeIx,
+        (slot, since, stamp): (u16, u64, u64),
+        what: Follow,
+    ) {
+        let cluster = self.node(node).map.cluster_id;
+        self.send_over(node, node, to, Message::Follow { cluster, slot, since, stamp, what });
     }
 
     pub fn fetch(
@@ -64,7 +76,7 @@ impl World {
         let entries = range.map(|(key, value)| (*key, value.clone())).collect();
         let (after, last, stamp) = (fan.n(), until >= KEYS, fan.stamp());
         let what = Follow::Chunk { import, after, entries, last };
-        self.send_over(node, node, to, Message::Follow { slot, since, stamp, what });
+        self.replicate(node, to, (slot, since, stamp), what);
         if !last {
             let slow = if self.random.percent(10) { 400 } else { 10 };
             let delay = self.random.between(1, slow);
@@ -79,12 +91,18 @@ impl World {
         &mut self,
         from: NodeIx,
         to: NodeIx,
-        slot: u16,
-        since: u64,
-        stamp: u64,
+        cluster: u64,
+        (slot, since, stamp): (u16, u64, u64),
         what: Follow,
     ) -> Result<(), String> {
         if !self.node(to).watch.is_open {
+            return Ok(());
+        }
+        let (takes_any, me) = (self.has_bug(Bug::FollowsAnyCluster), self.node(to));
+        let (map, start) = (me.map.clone(), me.incarnation);
+        if !(takes_any || me.followed.may_take(&map, to, start, cluster)) {
+            let import = what.import();
+            self.send_over(from, to, from, Message::Nack { slot, since, import });
             return Ok(());
         }
         if let Follow::Hand { import, entries, first, last } = what {
@@ -96,7 +114,6 @@ impl World {
         let claims = self.has_bug(Bug::CopyCallsItselfInSync);
         let takes_gaps = self.has_bug(Bug::GapTaken);
         let me = self.node(to);
-        let map = me.map.clone();
         let row = map.row(slot);
         let held = &mut me.slots[usize::from(slot)];
         let is_copy = matches!(held.holding, Holding::Copy(_));

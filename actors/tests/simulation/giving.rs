@@ -96,7 +96,7 @@ impl World {
         let (first, last, import) = (from == 0, until >= KEYS, fan.import_of(to));
         held.handing = Some((to, stamp, until));
         let what = Follow::Hand { import, entries, first, last };
-        self.send_over(node, node, to, Message::Follow { slot, since, stamp, what });
+        self.replicate(node, to, (slot, since, stamp), what);
     }
 
     /// A copy takes what is handed over.

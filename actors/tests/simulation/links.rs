@@ -146,8 +146,8 @@ impl World {
         match message {
             Message::Do { op, epoch } => self.decide(to, op, Some(from), epoch),
             Message::Done { op, answer } => self.done(to, op, answer),
-            Message::Follow { slot, since, stamp, what } => {
-                self.follow(from, to, slot, since, stamp, what)
+            Message::Follow { cluster, slot, since, stamp, what } => {
+                self.follow(from, to, cluster, (slot, since, stamp), what)
             }
             Message::Ack { slot, since, import, n, complete } => {
                 let clock = self.clock(to);

@@ -75,7 +75,9 @@ pub enum Message {
         op: u64,
         answer: Answer,
     },
+    /// Of the cluster with this id.
     Follow {
+        cluster: u64,
         slot: u16,
         since: u64,
         stamp: u64,
@@ -140,6 +142,19 @@ pub enum Follow {
         first: bool,
         last: bool,
     },
+}
+
+impl Follow {
+    /// The import that it belongs to.
+    pub fn import(&self) -> u64 {
+        match *self {
+            Follow::Open { .. } => 0,
+            Follow::Begin { import, .. }
+            | Follow::Chunk { import, .. }
+            | Follow::Write { import, .. }
+            | Follow::Hand { import, .. } => import,
+        }
+    }
 }
 
 /// The connection that one node dialled to another.

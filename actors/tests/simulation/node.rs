@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lariat_actors::coordinator::Coordinator;
-use lariat_actors::holding::Holding;
+use lariat_actors::holding::{Followed, Holding};
 use lariat_actors::lease::Lease;
 use lariat_actors::map::{ClusterMap, NodeIx, Placed, Row};
 use lariat_actors::op::Ms;
@@ -143,6 +143,7 @@ pub struct Node {
     pub began_at: Ms,
     pub sought_at: Ms,
     pub slots: Vec<Slot>,
+    pub followed: Followed,
     pub begun: Vec<u64>,
     /// The slots of which it holds anything or the map says that it should.
     near: BTreeSet<u16>,
@@ -200,6 +201,7 @@ impl Node {
             began_at: 0,
             sought_at: 0,
             slots: (0..slots).map(|_| Slot::default()).collect(),
+            followed: Followed::default(),
             begun: vec![0; slots],
             near: BTreeSet::new(),
             linked: vec![0; nodes],
@@ -288,6 +290,7 @@ impl Node {
 
     /// The instance of the shard is gone, with all it held; a mistake lets it keep some.
     pub fn empty_slots(&mut self, keeps: impl Fn(&Row, &Slot) -> bool) {
+        self.followed = Followed::default();
         for (row, held) in self.map.rows.iter().zip(&mut self.slots) {
             held.holding = match keeps(row, held) {
                 true => Holding::primary(row.since),

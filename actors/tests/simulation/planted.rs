@@ -66,6 +66,8 @@ fn configuration(bug: Bug) -> (Shape, Faults) {
         Bug::GoesOnWithoutItsMajority
         | Bug::AnotherStartKeepsItsSlots
         | Bug::FoundsBesideTheSilent => (FIVE, ENDING),
+        // A start that nobody has heard of yet is sent what was meant for the one before.
+        Bug::FollowsAnyCluster => (THREE, Faults { kills: 8, one_at_a_time: false, ..ENDING }),
         Bug::StartsBeforeItIsListed => (super::JOINING, DOOMED),
         // A member stands still while it is asked, and has no lease when it wakes.
         Bug::LateQuestionEndsANewStart => {

@@ -40,10 +40,11 @@ pub enum Bug {
     FoundsBesideTheSilent,
     StartsBeforeItIsListed,
     LateQuestionEndsANewStart,
+    FollowsAnyCluster,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 36] = [
         Bug::LeaseFromReceipt,
         Bug::CopyCallsItselfInSync,
         Bug::FreshShardKeepsItsRows,
@@ -79,6 +80,7 @@ impl Bug {
         Bug::FoundsBesideTheSilent,
         Bug::StartsBeforeItIsListed,
         Bug::LateQuestionEndsANewStart,
+        Bug::FollowsAnyCluster,
     ];
 }
 

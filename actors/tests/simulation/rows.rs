@@ -22,6 +22,10 @@ impl World {
             return Ok(());
         }
         let map = self.node(node).map.clone();
+        if self.node(node).followed.has_to_drop(map.cluster_id) {
+            self.say(|| format!("{node:?} drops what it took of the cluster before"));
+            self.node(node).empty_slots(|_, _| false);
+        }
         let resumes = self.has_bug(Bug::ResumesOnAnyMap);
         let is_named = self.check_is_named(node);
         let promotes_anything = self.has_bug(Bug::PromotedThoughNotInSync);
