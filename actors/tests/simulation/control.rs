@@ -284,6 +284,8 @@ impl World {
         let me = self.node(candidate);
         me.leader = Some(candidate);
         me.leading = Some(Leading { term, coordinator, acked, is_proposing, led_at, speaks_since });
+        // Whoever goes on alone may have led before.
+        self.leaders.retain(|&leader| leader != candidate);
         self.leaders.push(candidate);
         for other in (0..self.shape.nodes).map(NodeIx).filter(|&other| other != candidate) {
             let awake = self.node(other).is_alive && self.node(other).paused_until <= self.now;
