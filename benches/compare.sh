@@ -3,7 +3,7 @@
 #
 #     cargo build --release && benches/compare.sh [SECTION...]
 #
-# Sections, all of them by default: get set mget large workers memcached memory eviction growth expiry connections replication
+# Sections, all of them by default: get set mget large workers memcached memory churn eviction growth expiry connections replication
 # forwarding idle syscalls rest. ROUNDS (3) is how often all take turns, SCALE (100) per cent of the operations: the whole takes more than
 # half an hour, with ROUNDS=1 SCALE=5 a few. LARIAT is the binary. The tables are beside redis-server 7.0.15: another version is refused
 # unless REDIS_VERSION says that it is wanted.
@@ -200,6 +200,32 @@ section_memory() {
                 own_load "$server" 1000 --keys "$entries" --fill --ttl $ttl > /dev/null
             fi
             line+=$(awk "BEGIN { printf \" | %.1f B\", ($(resident_kb "${pids[server]}") - ${before[server]}) * 1024 / $entries - 80 }")
+        done
+        echo "$line |"
+    done
+}
+
+# Samples of what a server has resident, until it is killed.
+watch_resident() { while sleep 0.02; do resident_kb "$1"; done; }
+
+# What is resident while large values come and go; memcached finds no room for some.
+section_churn() {
+    local server connections count line watch
+    count=$(operations 2500)
+    start_redis redis-server --maxmemory 512mb --maxmemory-policy allkeys-lru
+    start_lariat lariat 1 $'capacity = 20_000_000\nmax_bytes = "512MiB"\nmax_value = "4MiB"'
+    heading "Resident, of a bound of 512 MiB, while $count values of 32 KiB to 2 MiB are set: median and most"
+    header connections
+    for connections in 1 50; do
+        line="| $connections"
+        for server in "${!names[@]}"; do
+            watch_resident "${pids[server]}" > "$scratch/resident" &
+            watch=$!
+            own_load "$server" "$count" -c "$connections" --ratio 0:1 --value-size 32KiB-2MiB > /dev/null
+            kill "$watch"
+            wait "$watch" 2> /dev/null || true
+            line+=$(sort -n "$scratch/resident" | awk '{ all[NR] = $1 / 524288 }
+                END { printf " | %.2f, %.2f", all[int((NR + 1) / 2)], all[NR] }')
         done
         echo "$line |"
     done
@@ -444,7 +470,7 @@ section_rest() {
 
 sections=("$@")
 if [ $# = 0 ]; then
-    sections=(get set mget large workers memcached memory eviction growth expiry connections replication forwarding idle syscalls rest)
+    sections=(get set mget large workers memcached memory churn eviction growth expiry connections replication forwarding idle syscalls rest)
 fi
 check_redis
 for section in "${sections[@]}"; do

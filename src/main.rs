@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
+mod allocator;
 mod cli;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::give_back_soon();
     use_small_pages();
     allow_open_files();
     cli::run()

@@ -3,6 +3,8 @@
 //!
 //! This crate is the cache itself: no HTTP, no command line, no files.
 
+#![forbid(unsafe_code)]
+
 pub mod actor;
 pub mod admission;
 #[cfg(feature = "agreement")]

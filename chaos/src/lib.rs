@@ -9,6 +9,8 @@
 //! alters it to see that `check` notices, `report` counts, `evidence` is what a failed run leaves
 //! behind. `redis` does the same kill to a real Redis Cluster, for comparison.
 
+#![forbid(unsafe_code)]
+
 pub mod aim;
 pub mod check;
 pub mod client;

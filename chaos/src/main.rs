@@ -1,5 +1,7 @@
 //! Kills, pauses and restarts the nodes of a cluster and checks what its clients saw.
 
+#![forbid(unsafe_code)]
+
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::PathBuf;
