@@ -31,7 +31,7 @@ pub use copies::Copies;
 pub use foldhash::SharedSeed;
 pub use node::SHARED_BYTES;
 pub use view::View;
-pub use warm::WARMED;
+pub use warm::{Found, WARMED};
 
 use crate::op::{Ms, ScanPosition, Version};
 use crate::slot::{Deal, SLOTS, Slot};
@@ -380,6 +380,16 @@ impl Lru {
         removed: &mut impl FnMut(Removal),
     ) -> Option<u32> {
         let index = self.find(slot, key)?;
+        self.unless_expired(index, now, removed)
+    }
+
+    /// Removes an entry if its deadline has passed.
+    fn unless_expired(
+        &mut self,
+        index: u32,
+        now: Ms,
+        removed: &mut impl FnMut(Removal),
+    ) -> Option<u32> {
         if self.slab[index].is_expired(now) {
             self.drop_node(index, Cause::Expired, removed);
             return None;

@@ -13,15 +13,18 @@ pub(super) struct Slab {
     /// Nodes handed out at least once.
     used: usize,
     free: u32,
+    /// Nodes that were handed out or given back.
+    changes: u64,
 }
 
 impl Slab {
     pub fn new() -> Self {
-        Slab { chunks: Vec::new(), used: 0, free: NIL }
+        Slab { chunks: Vec::new(), used: 0, free: NIL, changes: 0 }
     }
 
     /// The index of a node that is not in use.
     pub fn take(&mut self) -> u32 {
+        self.changes += 1;
         if self.free != NIL {
             let index = self.free;
             self.free = self[index].next;
@@ -37,11 +40,17 @@ impl Slab {
 
     /// Gives a node back.
     pub fn give(&mut self, index: u32) {
+        self.changes += 1;
         let free = self.free;
         let node = &mut self[index];
         node.empty();
         node.next = free;
         self.free = index;
+    }
+
+    /// Another number whenever an index may mean another entry than before.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Nodes in use and free.

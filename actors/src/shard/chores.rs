@@ -65,7 +65,7 @@ impl Shard {
     fn tidy_slots(&mut self, budget: usize) -> bool {
         for _ in 0..budget {
             let Some(slot) = self.chores.pop_front() else { return true };
-            match self.slots.get(slot).holding {
+            match self.slots.get(slot).holding() {
                 Holding::None => self.wipe(slot),
                 Holding::Primary { .. } | Holding::Copy(_) => self.count_anew(slot),
             }
@@ -78,7 +78,7 @@ impl Shard {
     pub(super) fn wipe(&mut self, slot: Slot) {
         self.wipe_caches(slot, |_, _| true);
         let state = self.slots.get_mut(slot);
-        state.counted = role_of(&state.holding);
+        state.counted = role_of(&state.holding());
     }
 
     /// Empties a slot in some caches, in the same way.
@@ -94,7 +94,7 @@ impl Shard {
     /// Counts a slot's entries under the role that the shard has for it now.
     fn count_anew(&mut self, slot: Slot) {
         let state = self.slots.get_mut(slot);
-        let (before, now) = (state.counted, role_of(&state.holding));
+        let (before, now) = (state.counted, role_of(&state.holding()));
         if before == now {
             return;
         }

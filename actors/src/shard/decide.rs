@@ -31,7 +31,7 @@ impl Shard {
         let row = turn.map.row(request.slot);
         let state = self.slots.get(request.slot);
         let (now, until) = (turn.now, turn.lease_until);
-        let decides = may_decide(&state.holding, row, self.shared.me, now, until, turn.is_open);
+        let decides = may_decide(&state.holding(), row, self.shared.me, now, until, turn.is_open);
         let since = match decides {
             Ok(since) => since,
             Err(Wait::Lease) => return Decided::Wait,
@@ -94,7 +94,7 @@ impl Shard {
         if !asks_any || !self.shared.is_replicated(request.cache) {
             return None;
         }
-        let Holding::Copy(copy) = self.slots.get(request.slot).holding else { return None };
+        let Holding::Copy(copy) = self.slots.get(request.slot).holding() else { return None };
         let follows = copy.complete && copy.since == row.since;
         (follows && row.in_sync().contains(&self.shared.me)).then_some(copy.since)
     }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::rows::Turn;
 use super::{Decided, Shard, Writing};
 use crate::admission::Pass;
-use crate::lru::WARMED;
+use crate::lru::{Found, WARMED};
 use crate::map::{ClusterMap, Row};
 use crate::op::{Answer, FailureKind, Request};
 use crate::router::messages::{Fanout, FanoutOrigin};
@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::slot::Slot;
 
 /// For fewer it is not worth it.
-const WARMED_MIN: usize = 4;
+pub(super) const WARMED_MIN: usize = 4;
 
 /// Requests for one shard that need nobody else.
 #[derive(Debug, Message)]
@@ -66,12 +66,13 @@ impl Shard {
         let Some(cache) = self.caches.get(usize::from(first.cache.0)) else { return };
         for request in next {
             std::hint::black_box((
-                self.slots.get(request.slot).holding,
+                self.slots.get(request.slot).holding(),
                 map.row(request.slot).since,
             ));
         }
         let same = next.iter().filter(|request| request.cache == first.cache);
-        cache.lru.warm(same.map(|request| (request.slot, &request.key[..])));
+        let mut found = Found::nothing();
+        cache.lru.warm(same.map(|request| (request.slot, &request.key[..])), &mut found);
     }
 }
 

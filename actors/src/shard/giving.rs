@@ -22,7 +22,7 @@ impl Shard {
     /// Slots of this shard that are parked now.
     fn parked(&mut self) -> usize {
         let slots = &self.slots;
-        let is_parked = |slot: &Slot| matches!(slots.get(*slot).holding, Holding::Primary { parked, .. } if parked != 0);
+        let is_parked = |slot: &Slot| matches!(slots.get(*slot).holding(), Holding::Primary { parked, .. } if parked != 0);
         self.parked.retain(is_parked);
         self.parked.len()
     }
@@ -38,10 +38,10 @@ impl Handler<Give> for Shard {
         let room = PARKED_MAX.saturating_sub(self.parked());
         let mut slots = Vec::new();
         for (slot, stamp, to) in give.slots {
-            let (row, held) = (turn.map.row(slot), self.slots.get(slot).holding);
+            let (row, held) = (turn.map.row(slot), self.slots.get(slot).holding());
             if slots.len() < room && may_give(&held, row, self.shared.me, stamp, to) {
                 let since = row.since;
-                self.slots.get_mut(slot).holding = Holding::Primary { since, parked: stamp };
+                self.slots.hold(slot, Holding::Primary { since, parked: stamp });
                 self.parked.push(slot);
                 slots.push(GivenSlot { slot, since, stamp, to });
             }
@@ -56,7 +56,7 @@ impl Handler<FetchOwn> for Shard {
     type Result = ();
     fn handle(&mut self, fetch: FetchOwn, _ctx: &mut Context<Self>) {
         let GivenSlot { slot, since, stamp, .. } = fetch.given;
-        if self.slots.get(slot).holding != (Holding::Primary { since, parked: stamp }) {
+        if self.slots.get(slot).holding() != (Holding::Primary { since, parked: stamp }) {
             return;
         }
         let now = self.shared.clock.now();

@@ -61,7 +61,7 @@ impl Handler<FetchChunk> for Shard {
     fn handle(&mut self, fetch: FetchChunk, _ctx: &mut Context<Self>) {
         let state = self.slots.get(fetch.slot);
         let (n, since) = (state.n, fetch.since);
-        if !state.holding.is_primary(since) {
+        if !state.holding().is_primary(since) {
             return;
         }
         let now = self.shared.clock.now();

@@ -12,7 +12,7 @@ use crate::slot::{SLOTS, Slot};
 impl Shard {
     fn held_as(&self, slot: Slot) -> HeldAs {
         let state = self.slots.get(slot);
-        match state.holding {
+        match state.holding() {
             Holding::None => HeldAs::Nothing,
             Holding::Primary { since, .. } => HeldAs::Primary { since, n: state.n },
             Holding::Copy(copy) => {

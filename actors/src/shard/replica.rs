@@ -23,10 +23,10 @@ impl Shard {
     pub(super) fn follow(&mut self, row: &Row, item: ReplicationItem, now: Ms) -> Option<AckItem> {
         let (slot, since, import) = item.place();
         let state = *self.slots.get(slot);
-        let held = match state.holding {
+        let held = match state.holding() {
             Holding::None => Copy::default(),
             Holding::Copy(copy) => copy,
-            Holding::Primary { .. } => match taken_over(&state.holding, state.n, &item) {
+            Holding::Primary { .. } => match taken_over(&state.holding(), state.n, &item) {
                 Some(copy) => {
                     self.wipe_own(slot);
                     self.hold(slot, Holding::Copy(copy));
@@ -63,8 +63,7 @@ impl Shard {
             }
         };
         if copy != held {
-            let state = self.slots.get_mut(slot);
-            state.holding = Holding::Copy(copy);
+            self.slots.hold(slot, Holding::Copy(copy));
         }
         if let Err(reason) = verdict {
             return Some(refusal(&item, &copy, reason));
@@ -113,7 +112,7 @@ impl Shard {
 
     /// The primary has seen a key used.
     fn touch_copy(&mut self, slot: Slot, cache: u32, key: &[u8]) {
-        let Holding::Copy(_) = self.slots.get(slot).holding else { return };
+        let Holding::Copy(_) = self.slots.get(slot).holding() else { return };
         if let Some(cache) = self.shared.cache_of_hash(cache)
             && self.shared.is_replicated(cache)
             && let Some(CacheShard { lru, .. }) = self.caches.get_mut(usize::from(cache.0))

@@ -88,6 +88,7 @@ impl Shard {
         let me = self.shared.me;
         if map.standing(me, self.adopted.incarnation) != Standing::Member {
             // Rows that name this node mean another start of it.
+            self.slots.decide_none();
             return;
         }
         if self.adopted.followed.has_to_drop(map.cluster_id) {
@@ -105,6 +106,7 @@ impl Shard {
                 continue;
             }
             let what = self.take_row(slot, &row);
+            self.slots.take_in(slot, &row, me);
             rows.push(RowNews { slot, row, what });
             if self.lost.contains(&slot) {
                 asks.push((slot, row.stamp, Ask::Lost(me)));
@@ -125,13 +127,13 @@ impl Shard {
     fn take_row(&mut self, slot: Slot, row: &Row) -> RowChange {
         let state = *self.slots.get(slot);
         let begun = &self.shared.begun[usize::from(slot)];
-        let step = on_row(&state.holding, state.n, row, self.shared.me, begun.load(Relaxed));
+        let step = on_row(&state.holding(), state.n, row, self.shared.me, begun.load(Relaxed));
         self.lost.remove(&slot);
         match step {
             Step::Stay => RowChange::Ends,
             Step::Retarget => {
                 // Whoever was to get it has not: it is decided here as before.
-                self.slots.get_mut(slot).holding = Holding::primary(row.since);
+                self.slots.hold(slot, Holding::primary(row.since));
                 RowChange::Retarget
             }
             Step::Promote { old_since, old_n } => {
@@ -151,7 +153,9 @@ impl Shard {
                 RowChange::Begins { old: None }
             }
             Step::StepDown => {
-                let Holding::Primary { since, .. } = state.holding else { return RowChange::Ends };
+                let Holding::Primary { since, .. } = state.holding() else {
+                    return RowChange::Ends;
+                };
                 let (n, stamp) = (state.n, row.stamp);
                 let copy = Copy { since, import: 0, n, complete: true, stamp };
                 self.wipe_own(slot);
@@ -172,8 +176,9 @@ impl Shard {
     /// Changes what is held of a slot; wiping it or counting it anew is left for later.
     pub(super) fn hold(&mut self, slot: Slot, holding: Holding) {
         let is_empty = self.caches.iter().all(|cache| cache.lru.slot_len(slot) == 0);
+        self.slots.hold(slot, holding);
         let state = self.slots.get_mut(slot);
-        (state.holding, state.n) = (holding, 0);
+        state.n = 0;
         if holding == Holding::None {
             state.handed = 0;
         }
@@ -196,7 +201,7 @@ impl Shard {
         self.lost.retain(|&slot| {
             let begun = begun[usize::from(slot)].load(Relaxed);
             let state = slots.get(slot);
-            on_row(&state.holding, state.n, turn.map.row(slot), me, begun) == Step::Lost
+            on_row(&state.holding(), state.n, turn.map.row(slot), me, begun) == Step::Lost
         });
         let ask = |&slot: &Slot| (slot, turn.map.row(slot).stamp, Ask::Lost(me));
         let asks: Vec<_> = self.lost.iter().map(ask).collect();
@@ -222,7 +227,7 @@ impl Shard {
     /// What is held of every slot goes.
     fn drop_all(&mut self) {
         for slot in self.slots.all() {
-            if self.slots.get(slot).holding != Holding::None {
+            if self.slots.get(slot).holding() != Holding::None {
                 self.hold(slot, Holding::None);
             }
         }

@@ -385,7 +385,7 @@ fn a_copy_follows_whoever_its_rules_allow_and_a_promoted_one_serves() {
 
         node.change_row(7, &key, |row| *row = Row::new(ME, 7, false));
         let turn = shard.enter();
-        assert_eq!(shard.slots.get(slot).holding, Holding::primary(7));
+        assert_eq!(shard.slots.get(slot).holding(), Holding::primary(7));
         let Decided::Answer(read) = shard.decide(&turn, &get(&key)) else { panic!("it serves") };
         assert!(is_hit(&read));
         let late = ReplicationItem::Begin { slot, since, stamp: 5, import: 2, n0: 1 };

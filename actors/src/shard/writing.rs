@@ -1,11 +1,13 @@
 //! Gets whose replies are written where their values are: nothing is made of an entry that would
 //! only be taken apart again.
 
+use super::direct::WARMED_MIN;
 use super::rows::Turn;
 use super::{CacheShard, Shard, count_removal};
 use crate::holding::may_decide;
-use crate::lru::{SHARED_BYTES, View, WARMED};
+use crate::lru::{Found, SHARED_BYTES, View, WARMED};
 use crate::op::{Op, Request};
+use crate::slot::Slot;
 
 /// Where a caller wants what gets find, and how: in a language that is its own affair. It goes
 /// along with a batch and comes back with the answers. What is written is the replies to the first
@@ -37,24 +39,50 @@ impl Shard {
         max_reply_bytes: u64,
         writing: &mut Writing,
     ) {
-        for (place, request) in requests.iter().enumerate() {
-            if place.is_multiple_of(WARMED) {
-                self.warm(&turn.map, &requests[place..]);
-            }
-            let is_full = writing.out.len() as u64 > max_reply_bytes;
-            if is_full || self.write_reply(turn, request, writing).is_none() {
-                return;
+        if !turn.is_open || turn.now >= turn.lease_until {
+            return;
+        }
+        let mut found = (requests.len() >= WARMED_MIN).then(Found::nothing);
+        for part in requests.chunks(WARMED) {
+            let looked_for = found.as_mut().map_or(0, |found| self.look_for(part, found));
+            for (place, request) in part.iter().enumerate() {
+                let is_full = writing.out.len() as u64 > max_reply_bytes;
+                let found = found.as_ref().filter(|_| place < looked_for);
+                let found = found.map(|found| (found, place));
+                if is_full || self.write_reply(turn, request, found, writing).is_none() {
+                    return;
+                }
             }
         }
     }
 
-    /// Writes the reply to a get of this shard's own. `None`, and nothing done that deciding it
-    /// like any other would not do again, if it is something else or its value is large.
-    fn write_reply(&mut self, turn: &Turn, request: &Request, writing: &mut Writing) -> Option<()> {
+    /// Looks for the keys of the first requests, as many as are for one cache, and says how many.
+    fn look_for(&self, requests: &[Request], found: &mut Found) -> usize {
+        let Some(first) = requests.first() else { return 0 };
+        let Some(cache) = self.caches.get(usize::from(first.cache.0)) else { return 0 };
+        let same = requests.iter().take_while(|request| request.cache == first.cache);
+        let count = same.clone().count();
+        if count < WARMED_MIN {
+            return 0;
+        }
+        cache.lru.warm(same.map(|request| (request.slot, &request.key[..])), found);
+        count
+    }
+
+    /// Writes the reply to a get of this shard's own, with a lease and an open gate. `None`, and nothing
+    /// done that deciding it like any other would not do again, if it is something else or its value is large.
+    fn write_reply(
+        &mut self,
+        turn: &Turn,
+        request: &Request,
+        found: Option<(&Found, usize)>,
+        writing: &mut Writing,
+    ) -> Option<()> {
         let Op::Get { .. } = request.op else { return None };
-        let row = turn.map.row(request.slot);
-        let held = &self.slots.get(request.slot).holding;
-        may_decide(held, row, self.shared.me, turn.now, turn.lease_until, turn.is_open).ok()?;
+        if !self.slots.decides(request.slot) {
+            return None;
+        }
+        debug_assert!(self.may_decide(turn, request.slot), "the bit is that of this map");
         let cache = usize::from(request.cache.0);
         let is_long = request.key.len() > self.shared.caches.get(cache)?.max_key;
         let CacheShard { lru, stats } = self.caches.get_mut(cache)?;
@@ -62,7 +90,11 @@ impl Shard {
             return None;
         }
         let (slot, key, slots) = (request.slot, &request.key, &self.slots);
-        let found = lru.get(slot, key, turn.now, &mut |gone| count_removal(stats, slots, gone));
+        let mut removed = |gone| count_removal(stats, slots, gone);
+        let found = match found {
+            Some((found, place)) => lru.get_found(found, place, key, turn.now, &mut removed),
+            None => lru.get(slot, key, turn.now, &mut removed),
+        };
         let value = found.as_ref().map(View::value_slice);
         let is_hit = match value {
             Some(value) if value.len() >= SHARED_BYTES => return None,
@@ -78,9 +110,17 @@ impl Shard {
             return Some(());
         }
         stats.hits += 1;
-        if !row.in_sync().is_empty() && self.shared.is_replicated(request.cache) {
+        if self.slots.has_copies(slot) && self.shared.is_replicated(request.cache) {
             self.recency.note(slot, request.cache, key, lru.generation_ms(), turn.now);
         }
         Some(())
+    }
+
+    /// What the bit of a slot says, by the row and by what is held.
+    fn may_decide(&self, turn: &Turn, slot: Slot) -> bool {
+        let (row, held) = (turn.map.row(slot), self.slots.get(slot).holding());
+        let (now, until) = (turn.now, turn.lease_until);
+        may_decide(&held, row, self.shared.me, now, until, turn.is_open).is_ok()
+            && row.in_sync().is_empty() != self.slots.has_copies(slot)
     }
 }
