@@ -132,12 +132,12 @@ pub fn may_decide(
     if now >= lease_until || !gate_open {
         return Err(Wait::Lease);
     }
-    match *held {
-        Holding::Primary { since, parked: 0 } if row.primary == me && row.since == since => {
-            Ok(since)
-        }
-        _ => Err(Wait::NotOwner),
-    }
+    if decides(held, row, me) { Ok(row.since) } else { Err(Wait::NotOwner) }
+}
+
+/// Does a node that holds `held` decide the slot of a row, as far as these two say it?
+pub fn decides(held: &Holding, row: &Row, me: NodeIx) -> bool {
+    row.primary == me && *held == Holding::primary(row.since)
 }
 
 /// The cluster whose primaries a start follows. A cluster that is founded anew counts its epochs anew, so what

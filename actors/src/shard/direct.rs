@@ -58,21 +58,33 @@ fn has_copies(shared: &Shared, row: &Row, request: &Request) -> bool {
 }
 
 impl Shard {
-    /// Brings what the next requests look for near, so that their waits for memory overlap. Those
-    /// of one connection are mostly for one cache.
-    pub(super) fn warm(&self, map: &ClusterMap, next: &[Request]) {
+    /// Brings what the next requests look for near, so that their waits for memory overlap.
+    fn warm(&self, map: &ClusterMap, next: &[Request]) {
         let next = &next[..next.len().min(WARMED)];
-        let (Some(first), true) = (next.first(), next.len() >= WARMED_MIN) else { return };
-        let Some(cache) = self.caches.get(usize::from(first.cache.0)) else { return };
+        if next.len() < WARMED_MIN {
+            return;
+        }
         for request in next {
             std::hint::black_box((
                 self.slots.get(request.slot).holding(),
                 map.row(request.slot).since,
             ));
         }
-        let same = next.iter().filter(|request| request.cache == first.cache);
-        let mut found = Found::nothing();
-        cache.lru.warm(same.map(|request| (request.slot, &request.key[..])), &mut found);
+        self.look_for(next, &mut Found::nothing());
+    }
+
+    /// Looks for the keys of the first requests, at most [`WARMED`] and as many as are for one cache: those
+    /// of one connection mostly are. Says how many, and what it `found`.
+    pub(super) fn look_for(&self, requests: &[Request], found: &mut Found) -> usize {
+        let Some(first) = requests.first() else { return 0 };
+        let Some(cache) = self.caches.get(usize::from(first.cache.0)) else { return 0 };
+        let same = requests.iter().take_while(|request| request.cache == first.cache);
+        let count = same.clone().count().min(WARMED);
+        if count < WARMED_MIN {
+            return 0;
+        }
+        cache.lru.warm(same.map(|request| (request.slot, &request.key[..])), found);
+        count
     }
 }
 

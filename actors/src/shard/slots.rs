@@ -1,6 +1,6 @@
 //! What a shard knows of each of its slots.
 
-use crate::holding::Holding;
+use crate::holding::{Holding, decides};
 use crate::map::{NodeIx, Row};
 use crate::slot::{Deal, SLOTS, Slot};
 use crate::stats::Role;
@@ -88,9 +88,7 @@ impl Slots {
     /// The shard has taken in the row of a slot: is it decided here now?
     pub fn take_in(&mut self, slot: Slot, row: &Row, me: NodeIx) {
         let place = self.deal.place(slot);
-        let is_ours = row.primary == me;
-        self.decided
-            .set(place, is_ours && self.states[place].holding == Holding::primary(row.since));
+        self.decided.set(place, decides(&self.states[place].holding, row, me));
         self.copied.set(place, !row.in_sync().is_empty());
     }
 

@@ -56,19 +56,6 @@ impl Shard {
         }
     }
 
-    /// Looks for the keys of the first requests, as many as are for one cache, and says how many.
-    fn look_for(&self, requests: &[Request], found: &mut Found) -> usize {
-        let Some(first) = requests.first() else { return 0 };
-        let Some(cache) = self.caches.get(usize::from(first.cache.0)) else { return 0 };
-        let same = requests.iter().take_while(|request| request.cache == first.cache);
-        let count = same.clone().count();
-        if count < WARMED_MIN {
-            return 0;
-        }
-        cache.lru.warm(same.map(|request| (request.slot, &request.key[..])), found);
-        count
-    }
-
     /// Writes the reply to a get of this shard's own, with a lease and an open gate. `None`, and nothing
     /// done that deciding it like any other would not do again, if it is something else or its value is large.
     fn write_reply(
